@@ -1,0 +1,21 @@
+const [enc, B, threads, steps] = [process.argv[2], +process.argv[3], +process.argv[4], +process.argv[5]];
+const { configureEngine } = await import('/work/main/dist/src/engine/environment.js');
+configureEngine({ threads });
+const { tf } = await import('/work/main/dist/src/engine/index.js');
+const { resnet, initialParameters } = await import('/work/main/dist/src/models/index.js');
+const { mocoStep, } = await import('/work/main/dist/src/objectives/moco.js');
+const { normalise } = await import('/work/main/dist/src/objectives/infonce.js');
+const e = resnet({ encoder: enc, stem: '3x3', head: 'linear', embeddingDim: 128 });
+const flat = initialParameters(e.layout, 0);
+const split = () => e.layout.parameters.map(s => tf.tensor(flat.subarray(s.offset, s.offset + s.size), s.shape));
+const imgs = [tf.randomNormal([B,32,32,3],0,1,'float32',1), tf.randomNormal([B,32,32,3],0,1,'float32',2)];
+const queue = normalise(tf.randomNormal([4096,128]));
+const ts=[];
+for (let i=0;i<steps;i++){ const t=performance.now();
+  const q=split(),k=split();
+  const r=mocoStep({encoder:e,query:q,key:k,queryViews:imgs[0],keyViews:imgs[1],queue,temperature:.1,bnSplits:1,keyShuffle:null});
+  const l=r.loss.dataSync()[0]; r.gradients.forEach(g=>g.dataSync());
+  tf.dispose([q,k,r]); ts.push(performance.now()-t);
+  if(i==0||i==steps-1)console.log(i,l,tf.memory().numTensors, (process.memoryUsage().rss/1e6)|0);
+}
+ts.sort((a,b)=>a-b);const m=ts[ts.length>>1];console.log(enc,B,threads,'ms',m.toFixed(0),'img/s',(B/m*1e3).toFixed(1));

@@ -1,0 +1,66 @@
+/** Running a TensorFlow operation by name, beneath tfjs's own set. */
+import { tf, type Tensor } from "./tensorflow.js";
+
+/** Attribute of an operation, as the binding takes it. */
+export interface OperationAttribute {
+  readonly name: string;
+  readonly type: number;
+  readonly value: unknown;
+}
+
+interface Binding {
+  readonly TF_ATTR_STRING: number;
+  readonly TF_ATTR_INT: number;
+  readonly TF_ATTR_FLOAT: number;
+  readonly TF_ATTR_BOOL: number;
+  readonly TF_ATTR_TYPE: number;
+  readonly TF_FLOAT: number;
+  readonly TF_INT32: number;
+}
+
+interface NodeBackend {
+  readonly binding: Binding;
+  readonly isUsingGpuDevice: boolean;
+  executeMultipleOutputs(
+    name: string,
+    attributes: readonly OperationAttribute[],
+    inputs: readonly unknown[],
+    outputs: number,
+  ): Tensor[];
+}
+
+export function nodeBackend(): NodeBackend {
+  return tf.backend() as unknown as NodeBackend;
+}
+
+/** `{ kind: value }` pairs: `type` for dtypes, the rest as their names say. */
+export type Attributes = Readonly<
+  Record<
+    string,
+    | { readonly type: "float32" | "int32" }
+    | { readonly int: number | readonly number[] }
+    | { readonly float: number }
+    | { readonly bool: boolean }
+    | { readonly string: string }
+  >
+>;
+
+/**
+ * Runs one TensorFlow operation on the current device.
+ * @throws Error with TensorFlow's message where the operation refuses its inputs
+ */
+export function execute(name: string, inputs: readonly unknown[], attributes: Attributes, outputs = 1): Tensor[] {
+  const backend = nodeBackend();
+  const { binding } = backend;
+  const list = Object.entries(attributes).map(([key, value]): OperationAttribute => {
+    if ("type" in value) {
+      const dtype = value.type === "float32" ? binding.TF_FLOAT : binding.TF_INT32;
+      return { name: key, type: binding.TF_ATTR_TYPE, value: dtype };
+    }
+    if ("int" in value) return { name: key, type: binding.TF_ATTR_INT, value: value.int };
+    if ("float" in value) return { name: key, type: binding.TF_ATTR_FLOAT, value: value.float };
+    if ("bool" in value) return { name: key, type: binding.TF_ATTR_BOOL, value: value.bool };
+    return { name: key, type: binding.TF_ATTR_STRING, value: value.string };
+  });
+  return backend.executeMultipleOutputs(name, list, inputs, outputs);
+}

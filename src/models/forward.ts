@@ -1,0 +1,53 @@
+/** What a layer is given when an encoder runs: its parameters by name, and what batch norm does. */
+import { batchNorm, tf, type Tensor, type Tensor1D, type Tensor4D } from "../engine/index.js";
+
+/** torchvision's batch-norm ε. */
+export const BATCH_NORM_EPSILON = 1e-5;
+/** torchvision's batch-norm momentum: the share of a new batch in the running statistics. */
+export const BATCH_NORM_MOMENTUM = 0.1;
+
+/** Batch norm of one layer: `[N, H, W, C]` in and out. */
+export type Normalise = (name: string, x: Tensor4D, scale: Tensor1D, shift: Tensor1D, relu: boolean) => Tensor4D;
+
+export interface ForwardContext {
+  /** @throws Error where the model asks for a name that its layout does not have */
+  parameter<T extends Tensor>(name: string): T;
+  readonly normalise: Normalise;
+}
+
+/** Sees the statistics of one batch-norm layer: `[C]` mean and unbiased variance. */
+export type StatisticsSink = (name: string, mean: Tensor1D, variance: Tensor1D) => void;
+
+/**
+ * Batch norm by batch statistics.
+ * @param splits the batch is cut into so many groups along N that are normalised apart (MoCo's "split BN"); the
+ *   statistics handed on are the groups' means
+ */
+export function trainingNorm(splits: number, sink: StatisticsSink): Normalise {
+  return (name, x, scale, shift, relu) => {
+    if (splits === 1) {
+      const { y, mean, variance } = batchNorm(x, scale, shift, BATCH_NORM_EPSILON, relu);
+      sink(name, mean, variance);
+      return y;
+    }
+    const groups = tf.split<Tensor4D>(x, splits, 0).map((group) => batchNorm(group, scale, shift, BATCH_NORM_EPSILON, relu),
+    );
+    const average = (statistics: Tensor1D[]) => tf.div<Tensor1D>(tf.addN(statistics), splits);
+    sink(name, average(groups.map(({ mean }) => mean)), average(groups.map(({ variance }) => variance)));
+    return tf.concat(
+      groups.map(({ y }) => y),
+      0,
+    );
+  };
+}
+
+/** Batch norm by running statistics, folded into one multiplication and one addition. No gradient. */
+export function evaluationNorm(buffer: (name: string) => Tensor1D): Normalise {
+  return (name, x, scale, shift, relu) =>
+    tf.tidy(() => {
+      const factor = tf.mul(scale, tf.rsqrt(tf.add(buffer(`${name}.running_var`), BATCH_NORM_EPSILON)));
+      const offset = tf.sub(shift, tf.mul(buffer(`${name}.running_mean`), factor));
+      const y = tf.add(tf.mul(x, factor), offset) as Tensor4D;
+      return relu ? tf.relu(y) : y;
+    });
+}

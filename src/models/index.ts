@@ -1,0 +1,19 @@
+/** Encoders and their parameters. */
+export {
+  BATCH_NORM_EPSILON,
+  BATCH_NORM_MOMENTUM,
+  evaluationNorm,
+  trainingNorm,
+  type ForwardContext,
+  type Normalise,
+  type StatisticsSink,
+} from "./forward.js";
+export {
+  initialBuffers,
+  initialParameters,
+  type BufferSpec,
+  type ParameterLayout,
+  type ParameterRole,
+  type ParameterSpec,
+} from "./parameters.js";
+export { resnet, type Encoder, type EncoderOptions } from "./resnet.js";
