@@ -65,3 +65,8 @@ function blur(views: Tensor4D, sharpness: Tensor2D): Tensor4D {
   const vertical = tf.matMul(rows, tf.reshape(views, [count, size, size * 3]));
   return tf.matMul(tf.reshape(rows, [count, 1, size, size]), tf.reshape(vertical, [count, size, size, 3]));
 }
+
+/** Bilinear resize with half-pixel centres, as PyTorch's `interpolate`; the input itself where the size fits. */
+export function resizeSquare(pixels: Tensor4D, size: number): Tensor4D {
+  return pixels.shape[1] === size ? pixels : tf.image.resizeBilinear(pixels, [size, size], false, true);
+}

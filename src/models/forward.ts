@@ -1,10 +1,6 @@
 /** What a layer is given when an encoder runs: its parameters by name, and what batch norm does. */
 import { batchNorm, tf, type Tensor, type Tensor1D, type Tensor4D } from "../engine/index.js";
-
-/** torchvision's batch-norm ε. */
-export const BATCH_NORM_EPSILON = 1e-5;
-/** torchvision's batch-norm momentum: the share of a new batch in the running statistics. */
-export const BATCH_NORM_MOMENTUM = 0.1;
+import { BATCH_NORM_EPSILON } from "./constants.js";
 
 /** Batch norm of one layer: `[N, H, W, C]` in and out. */
 export type Normalise = (name: string, x: Tensor4D, scale: Tensor1D, shift: Tensor1D, relu: boolean) => Tensor4D;

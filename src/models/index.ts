@@ -1,7 +1,6 @@
 /** Encoders and their parameters. */
+export { BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM } from "./constants.js";
 export {
-  BATCH_NORM_EPSILON,
-  BATCH_NORM_MOMENTUM,
   evaluationNorm,
   trainingNorm,
   type ForwardContext,
@@ -16,4 +15,5 @@ export {
   type ParameterRole,
   type ParameterSpec,
 } from "./parameters.js";
-export { resnet, type Encoder, type EncoderOptions } from "./resnet.js";
+export { resnetArchitecture, type EncoderOptions } from "./architecture.js";
+export { resnet, type Encoder } from "./resnet.js";

@@ -22,22 +22,24 @@ export interface MocoInput {
   readonly keyShuffle: { readonly order: Tensor1D; readonly inverse: Tensor1D } | null;
 }
 
-/** The caller disposes every tensor. */
-export interface MocoResult {
+/** The caller disposes it: `tf.dispose(result)`. (A type, since tfjs takes no interface for a container of tensors.) */
+export type MocoResult = {
   readonly loss: Scalar;
   /** gradient of the loss for each parameter of θq, in the layout's order */
-  readonly gradients: readonly Tensor[];
+  readonly gradients: Tensor[];
   /** `[B, D]` of unit length: they enter the queue */
   readonly keys: Tensor2D;
   /** batch statistics by layer, in the layout's order of buffers: mean, variance, mean, variance, … */
-  readonly queryStatistics: readonly Tensor1D[];
-  readonly keyStatistics: readonly Tensor1D[];
+  readonly queryStatistics: Tensor1D[];
+  readonly keyStatistics: Tensor1D[];
   /** mean of q·k⁺, and of q·kᵢ over the queue: cosine similarities */
   readonly positiveSimilarity: Scalar;
   readonly negativeSimilarity: Scalar;
   /** share of the batch whose positive outranks every negative */
   readonly accuracy: Scalar;
-}
+  /** `performance.now()` when the forward passes were done and the backward pass began; on a GPU, when they were queued */
+  readonly forwardDoneAt: number;
+};
 
 export function forwardContext(
   encoder: Encoder,
@@ -89,6 +91,7 @@ export function mocoStep(input: MocoInput): MocoResult {
   const queryStatistics = statisticsOf(encoder);
   const keys = encodeKeys(input, keyStatistics.sink);
 
+  let forwardDoneAt = 0;
   const kept: Record<"positive" | "negative" | "accuracy", Scalar | null> = { positive: null, negative: null, accuracy: null }; // prettier-ignore
   const { value: loss, grads: gradients } = tf.valueAndGrads((...parameters: Tensor[]) => {
     const context = forwardContext(encoder, parameters, trainingNorm(input.bnSplits, queryStatistics.sink));
@@ -98,6 +101,7 @@ export function mocoStep(input: MocoInput): MocoResult {
     kept.positive = tf.keep(tf.mul(tf.mean(result.positive), temperature));
     kept.negative = tf.keep(tf.mul(tf.mean(result.negatives), temperature));
     kept.accuracy = tf.keep(tf.mean(tf.greater(result.positive, tf.max(result.negatives, 1))));
+    forwardDoneAt = performance.now();
     return result.loss;
   })([...input.query]);
   const { positive, negative, accuracy } = kept;
@@ -112,5 +116,6 @@ export function mocoStep(input: MocoInput): MocoResult {
     positiveSimilarity: positive,
     negativeSimilarity: negative,
     accuracy,
+    forwardDoneAt,
   };
 }

@@ -1,0 +1,141 @@
+/**
+ * The embedded aggregator: a thread with the data plane's socket. It takes gradients, tells the coordinator which ranks
+ * it holds, applies updates when told, and sends the new weights to every admitted worker.
+ */
+import { parentPort, workerData } from "node:worker_threads";
+import { fromFrames, toFrames } from "../src/protocol/frames.js";
+import { aggregatorCodec, workerDataCodec } from "../src/protocol/wire.js";
+import { WireError } from "../src/protocol/wire-error.js";
+import { RouterSocket, type Received } from "../src/transport/index.js";
+import type { WorkerDataMessage } from "../src/protocol/wire.js";
+import { Aggregator, gradientLength, type AggregatorOptions, type TrainingState } from "./aggregator.js";
+
+export interface AggregatorThreadData {
+  readonly options: AggregatorOptions;
+  readonly state: TrainingState;
+  readonly runId: string;
+  /** where the data plane listens, e.g. `tcp://127.0.0.1:5556` */
+  readonly endpoint: string;
+}
+
+/** What the coordinator asks of its aggregator. */
+export type AggregatorCommand =
+  | { readonly kind: "admit"; readonly worker: string }
+  | { readonly kind: "forget"; readonly worker: string }
+  | { readonly kind: "apply"; readonly step: number; readonly learningRate: number }
+  /** answered by `captured` with the state as it is now */
+  | { readonly kind: "capture" }
+  | { readonly kind: "close" };
+
+/** What the aggregator tells its coordinator. */
+export type AggregatorReport =
+  | { readonly kind: "listening"; readonly endpoint: string }
+  | { readonly kind: "failed"; readonly code: string; readonly message: string }
+  | { readonly kind: "held"; readonly step: number; readonly ranks: readonly number[] }
+  | { readonly kind: "applied"; readonly step: number; readonly applyMs: number }
+  | { readonly kind: "captured"; readonly state: TrainingState }
+  | { readonly kind: "dropped"; readonly reason: string };
+
+const { options, state, runId, endpoint } = workerData as AggregatorThreadData;
+if (parentPort === null) throw new Error("the aggregator runs in a thread of the coordinator");
+const coordinator = parentPort;
+const report = (message: AggregatorReport) => {
+  coordinator.postMessage(message);
+};
+
+const aggregator = new Aggregator(options, state);
+const drop = (reason: string) => {
+  report({ kind: "dropped", reason });
+};
+const socket = new RouterSocket(workerDataCodec, aggregatorCodec, (_peer, error) => {
+  drop(error.message);
+});
+/** admitted workers, and the address of those whose connection has said who it is */
+const admitted = new Set<string>();
+const addresses = new Map<string, string>();
+
+async function sendWeights(worker: string): Promise<void> {
+  const address = addresses.get(worker);
+  if (address === undefined) return;
+  const { version, query, key, queryBuffers } = aggregator.state;
+  const length = query.length + key.length + queryBuffers.length;
+  const header = { body: "weights", weights: { runId, version, length } } as const;
+  const sent = await socket.send(address, header, toFrames(query, key, queryBuffers));
+  if (!sent) drop(`weights ${String(version)} for ${worker}: it is gone or too far behind`);
+}
+
+async function receive({ peer, message, frames }: Received<WorkerDataMessage>): Promise<void> {
+  if (message.body === "open") {
+    if (message.open.runId !== runId) throw new WireError(`worker of run ${String(message.open.runId)}`);
+    const worker = message.open.workerId ?? "";
+    addresses.set(worker, peer);
+    if (admitted.has(worker)) await sendWeights(worker);
+    return;
+  }
+  if (message.body !== "gradient") return;
+  const { gradient } = message;
+  if (gradient.runId !== runId) throw new WireError(`gradient of run ${String(gradient.runId)}`);
+  const sender = [...addresses].find(([, address]) => address === peer)?.[0];
+  if (sender === undefined || !admitted.has(sender)) throw new WireError("gradient from a worker that is not admitted");
+  const step = gradient.step ?? 0;
+  const ranks = aggregator.accept(step, { level: gradient.level ?? 0, index: gradient.index ?? 0 }, () => {
+    const vector = new Float32Array(gradientLength(options.layout));
+    fromFrames(frames, vector);
+    return vector;
+  });
+  if (ranks !== null) report({ kind: "held", step, ranks });
+}
+
+async function obey(command: AggregatorCommand): Promise<void> {
+  switch (command.kind) {
+    case "admit":
+      admitted.add(command.worker);
+      await sendWeights(command.worker);
+      return;
+    case "forget":
+      admitted.delete(command.worker);
+      addresses.delete(command.worker);
+      return;
+    case "apply": {
+      const start = performance.now();
+      aggregator.apply(command.learningRate);
+      report({ kind: "applied", step: command.step, applyMs: performance.now() - start });
+      for (const worker of admitted) await sendWeights(worker);
+      return;
+    }
+    case "capture":
+      report({ kind: "captured", state: aggregator.state });
+      return;
+    case "close":
+      socket.close();
+      coordinator.close();
+      return;
+  }
+}
+
+// One thing at a time, in the order of arrival: a command never runs amid another's awaits.
+let turn: Promise<void> = Promise.resolve();
+function inTurn(work: () => Promise<void>): Promise<void> {
+  turn = turn.then(work);
+  return turn;
+}
+
+try {
+  report({ kind: "listening", endpoint: await socket.bind(endpoint) });
+  coordinator.on("message", (command: AggregatorCommand) => {
+    void inTurn(() => obey(command));
+  });
+  for await (const received of socket) {
+    await inTurn(async () => {
+      try {
+        await receive(received);
+      } catch (error) {
+        if (!(error instanceof WireError)) throw error;
+        drop(error.message);
+      }
+    });
+  }
+} catch (error) {
+  const { code, message } = error as { code?: unknown; message: string };
+  report({ kind: "failed", code: typeof code === "string" ? code : "AGGREGATOR_FAILED", message });
+}

@@ -1,0 +1,78 @@
+/** One kNN evaluation: collects the workers' features and classifies the test set in a thread. */
+import { Worker } from "node:worker_threads";
+import type { RunConfig } from "../src/config/schema.js";
+import type { Dataset, Split } from "../src/data/dataset.js";
+import { fromFrames, sharedFloats } from "../src/protocol/frames.js";
+import { WireError } from "../src/protocol/wire-error.js";
+import { featureChunks, type FeatureChunk } from "./planning.js";
+import type { EvaluationThreadData } from "./evaluation-thread.js";
+
+/** Samples whose features one worker computes at a time; part of the result only through nothing: rows are independent. */
+export const CHUNK_SAMPLES = 250;
+
+/** How many samples of a split take part. */
+export function evaluatedCount(config: RunConfig, dataset: Dataset, split: Split): number {
+  const limit = split === "train" ? config.evaluation.maxTrain : config.evaluation.maxTest;
+  return Math.min(limit, dataset.splits[split].length);
+}
+
+/** Chunks of an evaluation; none where the data has no labels or no test split, so that nothing can be classified. */
+export function evaluationChunks(config: RunConfig, dataset: Dataset): FeatureChunk[] {
+  const train = evaluatedCount(config, dataset, "train");
+  const test = evaluatedCount(config, dataset, "test");
+  if (dataset.classes.length === 0 || test === 0) return [];
+  return featureChunks(train, test, CHUNK_SAMPLES);
+}
+
+export class Evaluation {
+  readonly chunks: readonly FeatureChunk[];
+  private readonly features: Record<Split, Float32Array>;
+
+  constructor(
+    readonly step: number,
+    private readonly config: RunConfig,
+    private readonly dataset: Dataset,
+    private readonly featureDim: number,
+  ) {
+    this.chunks = evaluationChunks(config, dataset);
+    this.features = {
+      train: sharedFloats(evaluatedCount(config, dataset, "train") * featureDim),
+      test: sharedFloats(evaluatedCount(config, dataset, "test") * featureDim),
+    };
+  }
+
+  /**
+   * @param frames float32 `[count, featureDim]`
+   * @throws WireError where the chunk does not exist or has another size
+   */
+  accept(chunk: number, frames: readonly Uint8Array[]): void {
+    const place = this.chunks[chunk];
+    if (place === undefined) throw new WireError(`features of chunk ${String(chunk)}, which does not exist`);
+    const start = place.start * this.featureDim;
+    fromFrames(frames, this.features[place.split].subarray(start, start + place.count * this.featureDim));
+  }
+
+  /** @returns top-1 accuracy in [0, 1] */
+  async classify(): Promise<number> {
+    const part = (split: Split) => ({
+      features: this.features[split],
+      labels: this.dataset.splits[split].labels.slice(0, evaluatedCount(this.config, this.dataset, split)),
+      dimension: this.featureDim,
+    });
+    const { neighbours, temperature } = this.config.evaluation;
+    const workerData: EvaluationThreadData = {
+      bank: part("train"),
+      test: part("test"),
+      options: { neighbours, temperature, classes: this.dataset.classes.length },
+    };
+    const thread = new Worker(new URL("./evaluation-thread.js", import.meta.url), { workerData });
+    try {
+      return await new Promise<number>((resolve, reject) => {
+        thread.once("message", resolve);
+        thread.once("error", reject);
+      });
+    } finally {
+      await thread.terminate();
+    }
+  }
+}

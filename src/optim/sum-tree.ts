@@ -1,0 +1,114 @@
+/**
+ * The fixed binary tree that sums a step's vectors over the ranks. Node (level, index) covers the ranks
+ * [index·2^level, min((index+1)·2^level, W)) and is its left child plus its right, or its left alone where no rank lies
+ * under the right. Whoever computes a node gets the same bits, so who holds which ranks does not show in the sum.
+ */
+
+export interface TreeNode {
+  readonly level: number;
+  readonly index: number;
+}
+
+/** Level of the root: the least `l` with 2^l ≥ W. */
+export function rootLevel(worldSize: number): number {
+  return Math.ceil(Math.log2(worldSize));
+}
+
+/** Ranks that a node covers, `[first, end)`. */
+export function ranksUnder({ level, index }: TreeNode, worldSize: number): { first: number; end: number } {
+  const width = 2 ** level;
+  return { first: index * width, end: Math.min((index + 1) * width, worldSize) };
+}
+
+/** Whether the node exists in the tree of `worldSize` ranks. */
+export function isNode({ level, index }: TreeNode, worldSize: number): boolean {
+  return (
+    Number.isInteger(level) &&
+    Number.isInteger(index) &&
+    level >= 0 &&
+    level <= rootLevel(worldSize) &&
+    index >= 0 &&
+    index * 2 ** level < worldSize
+  );
+}
+
+const keyOf = ({ level, index }: TreeNode) => `${String(level)}/${String(index)}`;
+
+/** One step's sums: vectors go in, siblings merge as soon as both are there, at most log₂ W + 1 vectors are held. */
+export class SumTree {
+  private readonly held = new Map<string, { readonly node: TreeNode; readonly sum: Float32Array }>();
+
+  constructor(readonly worldSize: number) {}
+
+  /**
+   * Takes a node's sum. The vector belongs to the tree from then on. A node whose ranks are all held already changes
+   * nothing: the bits would be the same.
+   * @returns whether it was new
+   */
+  add(node: TreeNode, sum: Float32Array): boolean {
+    if (this.covers(node)) return false;
+    this.dropDescendants(node);
+    this.place(node, sum);
+    return true;
+  }
+
+  /** Whether all ranks of the node are held. */
+  covers(node: TreeNode): boolean {
+    for (let { level, index } = node; level <= rootLevel(this.worldSize); level++, index = Math.floor(index / 2)) {
+      if (this.held.has(keyOf({ level, index }))) return true;
+    }
+    return false;
+  }
+
+  /** Ranks whose vectors are in, ascending. */
+  ranks(): number[] {
+    return this.nodes()
+      .flatMap(({ node }) => {
+        const { first, end } = ranksUnder(node, this.worldSize);
+        return Array.from({ length: end - first }, (_, i) => first + i);
+      })
+      .sort((a, b) => a - b);
+  }
+
+  /** The sums held now, none of which can be merged further. */
+  nodes(): readonly { readonly node: TreeNode; readonly sum: Float32Array }[] {
+    return [...this.held.values()];
+  }
+
+  /** Sum over all ranks, or null while some are missing. */
+  root(): Float32Array | null {
+    return this.held.get(keyOf({ level: rootLevel(this.worldSize), index: 0 }))?.sum ?? null;
+  }
+
+  private place(node: TreeNode, sum: Float32Array): void {
+    if (node.level === rootLevel(this.worldSize)) {
+      this.held.set(keyOf(node), { node, sum });
+      return;
+    }
+    const isLeft = node.index % 2 === 0;
+    const sibling = { level: node.level, index: isLeft ? node.index + 1 : node.index - 1 };
+    const parent = { level: node.level + 1, index: Math.floor(node.index / 2) };
+    if (!isNode(sibling, this.worldSize)) {
+      this.place(parent, sum);
+      return;
+    }
+    const other = this.held.get(keyOf(sibling));
+    if (other === undefined) {
+      this.held.set(keyOf(node), { node, sum });
+      return;
+    }
+    this.held.delete(keyOf(sibling));
+    const [left, right] = isLeft ? [sum, other.sum] : [other.sum, sum];
+    // Addition of two numbers commutes bit for bit; only the grouping matters, and the tree fixes it.
+    for (let i = 0; i < left.length; i++) left[i] = (left[i] as number) + (right[i] as number);
+    this.place(parent, left);
+  }
+
+  private dropDescendants(node: TreeNode): void {
+    const { first, end } = ranksUnder(node, this.worldSize);
+    for (const [key, held] of this.held) {
+      const under = ranksUnder(held.node, this.worldSize);
+      if (under.first >= first && under.end <= end) this.held.delete(key);
+    }
+  }
+}

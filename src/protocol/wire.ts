@@ -1,0 +1,55 @@
+/**
+ * The wire's messages as discriminated unions, and their codecs. The classes are generated from `proto/`; nothing else
+ * imports them.
+ */
+import { tandem } from "./generated/wire.js";
+import { WireError } from "./wire-error.js";
+
+/** Raised with every change of `proto/` that an older process would misread. */
+export const PROTOCOL_VERSION = 1;
+
+/** Bound of one frame of the data plane: big tensors travel in pieces of it (fastest on loopback between 0.25 and 1 MB). */
+export const CHUNK_BYTES = 512 * 1024;
+
+export type WorkerMessage = tandem.control.FromWorker.$Shape;
+export type CoordinatorMessage = tandem.control.FromCoordinator.$Shape;
+export type WorkerDataMessage = tandem.data.FromWorker.$Shape;
+export type AggregatorMessage = tandem.data.FromAggregator.$Shape;
+export type Hello = tandem.control.Hello.$Shape;
+export type Ready = tandem.control.Ready.$Shape;
+export type RankResult = tandem.control.RankResult.$Shape;
+export type Welcome = tandem.control.Welcome.$Shape;
+export type FeatureRequest = tandem.control.FeatureRequest.$Shape;
+
+export interface Codec<Message> {
+  encode(message: Message): Uint8Array;
+  /** @throws WireError where the bytes are no such message, or hold none of the known bodies */
+  decode(bytes: Uint8Array): Message;
+}
+
+interface GeneratedClass {
+  encode(message: object): { finish(): Uint8Array };
+  decode(bytes: Uint8Array): object;
+}
+
+function codec<Message extends { body?: string | undefined }>(name: string, generated: GeneratedClass): Codec<Message> {
+  return {
+    encode: (message) => generated.encode(message).finish(),
+    decode: (bytes) => {
+      let message: Message;
+      try {
+        // pbjs types the narrowed union only on its own return type; the class checks the fields.
+        message = generated.decode(bytes) as Message;
+      } catch (cause) {
+        throw new WireError(`${String(bytes.length)} bytes are no ${name}`, { cause });
+      }
+      if (message.body === undefined) throw new WireError(`a ${name} without a body that this version knows`);
+      return message;
+    },
+  };
+}
+
+export const workerCodec = codec<WorkerMessage>("message from a worker", tandem.control.FromWorker);
+export const coordinatorCodec = codec<CoordinatorMessage>("message from a coordinator", tandem.control.FromCoordinator);
+export const workerDataCodec = codec<WorkerDataMessage>("data message from a worker", tandem.data.FromWorker);
+export const aggregatorCodec = codec<AggregatorMessage>("data message from an aggregator", tandem.data.FromAggregator);

@@ -1,0 +1,45 @@
+/** The thread that owns the device: engine, weights, queue. It computes and never waits for the network. */
+import type { RunConfig } from "../src/config/schema.js";
+import type { Batch } from "../src/data/loader.js";
+import { nodeBackend } from "../src/engine/index.js";
+import { engineFingerprint } from "./fingerprint.js";
+import { RankComputer, type RankOutcome } from "./rank-computer.js";
+import { serveCalls } from "./thread-call.js";
+
+export type ComputeCalls = {
+  start: [{ config: RunConfig }, { fingerprint: string; device: string; weightsLength: number }];
+  weights: [{ version: number; vector: Float32Array }, null];
+  queue: [{ version: number; keys: Float32Array }, null];
+  keys: [{ block: Float32Array }, null];
+  run: [{ batch: Batch; flush: boolean }, RankOutcome];
+  features: [{ images: Uint8Array }, Float32Array];
+};
+
+let computer: RankComputer | null = null;
+
+function started(): RankComputer {
+  if (computer === null) throw new Error("the engine was used before it was started");
+  return computer;
+}
+
+serveCalls<ComputeCalls>({
+  start: ({ config }) => {
+    computer = new RankComputer(config);
+    const device = nodeBackend().isUsingGpuDevice ? "gpu" : "cpu";
+    return { fingerprint: engineFingerprint(), device, weightsLength: computer.weightsLength };
+  },
+  weights: ({ version, vector }) => {
+    started().setWeights(version, vector);
+    return null;
+  },
+  queue: ({ version, keys }) => {
+    started().setQueue(version, keys);
+    return null;
+  },
+  keys: ({ block }) => {
+    started().appendKeys(block);
+    return null;
+  },
+  run: ({ batch, flush }) => started().run(batch, flush),
+  features: ({ images }) => started().features(images),
+});

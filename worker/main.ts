@@ -1,0 +1,84 @@
+/** A worker process: one device, an engine thread, a loader thread, and the session that ties them to a run. */
+import { hostname } from "node:os";
+import type { RunConfig } from "../src/config/schema.js";
+import { configureEngine, type DeviceChoice } from "../src/engine/environment.js";
+import { PROTOCOL_VERSION } from "../src/protocol/wire.js";
+import { SOFTWARE_VERSION } from "../src/protocol/version.js";
+import type { ComputeCalls } from "./compute-thread.js";
+import type { LoaderCalls, LoaderNotice } from "./loader-thread.js";
+import { runSession, type Executor } from "./session.js";
+import { ThreadClient } from "./thread-call.js";
+
+export interface WorkerOptions {
+  /** the coordinator's control plane, `tcp://HOST:PORT` */
+  readonly connect: string;
+  readonly device: DeviceChoice;
+  /** must be what the run's config says, if given */
+  readonly threads?: number | undefined;
+  /** where this machine keeps the run's data set, if elsewhere than the config says */
+  readonly data?: string | undefined;
+  readonly signal: AbortSignal;
+  readonly log?: (message: string) => void;
+}
+
+/** Serves one run until the coordinator ends it or `signal` aborts. */
+export async function runWorker(options: WorkerOptions): Promise<void> {
+  const threads: { close(): Promise<void> }[] = [];
+  const hello = {
+    protocolVersion: PROTOCOL_VERSION,
+    softwareVersion: SOFTWARE_VERSION,
+    host: hostname(),
+    pid: process.pid,
+    threads: options.threads ?? 0,
+  };
+  const prepare = async (config: RunConfig, onCorrupt: (name: string) => void) => {
+    // Both threads inherit the environment as it is when they start.
+    configureEngine({ threads: config.parallel.threads, device: options.device });
+    const { executor, ...found } = await startExecutor(config, options.data ?? config.data.spec, onCorrupt, threads);
+    return { executor, ...found };
+  };
+  try {
+    await runSession(
+      { endpoint: options.connect, hello, prepare, log: options.log ?? (() => undefined) },
+      options.signal,
+    );
+  } finally {
+    await Promise.all(threads.map((thread) => thread.close()));
+  }
+}
+
+/** Starts the engine's and the loader's threads for a run. Whoever owns `threads` closes them. */
+export async function startExecutor(
+  config: RunConfig,
+  spec: string,
+  onCorrupt: (name: string) => void,
+  threads: { close(): Promise<void> }[],
+): Promise<{ executor: Executor; manifestHash: string; engineFingerprint: string; device: string }> {
+  const compute = new ThreadClient<ComputeCalls>(new URL("./compute-thread.js", import.meta.url));
+  const loader = new ThreadClient<LoaderCalls, LoaderNotice>(new URL("./loader-thread.js", import.meta.url), ({ corrupt }) => {
+    onCorrupt(corrupt);
+  });
+  threads.push(compute, loader);
+  const [{ fingerprint, device, weightsLength }, { manifestHash }] = await Promise.all([
+    compute.call("start", { config }),
+    loader.call("open", { config, spec }),
+  ]);
+  const executor: Executor = {
+    weightsLength,
+    setWeights: (version, vector) => compute.call("weights", { version, vector }),
+    setQueue: (version, keys) => compute.call("queue", { version, keys }),
+    appendKeys: (block) => compute.call("keys", { block }),
+    run: async (step, rank, flush) => {
+      const start = performance.now();
+      const batch = await loader.call("take", { step, rank });
+      const loadMs = performance.now() - start;
+      return { ...(await compute.call("run", { batch, flush })), loadMs };
+    },
+    prefetch: (step, ranks) => {
+      // A failed prefetch fails again, and is heard, when the batch is taken.
+      loader.call("prefetch", { step, ranks: [...ranks] }).catch(() => undefined);
+    },
+    features: async (request) => compute.call("features", { images: await loader.call("read", request) }),
+  };
+  return { executor, manifestHash, engineFingerprint: fingerprint, device };
+}

@@ -1,0 +1,187 @@
+/** Executes logical ranks on this worker's device: one training step's part, or features for an evaluation. */
+import { type RunConfig } from "../src/config/schema.js";
+import { DRAW } from "../src/data/draws.js";
+import type { Batch } from "../src/data/loader.js";
+import { makeViews, normaliseChannels, resizeSquare, viewStages } from "../src/data/views.js";
+import { tf, type Tensor, type Tensor1D, type Tensor2D, type Tensor4D } from "../src/engine/index.js";
+import { evaluationNorm, resnet, type Encoder } from "../src/models/index.js";
+import { forwardContext, KeyQueue, mocoStep } from "../src/objectives/index.js";
+import { SumTree, type TreeNode } from "../src/optim/index.js";
+import { Purpose, Stream } from "../src/protocol/philox.js";
+
+export interface RankOutcome {
+  /** float32 `[B, D]` */
+  readonly keys: Float32Array;
+  readonly loss: number;
+  readonly accuracy: number;
+  readonly positiveSimilarity: number;
+  readonly negativeSimilarity: number;
+  readonly forwardMs: number;
+  readonly backwardMs: number;
+  /** partial sums to send now, if the caller asked to flush */
+  readonly nodes: readonly { readonly node: TreeNode; readonly sum: Float32Array }[];
+}
+
+export class RankComputer {
+  readonly encoder: Encoder;
+  private weights: { version: number; query: Tensor[]; key: Tensor[]; buffers: Map<string, Tensor1D> } | null = null;
+  private queue: KeyQueue | null = null;
+  private queueTensor: Tensor2D | null = null;
+  private tree: { step: number; sums: SumTree } | null = null;
+
+  constructor(private readonly config: RunConfig) {
+    this.encoder = resnet(config.model);
+  }
+
+  /** Length in values of the weights vector: θq, θk, query buffers. */
+  get weightsLength(): number {
+    const { parameterCount, bufferCount } = this.encoder.layout;
+    return 2 * parameterCount + bufferCount;
+  }
+
+  /** @param vector float32 `[weightsLength]`; must stay unwritten until the next call */
+  setWeights(version: number, vector: Float32Array): void {
+    if (this.weights !== null) {
+      tf.dispose([this.weights.query, this.weights.key]);
+      for (const buffer of this.weights.buffers.values()) buffer.dispose();
+    }
+    const { parameters, parameterCount, buffers } = this.encoder.layout;
+    const cut = (start: number) =>
+      parameters.map(({ offset, size, shape }) =>
+        tf.tensor(vector.subarray(start + offset, start + offset + size), [...shape]),
+      );
+    const buffersStart = 2 * parameterCount;
+    this.weights = {
+      version,
+      query: cut(0),
+      key: cut(parameterCount),
+      buffers: new Map(
+        buffers.map(({ name, offset, size }) => {
+          const start = buffersStart + offset;
+          return [name, tf.tensor1d(vector.subarray(start, start + size))];
+        }),
+      ),
+    };
+  }
+
+  /** @param keys float32 `[K, D]` after `version` steps */
+  setQueue(version: number, keys: Float32Array): void {
+    const { queueSize } = this.config.moco;
+    const { worldSize, batchSize } = this.config.parallel;
+    this.queue = KeyQueue.restore(keys, queueSize, this.config.model.embeddingDim, version * worldSize * batchSize);
+    this.renewQueueTensor();
+  }
+
+  /** @param block float32 `[W·B, D]`, the keys of one step in rank order */
+  appendKeys(block: Float32Array): void {
+    if (this.queue === null) throw new Error("keys came before the queue");
+    this.queue.append(block);
+    this.renewQueueTensor();
+  }
+
+  /** @param flush whether to hand out the partial sums gathered so far in this step */
+  run(batch: Batch, flush: boolean): RankOutcome {
+    const { weights, queueTensor: queue, encoder, config } = this;
+    if (weights === null || queue === null) throw new Error("a rank was run before weights and queue were there");
+    const start = performance.now();
+    const result = tf.tidy(() => {
+      const [queryViews, keyViews] = this.views(batch);
+      return mocoStep({
+        encoder,
+        query: weights.query,
+        key: weights.key,
+        queryViews,
+        keyViews,
+        queue,
+        temperature: config.moco.temperature,
+        bnSplits: config.model.bnSplits,
+        keyShuffle: config.model.bnSplits === 1 ? null : this.keyShuffle(batch),
+      });
+    });
+    const vector = this.flatten([...result.gradients], [...result.queryStatistics, ...result.keyStatistics]);
+    const scalar = (value: Tensor) => value.dataSync()[0] as number;
+    const outcome = {
+      keys: result.keys.dataSync() as Float32Array,
+      loss: scalar(result.loss),
+      accuracy: scalar(result.accuracy),
+      positiveSimilarity: scalar(result.positiveSimilarity),
+      negativeSimilarity: scalar(result.negativeSimilarity),
+      forwardMs: result.forwardDoneAt - start,
+      backwardMs: performance.now() - result.forwardDoneAt,
+    };
+    tf.dispose(result);
+    return { ...outcome, nodes: this.sum(batch, vector, flush) };
+  }
+
+  /**
+   * Backbone features of decoded images by the query encoder with running batch-norm statistics.
+   * @param images uint8 `[count, S', S', 3]`
+   * @returns float32 `[count, featureDim]`
+   */
+  features(images: Uint8Array): Float32Array {
+    const { weights, encoder, config } = this;
+    if (weights === null) throw new Error("features were asked for before there were weights");
+    const { decodeSize, imageSize } = config.data;
+    const count = images.length / (decodeSize * decodeSize * 3);
+    return tf.tidy(() => {
+      const norm = evaluationNorm((name) => {
+        const buffer = weights.buffers.get(name);
+        if (buffer === undefined) throw new Error(`the encoder has no buffer ${name}`);
+        return buffer;
+      });
+      const pixels = tf.tensor4d(Float32Array.from(images), [count, decodeSize, decodeSize, 3]);
+      const views = normaliseChannels(resizeSquare(pixels, imageSize));
+      return encoder.features(forwardContext(encoder, weights.query, norm), views).dataSync() as Float32Array;
+    });
+  }
+
+  private renewQueueTensor(): void {
+    this.queueTensor?.dispose();
+    if (this.queue !== null) this.queueTensor = tf.tensor2d(this.queue.keys.slice(), [this.queue.size, this.queue.dimension]);
+  }
+
+  private views(batch: Batch): [Tensor4D, Tensor4D] {
+    const { decodeSize, imageSize } = this.config.data;
+    const { batchSize } = this.config.parallel;
+    const stages = viewStages(this.config.augmentation);
+    return tf.tidy(() => {
+      const pixels = tf.tensor4d(Float32Array.from(batch.images), [batchSize, decodeSize, decodeSize, 3]);
+      const draws = (values: Float32Array) => tf.tensor2d(values.slice(), [batchSize, DRAW.floats]);
+      const query = makeViews(pixels, draws(batch.drawsQuery), imageSize, stages);
+      return [query, makeViews(pixels, draws(batch.drawsKey), imageSize, stages)];
+    });
+  }
+
+  /** Shuffling BN within the rank: a seeded order of the key batch and its inverse. */
+  private keyShuffle({ step, rank }: Batch): { order: Tensor1D; inverse: Tensor1D } {
+    const { batchSize } = this.config.parallel;
+    const draws = new Stream(this.config.seed, { purpose: Purpose.keyShuffle, epoch: step, sample: rank });
+    const order = Int32Array.from({ length: batchSize }, (_, position) => position);
+    for (let last = batchSize - 1; last > 0; last--) {
+      const other = draws.below(last + 1);
+      [order[last], order[other]] = [order[other] as number, order[last] as number];
+    }
+    const inverse = new Int32Array(batchSize);
+    order.forEach((from, position) => (inverse[from] = position));
+    return { order: tf.tensor1d(order, "int32"), inverse: tf.tensor1d(inverse, "int32") };
+  }
+
+  /** One flat vector, gradients before statistics. Read from the device once each, copied once. */
+  private flatten(gradients: readonly Tensor[], statistics: readonly Tensor[]): Float32Array {
+    const { parameterCount, bufferCount } = this.encoder.layout;
+    const vector = new Float32Array(parameterCount + 2 * bufferCount);
+    let offset = 0;
+    for (const tensor of [...gradients, ...statistics]) {
+      vector.set(tensor.dataSync() as Float32Array, offset);
+      offset += tensor.size;
+    }
+    return vector;
+  }
+
+  private sum({ step, rank }: Batch, vector: Float32Array, flush: boolean): RankOutcome["nodes"] {
+    const tree = this.tree?.step === step ? this.tree : { step, sums: new SumTree(this.config.parallel.worldSize) };
+    tree.sums.add({ level: 0, index: rank }, vector);
+    this.tree = flush ? null : tree;
+    return flush ? tree.sums.nodes() : [];
+  }
+}
