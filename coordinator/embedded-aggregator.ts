@@ -23,7 +23,7 @@ export class EmbeddedAggregator {
     thread.on("message", (report: AggregatorReport) => {
       this.take(report);
     });
-    thread.on("error", (error) => this.listener?.failed(error as Error));
+    thread.on("error", (error) => this.listener?.failed(error));
   }
 
   /** @throws UserError `PORT_IN_USE`, `ENDPOINT_INVALID` */

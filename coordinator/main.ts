@@ -114,7 +114,8 @@ export async function runCoordinator(options: CoordinatorOptions): Promise<Coord
         // Both are taken now, before the next update can begin.
         const queueKeys = begun.queue.keys.slice();
         const state = await held.capture();
-        if (state.version !== at) throw new Error(`a checkpoint of step ${String(at)} met the state of ${String(state.version)}`);
+        if (state.version !== at)
+          throw new Error(`a checkpoint of step ${String(at)} met the state of ${String(state.version)}`);
         const checkpoint: CheckpointState = {
           step: at,
           meta: {

@@ -207,7 +207,7 @@ function distribute(state: RunState): Transition {
     const holders = new Map(phase.holders);
     const effects: Effect[] = [];
     splitEvenly(phase.unassigned, everyone.length).forEach((ranks, index) => {
-      const worker = everyone[index] as WorkerId;
+      const worker = everyone[index];
       if (ranks.length === 0) return;
       for (const rank of ranks) holders.set(rank, worker);
       effects.push({ kind: "assign", worker, step, ranks });

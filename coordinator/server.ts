@@ -342,7 +342,9 @@ export class Server {
     const reason = this.state.phase.kind === "ended" ? `the run has ${this.state.phase.outcome}` : "the run has failed";
     const { membership, control } = this.parts;
     await Promise.all(
-      membership.peers().map((peer) => control.send(peer, { body: "finished", finished: { reason } }).catch(() => false)),
+      membership
+        .peers()
+        .map((peer) => control.send(peer, { body: "finished", finished: { reason } }).catch(() => false)),
     );
     control.close();
   }

@@ -27,7 +27,8 @@ export function engineFingerprint(): string {
       encoder.layout.parameters.map(({ offset, size, shape }) =>
         tf.tensor(values.slice(offset, offset + size), [...shape]),
       );
-    const views = (sample: number): Tensor4D => tf.tensor4d(normals(BATCH * SIDE * SIDE * 3, sample), [BATCH, SIDE, SIDE, 3]);
+    const views = (sample: number): Tensor4D =>
+      tf.tensor4d(normals(BATCH * SIDE * SIDE * 3, sample), [BATCH, SIDE, SIDE, 3]);
     const queue: Tensor2D = normalise(tf.tensor2d(normals(NEGATIVES * DIMENSION, 2), [NEGATIVES, DIMENSION]));
     const result = mocoStep({
       encoder,

@@ -55,9 +55,12 @@ export async function startExecutor(
   threads: { close(): Promise<void> }[],
 ): Promise<{ executor: Executor; manifestHash: string; engineFingerprint: string; device: string }> {
   const compute = new ThreadClient<ComputeCalls>(new URL("./compute-thread.js", import.meta.url));
-  const loader = new ThreadClient<LoaderCalls, LoaderNotice>(new URL("./loader-thread.js", import.meta.url), ({ corrupt }) => {
-    onCorrupt(corrupt);
-  });
+  const loader = new ThreadClient<LoaderCalls, LoaderNotice>(
+    new URL("./loader-thread.js", import.meta.url),
+    ({ corrupt }) => {
+      onCorrupt(corrupt);
+    },
+  );
   threads.push(compute, loader);
   const [{ fingerprint, device, weightsLength }, { manifestHash }] = await Promise.all([
     compute.call("start", { config }),

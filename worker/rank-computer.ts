@@ -99,7 +99,7 @@ export class RankComputer {
       });
     });
     const vector = this.flatten([...result.gradients], [...result.queryStatistics, ...result.keyStatistics]);
-    const scalar = (value: Tensor) => value.dataSync()[0] as number;
+    const scalar = (value: Tensor) => value.dataSync()[0];
     const outcome = {
       keys: result.keys.dataSync() as Float32Array,
       loss: scalar(result.loss),
@@ -137,7 +137,8 @@ export class RankComputer {
 
   private renewQueueTensor(): void {
     this.queueTensor?.dispose();
-    if (this.queue !== null) this.queueTensor = tf.tensor2d(this.queue.keys.slice(), [this.queue.size, this.queue.dimension]);
+    if (this.queue !== null)
+      this.queueTensor = tf.tensor2d(this.queue.keys.slice(), [this.queue.size, this.queue.dimension]);
   }
 
   private views(batch: Batch): [Tensor4D, Tensor4D] {
@@ -159,7 +160,7 @@ export class RankComputer {
     const order = Int32Array.from({ length: batchSize }, (_, position) => position);
     for (let last = batchSize - 1; last > 0; last--) {
       const other = draws.below(last + 1);
-      [order[last], order[other]] = [order[other] as number, order[last] as number];
+      [order[last], order[other]] = [order[other], order[last]];
     }
     const inverse = new Int32Array(batchSize);
     order.forEach((from, position) => (inverse[from] = position));
@@ -172,14 +173,15 @@ export class RankComputer {
     const vector = new Float32Array(parameterCount + 2 * bufferCount);
     let offset = 0;
     for (const tensor of [...gradients, ...statistics]) {
-      vector.set(tensor.dataSync() as Float32Array, offset);
+      vector.set(tensor.dataSync(), offset);
       offset += tensor.size;
     }
     return vector;
   }
 
   private sum({ step, rank }: Batch, vector: Float32Array, flush: boolean): RankOutcome["nodes"] {
-    const tree = this.tree?.step === step ? this.tree : { step, sums: new SumTree(this.config.parallel.worldSize) };
+    const held = this.tree;
+    const tree = held?.step === step ? held : { step, sums: new SumTree(this.config.parallel.worldSize) };
     tree.sums.add({ level: 0, index: rank }, vector);
     this.tree = flush ? null : tree;
     return flush ? tree.sums.nodes() : [];

@@ -155,7 +155,10 @@ class Session {
         this.later(this.welcome(message.welcome));
         return;
       case "refused":
-        throw new UserError(message.refused.code ?? "REFUSED", `the coordinator refused: ${message.refused.reason ?? ""}`);
+        throw new UserError(
+          message.refused.code ?? "REFUSED",
+          `the coordinator refused: ${message.refused.reason ?? ""}`,
+        );
       case "queueSnapshot": {
         const { config, executor } = this.ready();
         const keys = sharedFloats(config.moco.queueSize * config.model.embeddingDim);

@@ -22,25 +22,35 @@ const data = z
     imageSize: positiveInteger.max(1024).describe("side of the square image that the encoder sees, in pixels"),
     decodeSize: positiveInteger
       .max(2048)
-      .describe("side of the square that an image is decoded to before augmentation, in pixels (shorter side scaled, centre cut)"),
+      .describe(
+        "side of the square that an image is decoded to before augmentation, in pixels (shorter side scaled, centre cut)",
+      ),
     maxCorrupt: z
       .number()
       .int()
       .min(0)
       .describe("how many images that cannot be decoded are skipped before the run is refused"),
-    cacheMiB: z.number().int().min(0).describe("memory for decoded images in each worker, in MiB; past it they are decoded again"),
+    cacheMiB: z
+      .number()
+      .int()
+      .min(0)
+      .describe("memory for decoded images in each worker, in MiB; past it they are decoded again"),
   })
   .describe("the data set");
 
 const model = z
   .strictObject({
     encoder: z.enum(ENCODERS).describe("resnet-tiny, resnet18 or resnet50 (torchvision's structure and names)"),
-    stem: z.enum(["3x3", "imagenet"]).describe("first layer: 3x3 (stride 1, no pooling, small images) or imagenet (7x7, stride 2, max-pool)"),
+    stem: z
+      .enum(["3x3", "imagenet"])
+      .describe("first layer: 3x3 (stride 1, no pooling, small images) or imagenet (7x7, stride 2, max-pool)"),
     embeddingDim: positiveInteger.max(4096).describe("D, length of the embedding that is contrasted"),
     head: z.enum(["mlp", "linear"]).describe("projection head: mlp (MoCo v2, 2 layers) or linear (MoCo v1)"),
     bnSplits: positiveInteger
       .max(256)
-      .describe("groups within a rank that batch norm treats apart, with the key batch shuffled across them (shuffling BN); 1: none"),
+      .describe(
+        "groups within a rank that batch norm treats apart, with the key batch shuffled across them (shuffling BN); 1: none",
+      ),
   })
   .describe("query and key encoder");
 
@@ -71,10 +81,18 @@ const schedule = z
 
 const parallel = z
   .strictObject({
-    worldSize: positiveInteger.max(65536).describe("W, logical ranks; fixed for the run, whatever the number of workers"),
-    batchSize: positiveInteger.max(65536).describe("B, samples of one logical rank in one step; the global batch is W·B"),
-    threads: positiveInteger.max(1024).describe("intra-op threads of a worker; part of the result, because sums depend on them"),
-    workers: positiveInteger.max(4096).describe("worker processes that `tandem train` starts; never part of the result"),
+    worldSize: positiveInteger
+      .max(65536)
+      .describe("W, logical ranks; fixed for the run, whatever the number of workers"),
+    batchSize: positiveInteger
+      .max(65536)
+      .describe("B, samples of one logical rank in one step; the global batch is W·B"),
+    threads: positiveInteger
+      .max(1024)
+      .describe("intra-op threads of a worker; part of the result, because sums depend on them"),
+    workers: positiveInteger
+      .max(4096)
+      .describe("worker processes that `tandem train` starts; never part of the result"),
   })
   .describe("data parallelism");
 
@@ -120,7 +138,11 @@ const evaluation = z
 
 const checkpoint = z
   .strictObject({
-    everySteps: z.number().int().min(0).describe("write a checkpoint every so many steps, and always at the end; 0: only at the end"),
+    everySteps: z
+      .number()
+      .int()
+      .min(0)
+      .describe("write a checkpoint every so many steps, and always at the end; 0: only at the end"),
     keep: positiveInteger.describe("checkpoints kept; older ones are removed"),
   })
   .describe("checkpoints");

@@ -14,7 +14,10 @@ export interface ViewStages {
 }
 
 export function viewStages(config: AugmentationConfig): ViewStages {
-  return { colour: config.jitter.probability > 0 || config.grayscale.probability > 0, blur: config.blur.probability > 0 };
+  return {
+    colour: config.jitter.probability > 0 || config.grayscale.probability > 0,
+    blur: config.blur.probability > 0,
+  };
 }
 
 /**
@@ -45,7 +48,7 @@ export function makeViews(images: Tensor4D, draws: Tensor2D, size: number, stage
 export function normaliseChannels(pixels: Tensor4D): Tensor4D {
   return tf.tidy(() => {
     const factor = CHANNEL_DEVIATION.map((deviation) => 1 / (255 * deviation));
-    const shift = CHANNEL_MEAN.map((mean, channel) => mean / (CHANNEL_DEVIATION[channel] as number));
+    const shift = CHANNEL_MEAN.map((mean, channel) => mean / CHANNEL_DEVIATION[channel]);
     return tf.sub(tf.mul(pixels, factor), shift);
   });
 }

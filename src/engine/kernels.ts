@@ -86,7 +86,13 @@ interface BatchNorm {
 }
 
 function batchNormAttributes(epsilon: number): Attributes {
-  return { T: FLOAT, U: FLOAT, epsilon: { float: epsilon }, data_format: { string: "NHWC" }, is_training: { bool: true } };
+  return {
+    T: FLOAT,
+    U: FLOAT,
+    epsilon: { float: epsilon },
+    data_format: { string: "NHWC" },
+    is_training: { bool: true },
+  };
 }
 
 kernel("TandemBatchNorm", ({ x, scale, shift }, { epsilon, relu }: BatchNorm) => {
@@ -122,7 +128,7 @@ tf.registerGradient({
         const outputs = execute("FusedBatchNormGradV3", inputs, batchNormAttributes(epsilon), 5);
         waiting = outputs.slice(0, 3).map((output) => tf.keep(output));
       }
-      const kept = waiting[index] as Tensor;
+      const kept = waiting[index];
       const handedOver = tf.clone(kept);
       kept.dispose();
       return handedOver;

@@ -43,8 +43,8 @@ export function knnAccuracy(bank: LabelledFeatures, test: LabelledFeatures, opti
       for (let row = 0; row < count; row++) {
         const votes = new Float64Array(options.classes);
         for (let i = row * k; i < (row + 1) * k; i++) {
-          const label = bank.labels[neighbours[i] as number] as number;
-          votes[label] = (votes[label] as number) + Math.exp((similarities[i] as number) / options.temperature);
+          const label = bank.labels[neighbours[i]];
+          votes[label] = votes[label] + Math.exp(similarities[i] / options.temperature);
         }
         if (votes.indexOf(Math.max(...votes)) === test.labels[start + row]) correct++;
       }

@@ -69,7 +69,7 @@ export function resnetArchitecture(options: EncoderOptions): ResnetArchitecture 
     return { ...names, kernel, stride, relu: rectify };
   };
 
-  let channels = architecture.widths[0] as number;
+  let channels = architecture.widths[0];
   const stem = convolutionNorm({ convolution: "conv1", norm: "bn1" }, 3, channels, {
     kernel: small ? 3 : 7,
     stride: small ? 1 : 2,
@@ -78,7 +78,7 @@ export function resnetArchitecture(options: EncoderOptions): ResnetArchitecture 
 
   const blocks: Block[] = [];
   architecture.blocks.forEach((count, stage) => {
-    const width = architecture.widths[stage] as number;
+    const width = architecture.widths[stage];
     for (let index = 0; index < count; index++) {
       const name = `layer${String(stage + 1)}.${String(index)}`;
       const stride = index === 0 && stage > 0 ? 2 : 1;

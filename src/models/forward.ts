@@ -26,8 +26,9 @@ export function trainingNorm(splits: number, sink: StatisticsSink): Normalise {
       sink(name, mean, variance);
       return y;
     }
-    const groups = tf.split<Tensor4D>(x, splits, 0).map((group) => batchNorm(group, scale, shift, BATCH_NORM_EPSILON, relu),
-    );
+    const groups = tf
+      .split<Tensor4D>(x, splits, 0)
+      .map((group) => batchNorm(group, scale, shift, BATCH_NORM_EPSILON, relu));
     const average = (statistics: Tensor1D[]) => tf.div<Tensor1D>(tf.addN(statistics), splits);
     sink(name, average(groups.map(({ mean }) => mean)), average(groups.map(({ variance }) => variance)));
     return tf.concat(

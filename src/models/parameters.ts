@@ -88,7 +88,7 @@ export function initialParameters(layout: ParameterLayout, seed: number): Float3
       case "dense":
       case "dense-bias": {
         // A bias follows its weight in the layout and shares its bound.
-        if (spec.role === "dense") fanIn = spec.shape[0] as number;
+        if (spec.role === "dense") fanIn = spec.shape[0];
         const bound = 1 / Math.sqrt(fanIn);
         for (let i = 0; i < slice.length; i++) slice[i] = draws.uniform(-bound, bound);
         break;

@@ -22,7 +22,7 @@ export class KeyQueue {
       const key = keys.subarray(row * dimension, (row + 1) * dimension);
       for (let i = 0; i < dimension; i++) key[i] = draws.normal();
       const norm = Math.sqrt(key.reduce((sum, value) => sum + value * value, 0));
-      for (let i = 0; i < dimension; i++) key[i] = (key[i] as number) / norm;
+      for (let i = 0; i < dimension; i++) key[i] = key[i] / norm;
     }
     return new KeyQueue(keys, size, dimension, 0);
   }

@@ -108,7 +108,7 @@ export function mocoStep(input: MocoInput): MocoResult {
   if (positive === null || negative === null || accuracy === null) throw new Error("the forward pass did not run");
 
   return {
-    loss: loss as Scalar,
+    loss: loss,
     gradients,
     keys,
     queryStatistics: queryStatistics.ordered(),

@@ -33,8 +33,8 @@ export function sgdStep(
     const decay = slice.decay ? weightDecay : 0;
     const end = slice.offset + slice.size;
     for (let i = slice.offset; i < end; i++) {
-      const value = parameters[i] as number;
-      const v = Math.fround(momentum * (velocity[i] as number) + ((gradient[i] as number) * scale + decay * value));
+      const value = parameters[i];
+      const v = Math.fround(momentum * velocity[i] + (gradient[i] * scale + decay * value));
       velocity[i] = v;
       next[i] = value - learningRate * v;
     }
@@ -53,5 +53,5 @@ export function momentumUpdate(
   sourceScale = 1,
 ): void {
   const share = (1 - m) * sourceScale;
-  for (let i = 0; i < next.length; i++) next[i] = m * (target[i] as number) + share * (source[i] as number);
+  for (let i = 0; i < next.length; i++) next[i] = m * target[i] + share * source[i];
 }

@@ -100,7 +100,7 @@ export class SumTree {
     this.held.delete(keyOf(sibling));
     const [left, right] = isLeft ? [sum, other.sum] : [other.sum, sum];
     // Addition of two numbers commutes bit for bit; only the grouping matters, and the tree fixes it.
-    for (let i = 0; i < left.length; i++) left[i] = (left[i] as number) + (right[i] as number);
+    for (let i = 0; i < left.length; i++) left[i] = left[i] + right[i];
     this.place(parent, left);
   }
 

@@ -90,7 +90,7 @@ export class Stream {
       this.words = philox4x32(this.key, [this.block++, this.sample, this.epoch, this.purposeAndView]);
       this.next = 0;
     }
-    return this.words[this.next++] as number;
+    return this.words[this.next++];
   }
 
   /** Uniform in [low, high), 32 bits of resolution. */

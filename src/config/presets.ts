@@ -1,0 +1,59 @@
+/** Ready-made configs. `cifar10` and `imagenet` carry the published recipes; `quickstart` fits two cores and minutes. */
+import { CONFIG_VERSION, type AugmentationConfig, type RunConfig } from "./schema.js";
+
+/** MoCo v2's augmentation (Chen et al. 2020, "Improved Baselines with Momentum Contrastive Learning", appendix A). */
+const MOCO_V2_AUGMENTATION: AugmentationConfig = {
+  crop: { probability: 1, minScale: 0.2, maxScale: 1 },
+  flip: { probability: 0.5 },
+  rotation: { probability: 0, degrees: 10 },
+  jitter: { probability: 0.8, brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.1 },
+  grayscale: { probability: 0.2 },
+  blur: { probability: 0.5, minSigma: 0.1, maxSigma: 2 },
+};
+
+const MEMBERSHIP = { minWorkers: 1, heartbeatMs: 1000, deadAfterMs: 10_000 };
+
+const cifar10: RunConfig = {
+  version: CONFIG_VERSION,
+  seed: 0,
+  data: { spec: "cifar10:data/cifar-10-batches-bin", imageSize: 32, decodeSize: 32, maxCorrupt: 0, cacheMiB: 1024 },
+  model: { encoder: "resnet18", stem: "3x3", embeddingDim: 128, head: "mlp", bnSplits: 1 },
+  moco: { queueSize: 4096, keyMomentum: 0.99, temperature: 0.1 },
+  optimizer: { learningRate: 0.06, momentum: 0.9, weightDecay: 5e-4, decayNormAndBias: false, warmupEpochs: 0 },
+  schedule: { epochs: 200, steps: null },
+  parallel: { worldSize: 8, batchSize: 64, threads: 1, workers: 2 },
+  // MoCo's CIFAR-10 demo: no blur at 32 pixels.
+  augmentation: { ...MOCO_V2_AUGMENTATION, blur: { ...MOCO_V2_AUGMENTATION.blur, probability: 0 } },
+  evaluation: { everyEpochs: 5, neighbours: 200, temperature: 0.1, maxTrain: 50_000, maxTest: 10_000 },
+  checkpoint: { everySteps: 500, keep: 3 },
+  membership: MEMBERSHIP,
+};
+
+const imagenet: RunConfig = {
+  ...cifar10,
+  data: { spec: "folder:data/imagenet", imageSize: 224, decodeSize: 256, maxCorrupt: 100, cacheMiB: 1024 },
+  model: { encoder: "resnet50", stem: "imagenet", embeddingDim: 128, head: "mlp", bnSplits: 1 },
+  moco: { queueSize: 65_536, keyMomentum: 0.999, temperature: 0.2 },
+  optimizer: { ...cifar10.optimizer, learningRate: 0.03, weightDecay: 1e-4 },
+  parallel: { worldSize: 8, batchSize: 32, threads: 1, workers: 2 },
+  augmentation: MOCO_V2_AUGMENTATION,
+  evaluation: { ...cifar10.evaluation, everyEpochs: 10 },
+  checkpoint: { everySteps: 1000, keep: 3 },
+};
+
+const quickstart: RunConfig = {
+  ...cifar10,
+  data: { ...cifar10.data, spec: "synthetic:classes=10,size=32,train=4000,test=1000", cacheMiB: 64 },
+  model: { ...cifar10.model, encoder: "resnet-tiny" },
+  moco: { queueSize: 2048, keyMomentum: 0.99, temperature: 0.1 },
+  schedule: { epochs: 10, steps: null },
+  parallel: { worldSize: 2, batchSize: 64, threads: 1, workers: 2 },
+  augmentation: { ...cifar10.augmentation, rotation: { probability: 0.5, degrees: 10 } },
+  evaluation: { ...cifar10.evaluation, everyEpochs: 2, maxTrain: 4000, maxTest: 1000 },
+  checkpoint: { everySteps: 100, keep: 3 },
+  membership: { ...MEMBERSHIP, heartbeatMs: 500, deadAfterMs: 5000 },
+};
+
+export const PRESETS = { quickstart, cifar10, imagenet } as const satisfies Record<string, RunConfig>;
+export type PresetName = keyof typeof PRESETS;
+export const PRESET_NAMES = Object.keys(PRESETS) as readonly PresetName[];

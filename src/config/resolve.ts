@@ -1,0 +1,197 @@
+/** From presets, files and flags to one checked run config; each mistake is one line with its remedy. */
+import { readFile } from "node:fs/promises";
+import { text as readText } from "node:stream/consumers";
+import { parse as parseYaml } from "yaml";
+import type { z } from "zod";
+import { UserError } from "../protocol/errors.js";
+import { runLength } from "./derived.js";
+import { CONFIG_KEYS, nearestKey } from "./keys.js";
+import { PRESET_NAMES, PRESETS, type PresetName } from "./presets.js";
+import { runConfigSchema, type RunConfig } from "./schema.js";
+
+export interface ConfigSources {
+  /** where to start; `quickstart` if neither this nor the file names one */
+  readonly preset?: string | undefined;
+  /** where to start instead of a preset: the config of a run that is resumed */
+  readonly base?: RunConfig | undefined;
+  /**
+   * YAML file, `-` for standard input: a whole config, or some keys over a preset, which its optional key `preset` names.
+   * Keys that it leaves out come from the preset.
+   */
+  readonly file?: string | undefined;
+  /** dotted keys with values, from flags */
+  readonly overrides?: Readonly<Record<string, unknown>>;
+  /** `key=value` with dotted keys, from `--set`; values are read as YAML */
+  readonly set?: readonly string[] | undefined;
+}
+
+type Tree = { [key: string]: unknown };
+
+function isTree(value: unknown): value is Tree {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function presetNamed(name: unknown): RunConfig {
+  if (typeof name === "string" && Object.hasOwn(PRESETS, name)) return PRESETS[name as PresetName];
+  const shown = typeof name === "string" ? name : JSON.stringify(name);
+  throw new UserError("CONFIG_UNKNOWN_PRESET", `there is no preset ${shown}: choose one of ${PRESET_NAMES.join(", ")}`);
+}
+
+/** Dotted names and values of everything that is no group, and of empty groups. */
+function leaves(tree: Tree, prefix = ""): [string, unknown][] {
+  return Object.entries(tree).flatMap(([key, value]): [string, unknown][] =>
+    isTree(value) && Object.keys(value).length > 0 ? leaves(value, `${prefix}${key}.`) : [[`${prefix}${key}`, value]],
+  );
+}
+
+function assign(config: Tree, name: string, value: unknown): void {
+  const known = CONFIG_KEYS.find((key) => key.name === name);
+  if (known === undefined) {
+    throw new UserError("CONFIG_UNKNOWN_KEY", `unknown config key ${name}: did you mean ${nearestKey(name)}?`);
+  }
+  if (known.isGroup) {
+    if (isTree(value)) return;
+    throw new UserError("CONFIG_WRONG_TYPE", `${name} is a group of keys: set one of them, e.g. ${memberOf(name)}`);
+  }
+  const path = name.split(".");
+  const last = path.pop() as string;
+  let place = config;
+  for (const part of path) place = place[part] as Tree;
+  place[last] = value;
+}
+
+function memberOf(group: string): string {
+  return CONFIG_KEYS.find(({ name, isGroup }) => !isGroup && name.startsWith(`${group}.`))?.name ?? group;
+}
+
+async function readConfigFile(path: string): Promise<Tree> {
+  const name = path === "-" ? "standard input" : path;
+  let text: string;
+  try {
+    text = path === "-" ? await readText(process.stdin) : await readFile(path, "utf8");
+  } catch (cause) {
+    throw new UserError("CONFIG_FILE_MISSING", `cannot read the config file ${name}: check the path`, { cause });
+  }
+  let parsed: unknown;
+  try {
+    parsed = parseYaml(text);
+  } catch (cause) {
+    throw new UserError("CONFIG_FILE_INVALID", `${name} is no YAML: ${firstLine(cause)}`, { cause });
+  }
+  if (!isTree(parsed)) throw new UserError("CONFIG_FILE_INVALID", `${name} holds no keys: see \`tandem config\``);
+  return parsed;
+}
+
+function firstLine(error: unknown): string {
+  const [line = ""] = (error instanceof Error ? error.message : String(error)).split("\n");
+  return line.replace(/:$/, "");
+}
+
+function parseAssignment(text: string): [string, unknown] {
+  const equals = text.indexOf("=");
+  if (equals < 1)
+    throw new UserError("CONFIG_BAD_SET", `--set ${text}: write it as key=value, e.g. --set moco.temperature=0.2`);
+  return [text.slice(0, equals), parseValue(text.slice(equals + 1))];
+}
+
+/** A value as the command line gives it: a YAML scalar, so `8` is a number, `null` is null, and `cifar10:/data` is text. */
+export function parseValue(text: string): unknown {
+  try {
+    return parseYaml(text) as unknown;
+  } catch {
+    return text;
+  }
+}
+
+/**
+ * Preset (or `base`), then file, then overrides, then `set`: the later wins.
+ * @throws UserError `CONFIG_…` with one line that names the key, its value and the remedy
+ */
+export async function resolveConfig(sources: ConfigSources): Promise<RunConfig> {
+  const fromFile = sources.file === undefined ? {} : await readConfigFile(sources.file);
+  const { preset: filePreset, ...keys } = fromFile;
+  const start = sources.base ?? presetNamed(sources.preset ?? filePreset ?? "quickstart");
+  const config = structuredClone(start) as unknown as Tree;
+  for (const [name, value] of leaves(keys)) assign(config, name, value);
+  for (const [name, value] of Object.entries(sources.overrides ?? {})) {
+    if (value !== undefined) assign(config, name, value);
+  }
+  for (const text of sources.set ?? []) assign(config, ...parseAssignment(text));
+  return checkConfig(config);
+}
+
+/** A config that leaves nothing out, such as a run directory holds. @throws UserError as `resolveConfig` */
+export async function readWholeConfig(path: string): Promise<RunConfig> {
+  return checkConfig(await readConfigFile(path));
+}
+
+/** @throws UserError for the first thing that is wrong */
+export function checkConfig(value: unknown): RunConfig {
+  const result = runConfigSchema.safeParse(value);
+  if (!result.success) {
+    const [issue] = result.error.issues;
+    throw issue === undefined ? new Error("zod found no issue") : typeError(issue, value);
+  }
+  const config = result.data;
+  const problem = contradictions(config).find(({ holds }) => !holds);
+  if (problem !== undefined) throw new UserError("CONFIG_CONTRADICTION", problem.message);
+  return config;
+}
+
+function typeError(issue: z.core.$ZodIssue, value: unknown): UserError {
+  const name = issue.path.join(".");
+  if (issue.code === "unrecognized_keys") {
+    const key = [name, issue.keys[0] ?? ""].filter((part) => part !== "").join(".");
+    return new UserError("CONFIG_UNKNOWN_KEY", `unknown config key ${key}: did you mean ${nearestKey(key)}?`);
+  }
+  const given = issue.path.reduce<unknown>((place, part) => (isTree(place) ? place[String(part)] : undefined), value);
+  const description = CONFIG_KEYS.find((key) => key.name === name)?.description ?? "";
+  const problem = issue.message.replace(/^Invalid (input|option): /, "").replace(/^T/, "t");
+  const shown = given === undefined ? `${name} is missing` : `${name} = ${JSON.stringify(given)}`;
+  return new UserError("CONFIG_WRONG_TYPE", `${shown}: ${problem}${description === "" ? "" : ` (${description})`}`);
+}
+
+function contradictions(config: RunConfig): { readonly holds: boolean; readonly message: string }[] {
+  const { parallel, moco, model, augmentation, membership } = config;
+  const globalBatch = parallel.worldSize * parallel.batchSize;
+  const { crop, blur } = augmentation;
+  return [
+    {
+      holds: moco.queueSize >= globalBatch,
+      message:
+        `moco.queueSize = ${String(moco.queueSize)} is smaller than the global batch of ${String(globalBatch)} ` +
+        `(parallel.worldSize × parallel.batchSize): raise the first or lower the others`,
+    },
+    {
+      holds: parallel.batchSize % model.bnSplits === 0 && parallel.batchSize >= 2 * model.bnSplits,
+      message:
+        `model.bnSplits = ${String(model.bnSplits)} does not cut parallel.batchSize = ${String(parallel.batchSize)} ` +
+        "into equal groups of at least 2: choose a divisor",
+    },
+    {
+      holds: crop.minScale <= crop.maxScale,
+      message: `augmentation.crop.minScale = ${String(crop.minScale)} is above maxScale = ${String(crop.maxScale)}`,
+    },
+    {
+      holds: blur.minSigma <= blur.maxSigma,
+      message: `augmentation.blur.minSigma = ${String(blur.minSigma)} is above maxSigma = ${String(blur.maxSigma)}`,
+    },
+    {
+      holds: membership.deadAfterMs >= 2 * membership.heartbeatMs,
+      message:
+        `membership.deadAfterMs = ${String(membership.deadAfterMs)} leaves no room for one missed heartbeat of ` +
+        `${String(membership.heartbeatMs)} ms: make it at least twice as long`,
+    },
+  ];
+}
+
+/** @throws UserError `CONFIG_BATCH_TOO_LARGE` where the data set has no whole global batch */
+export function checkAgainstDataset(config: RunConfig, trainLength: number): void {
+  const { globalBatch, stepsPerEpoch } = runLength(config, trainLength);
+  if (stepsPerEpoch > 0) return;
+  throw new UserError(
+    "CONFIG_BATCH_TOO_LARGE",
+    `the global batch of ${String(globalBatch)} (parallel.worldSize × parallel.batchSize) is larger than the data set ` +
+      `of ${String(trainLength)} training samples: lower one of the two, or use more data`,
+  );
+}

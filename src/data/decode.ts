@@ -1,0 +1,32 @@
+/** Decoding: any picture that libvips reads becomes one 8-bit sRGB square. */
+import sharp, { type Sharp } from "sharp";
+
+/** Many small pictures at once, each read once: parallel over pictures rather than within one, and nothing kept. */
+sharp.concurrency(1);
+sharp.cache(false);
+
+/** What shows through a transparent picture: white, as in a browser. */
+const BEHIND_ALPHA = "#ffffff";
+
+/**
+ * Decodes to `[side, side, 3]` uint8: turned upright by its EXIF tag, converted to sRGB, transparency laid over white, shorter
+ * side scaled to `side` (triangle filter, as torchvision's `Resize` with antialiasing), centre cut. A picture that is `side × side`
+ * already comes out exactly as decoded.
+ * @throws Error from libvips where the bytes are truncated or no picture; mere warnings (stray bytes between JPEG markers) pass
+ */
+export async function decodeSquare(path: string, side: number): Promise<Uint8Array> {
+  return rawSquare(sharp(path, { failOn: "error" }).autoOrient().flatten({ background: BEHIND_ALPHA }), side);
+}
+
+/** Scales an 8-bit RGB square `[from, from, 3]` to `[side, side, 3]`. */
+export async function resizeSquare(pixels: Uint8Array, from: number, side: number): Promise<Uint8Array> {
+  return rawSquare(sharp(pixels, { raw: { width: from, height: from, channels: 3 } }), side);
+}
+
+function rawSquare(picture: Sharp, side: number): Promise<Uint8Array> {
+  return picture
+    .resize(side, side, { fit: "cover", position: "centre", kernel: "linear" })
+    .toColourspace("srgb")
+    .raw({ depth: "uchar" })
+    .toBuffer();
+}

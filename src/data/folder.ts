@@ -1,0 +1,66 @@
+/** A folder of image files as a data set. */
+import { readFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { UserError } from "../protocol/errors.js";
+import { CorruptSampleError, type Dataset, type SampleSource } from "./dataset.js";
+import { decodeSquare } from "./decode.js";
+import { fileErrorCode } from "./file-error.js";
+import { type ListedFile, listFolder } from "./folder-listing.js";
+import { manifestHash } from "./manifest.js";
+
+/** @throws UserError as `listFolder` does */
+export async function openFolder(path: string, decodeSize: number): Promise<Dataset> {
+  const root = resolve(path);
+  const { classes, splits } = await listFolder(root);
+  return {
+    classes,
+    decodeSize,
+    splits: {
+      train: new FolderSource(root, splits.train, decodeSize),
+      test: new FolderSource(root, splits.test, decodeSize),
+    },
+    manifestHash: manifestHash("folder", [...splits.train, ...splits.test]),
+  };
+}
+
+class FolderSource implements SampleSource {
+  readonly length: number;
+  readonly labels: Int32Array;
+
+  constructor(
+    private readonly root: string,
+    private readonly files: readonly ListedFile[],
+    private readonly decodeSize: number,
+  ) {
+    this.length = files.length;
+    this.labels = Int32Array.from(files, (file) => file.label);
+  }
+
+  /** Relative to the data set's root, so that workers with other mount points give the same name. */
+  nameOf(index: number): string {
+    return this.files[index].name;
+  }
+
+  /**
+   * @throws CorruptSampleError where the bytes are no whole picture: the same on every worker
+   * @throws UserError `DATA_UNREADABLE` where the file cannot be read at all: a fault of this machine, which nothing may replace
+   */
+  async read(index: number, target: Uint8Array, offset: number): Promise<void> {
+    const name = this.nameOf(index);
+    const path = join(this.root, name);
+    try {
+      target.set(await decodeSquare(path, this.decodeSize), offset);
+    } catch (cause) {
+      await readFile(path).catch((unreadable: unknown) => {
+        throw new UserError(
+          "DATA_UNREADABLE",
+          `image "${path}" cannot be read (${fileErrorCode(unreadable)}): is the folder still mounted?`,
+          {
+            cause: unreadable,
+          },
+        );
+      });
+      throw new CorruptSampleError(name, { cause });
+    }
+  }
+}

@@ -1,0 +1,64 @@
+/** `events.jsonl`: what happened in a run, one JSON object a line, appended by the coordinator. */
+import { closeSync, fstatSync, mkdirSync, openSync, readSync, writeSync } from "node:fs";
+import { dirname } from "node:path";
+
+export type RunEvent =
+  | { readonly kind: "run-started"; readonly control: string; readonly resumed: boolean }
+  | ({ readonly kind: "step"; readonly step: number } & StepNumbers)
+  /** kNN accuracy in [0, 1] */
+  | { readonly kind: "evaluated"; readonly step: number; readonly accuracy: number }
+  | { readonly kind: "worker-joined"; readonly worker: string; readonly workers: number }
+  | { readonly kind: "worker-left"; readonly worker: string; readonly reason: string; readonly workers: number }
+  | { readonly kind: "dropped"; readonly peer: string; readonly reason: string }
+  | { readonly kind: "checkpointed"; readonly step: number; readonly directory: string }
+  | { readonly kind: "run-ended"; readonly outcome: "finished" | "stopped" | "failed"; readonly step: number | null };
+
+/** Means over the ranks of a step; times in ms. */
+export interface StepNumbers {
+  readonly epoch: number;
+  readonly loss: number;
+  readonly accuracy: number;
+  readonly positiveSimilarity: number;
+  readonly negativeSimilarity: number;
+  readonly learningRate: number;
+  readonly stepMs: number;
+  readonly loadMs: number;
+  readonly forwardMs: number;
+  readonly backwardMs: number;
+  readonly exchangeMs: number;
+  readonly imagesPerSecond: number;
+  readonly workers: number;
+}
+
+const NEWLINE = 0x0a;
+
+/** Opened at the first event; an event is in the file when `append` returns. */
+export class EventFile {
+  private descriptor: number | null = null;
+
+  constructor(
+    private readonly path: string,
+    private readonly now: () => Date = () => new Date(),
+  ) {}
+
+  append(event: RunEvent): void {
+    this.descriptor ??= this.open();
+    writeSync(this.descriptor, `${JSON.stringify({ time: this.now().toISOString(), ...event })}\n`);
+  }
+
+  close(): void {
+    if (this.descriptor !== null) closeSync(this.descriptor);
+    this.descriptor = null;
+  }
+
+  /** A process that was killed in the middle of a line has left half of one: the next begins on its own. */
+  private open(): number {
+    mkdirSync(dirname(this.path), { recursive: true });
+    const descriptor = openSync(this.path, "a+");
+    const { size } = fstatSync(descriptor);
+    const last = Buffer.alloc(1, NEWLINE);
+    if (size > 0) readSync(descriptor, last, 0, 1, size - 1);
+    if (last[0] !== NEWLINE) writeSync(descriptor, "\n");
+    return descriptor;
+  }
+}
