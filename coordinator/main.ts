@@ -108,7 +108,7 @@ export async function runCoordinator(options: CoordinatorOptions): Promise<Coord
       observer,
       initial: initialState(planOf(config, dataset, totalSteps), step),
       countCorrupt: (name) => {
-        corrupt.count(name);
+        if (corrupt.count(name)) observer.corrupt(name, corrupt.size);
       },
       checkpoint: async (at, knn) => {
         // Both are taken now, before the next update can begin.

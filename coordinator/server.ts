@@ -27,6 +27,8 @@ export interface RunObserver {
   workerLeft(worker: string, reason: string, workers: number): void;
   explained(reason: string): void;
   dropped(peer: string, reason: string): void;
+  /** an image that could not be decoded; `count` so far */
+  corrupt(name: string, count: number): void;
   checkpointed(step: number, directory: string): void;
 }
 

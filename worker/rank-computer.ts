@@ -2,10 +2,11 @@
 import { type RunConfig } from "../src/config/schema.js";
 import { DRAW } from "../src/data/draws.js";
 import type { Batch } from "../src/data/loader.js";
-import { makeViews, normaliseChannels, resizeSquare, viewStages } from "../src/data/views.js";
+import { makeViews, viewStages } from "../src/data/views.js";
 import { tf, type Tensor, type Tensor1D, type Tensor2D, type Tensor4D } from "../src/engine/index.js";
-import { evaluationNorm, resnet, type Encoder } from "../src/models/index.js";
-import { forwardContext, KeyQueue, mocoStep } from "../src/objectives/index.js";
+import { backboneFeatures } from "../src/evaluation/features.js";
+import { resnet, type Encoder } from "../src/models/index.js";
+import { KeyQueue, mocoStep } from "../src/objectives/index.js";
 import { SumTree, type TreeNode } from "../src/optim/index.js";
 import { Purpose, Stream } from "../src/protocol/philox.js";
 
@@ -121,18 +122,8 @@ export class RankComputer {
   features(images: Uint8Array): Float32Array {
     const { weights, encoder, config } = this;
     if (weights === null) throw new Error("features were asked for before there were weights");
-    const { decodeSize, imageSize } = config.data;
-    const count = images.length / (decodeSize * decodeSize * 3);
-    return tf.tidy(() => {
-      const norm = evaluationNorm((name) => {
-        const buffer = weights.buffers.get(name);
-        if (buffer === undefined) throw new Error(`the encoder has no buffer ${name}`);
-        return buffer;
-      });
-      const pixels = tf.tensor4d(Float32Array.from(images), [count, decodeSize, decodeSize, 3]);
-      const views = normaliseChannels(resizeSquare(pixels, imageSize));
-      return encoder.features(forwardContext(encoder, weights.query, norm), views).dataSync() as Float32Array;
-    });
+    const frozen = { encoder, parameters: weights.query, buffers: weights.buffers };
+    return backboneFeatures(frozen, images, config.data);
   }
 
   private renewQueueTensor(): void {
@@ -146,7 +137,7 @@ export class RankComputer {
     const { batchSize } = this.config.parallel;
     const stages = viewStages(this.config.augmentation);
     return tf.tidy(() => {
-      const pixels = tf.tensor4d(Float32Array.from(batch.images), [batchSize, decodeSize, decodeSize, 3]);
+      const pixels = tf.tensor4d(new Float32Array(batch.images), [batchSize, decodeSize, decodeSize, 3]);
       const draws = (values: Float32Array) => tf.tensor2d(values.slice(), [batchSize, DRAW.floats]);
       const query = makeViews(pixels, draws(batch.drawsQuery), imageSize, stages);
       return [query, makeViews(pixels, draws(batch.drawsKey), imageSize, stages)];

@@ -44,7 +44,7 @@ export function evaluationNorm(buffer: (name: string) => Tensor1D): Normalise {
     tf.tidy(() => {
       const factor = tf.mul(scale, tf.rsqrt(tf.add(buffer(`${name}.running_var`), BATCH_NORM_EPSILON)));
       const offset = tf.sub(shift, tf.mul(buffer(`${name}.running_mean`), factor));
-      const y = tf.add(tf.mul(x, factor), offset) as Tensor4D;
+      const y = tf.add<Tensor4D>(tf.mul(x, factor), offset);
       return relu ? tf.relu(y) : y;
     });
 }

@@ -15,6 +15,7 @@ export type RunEvent =
 
 /** Means over the ranks of a step; times in ms. */
 export interface StepNumbers {
+  readonly totalSteps: number;
   readonly epoch: number;
   readonly loss: number;
   readonly accuracy: number;

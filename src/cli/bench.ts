@@ -1,0 +1,167 @@
+/** `tandem bench step`: how fast one worker trains, by real steps between a coordinator and a worker process. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { availableParallelism, tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Argv, CommandModule } from "yargs";
+import type { RunObserver, StepReport } from "../../coordinator/server.js";
+import { runCoordinator } from "../../coordinator/main.js";
+import { resolveConfig, type RunConfig } from "../config/index.js";
+import { UserError } from "../protocol/errors.js";
+import { configOf, once, withRunOptions, type RunArguments } from "./run-options.js";
+import { endWithin, startWorker } from "./train/children.js";
+
+interface BenchArguments extends RunArguments {
+  readonly measured: number;
+  readonly warmup: number;
+  readonly device: string;
+  readonly json: boolean;
+}
+
+/** One step as measured from outside: the time since the step before it ended. */
+interface MeasuredStep extends StepReport {
+  readonly wallMs: number;
+}
+
+export interface StepBenchmark {
+  readonly encoder: string;
+  readonly batch: number;
+  readonly threads: number;
+  readonly precision: "fp32";
+  readonly steps: number;
+  /** medians */
+  readonly imagesPerSecond: number;
+  readonly stepMs: number;
+  /** of a step's time, in [0, 1]; they add up to 1 */
+  readonly share: {
+    readonly loading: number;
+    readonly forward: number;
+    readonly backward: number;
+    /** everything else: weights, keys and gradients on their way, the update, waiting */
+    readonly exchange: number;
+  };
+}
+
+const stepCommand: CommandModule<object, BenchArguments> = {
+  command: "step",
+  describe: "Time MoCo steps of one worker (preset cifar10, a world of one rank)",
+  builder: (yargs) =>
+    withRunOptions(yargs, ["encoder", "batch", "threads", "data", "set"])
+      .option("measured", { type: "number", default: 10, requiresArg: true, describe: "Steps that count" })
+      .option("warmup", { type: "number", default: 3, requiresArg: true, describe: "Steps before them" })
+      .option("device", { type: "string", default: "auto", requiresArg: true, describe: "Device of the worker" })
+      .option("json", { type: "boolean", default: false, describe: "Print one JSON object as the last line" })
+      .example("$0 bench step --encoder resnet18 --batch 64", "Images per second of ResNet-18")
+      .example("$0 bench step --encoder resnet-tiny --batch 256 --json", "… as JSON"),
+  handler: async (given) => {
+    for (const name of ["measured", "warmup"] as const) {
+      const least = name === "measured" ? 1 : 0;
+      if (!Number.isInteger(once(name, given[name])) || given[name] < least) {
+        throw new UserError("USAGE", `--${name} ${given[name]}: give a whole number from ${least} on`);
+      }
+    }
+    const threads = given.threads ?? availableParallelism();
+    const asked = await configOf({ ...given, preset: "cifar10", threads }, null);
+    const { batchSize } = asked.parallel;
+    const spec = given.data ?? `synthetic:train=${Math.max(4000, 4 * batchSize)}`;
+    const config = await resolveConfig({
+      base: asked,
+      overrides: {
+        "data.spec": spec,
+        "parallel.worldSize": 1,
+        "parallel.workers": 1,
+        "schedule.steps": given.warmup + given.measured,
+        "evaluation.everyEpochs": 0,
+        "checkpoint.everySteps": 0,
+      },
+    });
+    const result = await benchmark(config, once("device", given.device), given.warmup);
+    const { share } = result;
+    const percents = Object.entries(share).map(([name, value]) => `${name} ${(100 * value).toFixed(1)}%`);
+    process.stdout.write(
+      given.json
+        ? `${JSON.stringify(result)}\n`
+        : `${result.encoder}, batch ${result.batch}, ${result.threads} threads, ${result.precision}: ` +
+            `${result.imagesPerSecond.toFixed(1)} images/s, ${result.stepMs.toFixed(1)} ms a step (${percents.join(", ")})\n`,
+    );
+  },
+};
+
+export const benchCommand: CommandModule = {
+  command: "bench <what>",
+  describe: "Measure speed: bench step",
+  builder: (yargs: Argv) => yargs.command(stepCommand).demandCommand(1, "say what: tandem bench step"),
+  handler: () => undefined,
+};
+
+async function benchmark(config: RunConfig, device: string, warmup: number): Promise<StepBenchmark> {
+  const directory = await mkdtemp(join(tmpdir(), "tandem-bench-"));
+  const steps: MeasuredStep[] = [];
+  const stop = new AbortController();
+  const lines: string[] = [];
+  let worker: ReturnType<typeof startWorker> | null = null;
+  let before = performance.now();
+  try {
+    const { outcome } = await runCoordinator({
+      config,
+      listen: "tcp://127.0.0.1:*",
+      out: join(directory, "run"),
+      resume: false,
+      signal: stop.signal,
+      onListening: ({ control }) => {
+        const log = join(directory, "worker.jsonl");
+        worker = startWorker(["--connect", control, "--device", device, "--log", log], (line) => lines.push(line));
+        worker.on("exit", (code) => code !== 0 && stop.abort());
+      },
+      observer: stepObserver((report) => {
+        const now = performance.now();
+        steps.push({ ...report, wallMs: now - before });
+        before = now;
+      }),
+    });
+    if (outcome !== "finished") throw new UserError("NO_WORKERS", `the worker has ended: ${lines.at(-1) ?? "no word"}`);
+  } finally {
+    if (worker !== null) await endWithin(worker, 10_000);
+    await rm(directory, { recursive: true, force: true });
+  }
+  return summary(config, steps.slice(warmup));
+}
+
+function summary({ model, parallel }: RunConfig, steps: readonly MeasuredStep[]): StepBenchmark {
+  const stepMs = median(steps.map(({ wallMs }) => wallMs));
+  const share = (of: (step: MeasuredStep) => number) => median(steps.map((step) => of(step) / step.wallMs));
+  const loading = share(({ loadMs }) => loadMs);
+  const forward = share(({ forwardMs }) => forwardMs);
+  const backward = share(({ backwardMs }) => backwardMs);
+  return {
+    encoder: model.encoder,
+    batch: parallel.batchSize,
+    threads: parallel.threads,
+    precision: "fp32",
+    steps: steps.length,
+    imagesPerSecond: (parallel.batchSize / stepMs) * 1000,
+    stepMs,
+    share: { loading, forward, backward, exchange: 1 - loading - forward - backward },
+  };
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+}
+
+/** Hears of steps, and shows what should not happen. */
+function stepObserver(stepDone: (report: StepReport) => void): RunObserver {
+  const ignore = () => undefined;
+  const show = (line: string) => process.stderr.write(`tandem: ${line}\n`);
+  return {
+    stepDone,
+    evaluated: ignore,
+    workerJoined: ignore,
+    workerLeft: ignore,
+    explained: ignore,
+    checkpointed: ignore,
+    corrupt: (name) => show(`image ${name} cannot be decoded`),
+    dropped: (peer, reason) => show(`dropped from ${peer}: ${reason}`),
+  };
+}

@@ -1,0 +1,60 @@
+/** `tandem checkpoint`: verifies a checkpoint and prints what it holds. */
+import { basename } from "node:path";
+import type { CommandModule } from "yargs";
+import {
+  CHECKPOINT_GROUPS,
+  digestsOf,
+  latestCheckpoint,
+  readCheckpoint,
+  type CheckpointState,
+} from "../checkpoint/index.js";
+
+interface CheckpointArguments {
+  readonly directory: string;
+  readonly json: boolean;
+}
+
+const TITLES = { query: "θq", key: "θk", optimizer: "optimizer", buffers: "buffers", queue: "queue" } as const;
+
+export const checkpointCommand: CommandModule<object, CheckpointArguments> = {
+  command: "checkpoint <directory>",
+  describe: "Verify a checkpoint; print its step, and a sha256 of θq, θk, optimizer, queue and buffers",
+  builder: (yargs) =>
+    yargs
+      .positional("directory", {
+        type: "string",
+        demandOption: true,
+        describe: "A run directory (its latest checkpoint is taken), or one of its checkpoints/step-N",
+      })
+      .option("json", { type: "boolean", default: false, describe: "Print one JSON object" })
+      .example("$0 checkpoint runs/a", "The latest checkpoint of a run")
+      .example("$0 checkpoint runs/a/checkpoints/step-100 --json", "A certain one, for a script"),
+  handler: async ({ directory, json }) => {
+    const { path, checkpoint } = await openCheckpoint(directory);
+    const { step, meta, groups } = checkpoint;
+    const sums = digestsOf(groups);
+    if (json) {
+      const { runId, architecture, knn, manifestHash } = meta;
+      process.stdout.write(`${JSON.stringify({ path, step, runId, architecture, knn, manifestHash, sha256: sums })}\n`);
+      return;
+    }
+    const rows = [
+      ["step", String(step)],
+      ["run", meta.runId],
+      ["encoder", meta.architecture],
+      ["kNN", meta.knn === null ? "not measured" : `${(100 * meta.knn).toFixed(1)}%`],
+      ...CHECKPOINT_GROUPS.map((group) => [TITLES[group], `sha256 ${sums[group]}`]),
+    ];
+    process.stdout.write(`${path}: whole and verified\n`);
+    for (const [name = "", value = ""] of rows) process.stdout.write(`${name.padEnd(10)} ${value}\n`);
+  },
+};
+
+/**
+ * @param directory a run directory, or `…/checkpoints/step-N`
+ * @throws UserError as `latestCheckpoint` and `readCheckpoint`
+ */
+export async function openCheckpoint(directory: string): Promise<{ path: string; checkpoint: CheckpointState }> {
+  const path = /^step-\d+$/.test(basename(directory)) ? directory : await latestCheckpoint(directory);
+  return { path, checkpoint: await readCheckpoint(path) };
+}

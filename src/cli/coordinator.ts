@@ -1,0 +1,132 @@
+/** `tandem coordinator`: owns one run and serves its workers until the run ends. */
+import type { Argv, CommandModule } from "yargs";
+import { runCoordinator, type CoordinatorResult } from "../../coordinator/main.js";
+import { logFile, runFiles } from "../checkpoint/index.js";
+import type { RunConfig } from "../config/index.js";
+import { UserError } from "../protocol/errors.js";
+import { EventFile, openLogger, Progress } from "../telemetry/index.js";
+import { percent, RunDisplay } from "./run-display.js";
+import { configOf, once, withRunOptions, type RunArguments } from "./run-options.js";
+import { stopSignal } from "./stop-signal.js";
+import type { FromParent, ToParent } from "./train/children.js";
+import { tcpEndpoint } from "./worker.js";
+
+interface CoordinatorArguments extends RunArguments {
+  readonly listen: string;
+  readonly out: string | undefined;
+  readonly resume: boolean;
+  readonly "stop-after": number | undefined;
+}
+
+/** Flags that `train` and `coordinator` share. */
+export function withRunDirectory<T>(yargs: Argv<T>) {
+  return yargs
+    .option("out", { type: "string", requiresArg: true, describe: "Run directory: config, checkpoints, events, logs" })
+    .option("resume", { type: "boolean", default: false, describe: "Go on from the latest whole checkpoint in --out" })
+    .option("stop-after", {
+      type: "number",
+      requiresArg: true,
+      describe: "Stop in order after this step, as SIGTERM would; the learning rate still follows the whole run",
+    });
+}
+
+export const coordinatorCommand: CommandModule<object, CoordinatorArguments> = {
+  command: "coordinator",
+  describe: "Own a run: wait for workers at --listen, train, evaluate, write checkpoints",
+  builder: (yargs) =>
+    withRunDirectory(withRunOptions(yargs))
+      .option("listen", {
+        type: "string",
+        default: "tcp://127.0.0.1:5555",
+        requiresArg: true,
+        describe: "Address of the control plane; gradients use the next port",
+      })
+      .example("$0 coordinator --config run.yaml --listen tcp://10.0.0.5:5555 --out runs/a", "Serve a private network")
+      .example("$0 coordinator --resume --out runs/a", "Take the run up again, at the default address"),
+  handler: async (given) => {
+    const out = once("out", given.out);
+    if (out === undefined) throw new UserError("USAGE", "--out is missing: name the run directory, e.g. --out runs/a");
+    const listen = tcpEndpoint(once("listen", given.listen), "listen");
+    const config = await configOf(given, given.resume ? out : null);
+    await serveRun({ config, listen, out, resume: given.resume, stopAfter: once("stop-after", given["stop-after"]) });
+  },
+};
+
+interface Run {
+  readonly config: RunConfig;
+  readonly listen: string;
+  readonly out: string;
+  readonly resume: boolean;
+  readonly stopAfter: number | undefined;
+}
+
+async function serveRun({ config, listen, out, resume, stopAfter }: Run): Promise<void> {
+  const progress = new Progress(process.stderr);
+  const logger = openLogger({
+    process: "coordinator",
+    file: logFile(out, "coordinator"),
+    show: (line) => progress.note(line),
+  });
+  const events = new EventFile(runFiles(out).events);
+  const planned = new AbortController();
+  const display = new RunDisplay(config, progress, events, logger, (step) => {
+    if (step === stopAfter) planned.abort();
+  });
+  process.on("message", ({ note }: FromParent) => display.note(note));
+  const signal = AbortSignal.any([stopSignal(() => progress.end()), planned.signal]);
+  const onAbort = () => display.note("stopping: writing a checkpoint (once more to exit at once)");
+  signal.addEventListener("abort", onAbort, { once: true });
+  let began = false;
+  try {
+    const result = await runCoordinator({
+      config,
+      listen,
+      out,
+      resume,
+      signal,
+      onListening: ({ control }) => {
+        began = true;
+        events.append({ kind: "run-started", control, resumed: resume });
+        display.note(`run directory ${out}; listening at ${control}`);
+        process.send?.({ control } satisfies ToParent);
+      },
+      observer: display,
+    });
+    progress.end();
+    events.append({ kind: "run-ended", outcome: result.outcome, step: result.step });
+    process.stdout.write(closing(result, out, config, display));
+  } catch (error) {
+    progress.end();
+    if (began) {
+      events.append({ kind: "run-ended", outcome: "failed", step: null });
+      logger.info({ error: String(error) }, "ended by an error");
+    }
+    throw error;
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+    events.close();
+    if (process.connected) process.disconnect();
+  }
+}
+
+/** What a run says at its end: where its files are and what to type next. */
+function closing(result: CoordinatorResult, out: string, config: RunConfig, { first, last }: RunDisplay): string {
+  const { outcome, step, totalSteps, checkpoint } = result;
+  const gain =
+    first === null || last === null || first.step === last.step
+      ? ""
+      : `, kNN accuracy ${percent(last.accuracy)} (${percent(first.accuracy)} at step ${first.step})`;
+  const next =
+    outcome === "finished"
+      ? [`npx tandem evaluate knn --checkpoint ${out} --data ${config.data.spec}`, `npx tandem checkpoint ${out}`]
+      : [`npx tandem train --resume --out ${out}`];
+  return [
+    `${outcome} at step ${step} of ${totalSteps}${gain}`,
+    `checkpoint  ${checkpoint ?? "none"}`,
+    `events      ${runFiles(out).events}`,
+    `logs        ${runFiles(out).logs}`,
+    "next:",
+    ...next.map((line) => `  ${line}`),
+    "",
+  ].join("\n");
+}

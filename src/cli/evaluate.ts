@@ -1,0 +1,82 @@
+/** `tandem evaluate knn`: how well a checkpoint's features classify a data set. */
+import { availableParallelism } from "node:os";
+import type { Argv, CommandModule } from "yargs";
+import { UserError } from "../protocol/errors.js";
+import { openCheckpoint } from "./checkpoint.js";
+import { percent } from "./run-display.js";
+import { once } from "./run-options.js";
+
+interface KnnArguments {
+  readonly checkpoint: string;
+  readonly data: string | undefined;
+  readonly k: number;
+  readonly temperature: number;
+  readonly "max-train": number | undefined;
+  readonly "max-test": number | undefined;
+  readonly threads: number;
+  readonly json: boolean;
+}
+
+const knnCommand: CommandModule<object, KnnArguments> = {
+  command: "knn",
+  describe: "Accuracy by weighted k-nearest neighbours on the frozen query backbone",
+  builder: (yargs) =>
+    yargs
+      .option("checkpoint", {
+        type: "string",
+        demandOption: true,
+        requiresArg: true,
+        describe: "A run directory (its latest checkpoint is taken), or one of its checkpoints/step-N",
+      })
+      .option("data", { type: "string", requiresArg: true, describe: "Data set; without it, the one trained on" })
+      .option("k", { type: "number", default: 200, requiresArg: true, describe: "Neighbours that vote" })
+      .option("temperature", { type: "number", default: 0.1, requiresArg: true, describe: "τ of a vote's weight" })
+      .option("max-train", { type: "number", requiresArg: true, describe: "Training samples in the bank at most" })
+      .option("max-test", { type: "number", requiresArg: true, describe: "Test samples classified at most" })
+      .option("threads", { type: "number", default: availableParallelism(), requiresArg: true, describe: "Threads" })
+      .option("json", { type: "boolean", default: false, describe: "Print one JSON object" })
+      .example("$0 evaluate knn --checkpoint runs/a --data folder:photos --json", "For a script"),
+  handler: async (given) => {
+    const numbers = {
+      k: given.k,
+      "max-train": given["max-train"],
+      "max-test": given["max-test"],
+      threads: given.threads,
+    };
+    for (const [name, value] of Object.entries(numbers)) {
+      once(name, value);
+      if (value !== undefined && !(Number.isInteger(value) && value > 0)) {
+        throw new UserError("USAGE", `--${name} ${value}: give a whole number above 0`);
+      }
+    }
+    if (!(given.temperature > 0))
+      throw new UserError("USAGE", `--temperature ${given.temperature}: give a number above 0`);
+    const { path, checkpoint } = await openCheckpoint(once("checkpoint", given.checkpoint));
+    const { configureEngine } = await import("../engine/environment.js");
+    configureEngine({ threads: given.threads });
+    // Only now: the engine reads its environment when it loads.
+    const { evaluateKnn } = await import("./evaluate-knn.js");
+    const { evaluation, data } = checkpoint.meta.config;
+    const result = await evaluateKnn(checkpoint, path, {
+      spec: once("data", given.data) ?? data.spec,
+      neighbours: given.k,
+      temperature: given.temperature,
+      maxTrain: given["max-train"] ?? evaluation.maxTrain,
+      maxTest: given["max-test"] ?? evaluation.maxTest,
+    });
+    const report = { checkpoint: path, step: checkpoint.step, ...result };
+    process.stdout.write(
+      given.json
+        ? `${JSON.stringify(report)}\n`
+        : `kNN accuracy ${percent(result.accuracy)} at step ${report.step} ` +
+            `(${result.test} test samples against ${result.train}, k=${result.k}, τ=${given.temperature})\n`,
+    );
+  },
+};
+
+export const evaluateCommand: CommandModule = {
+  command: "evaluate <how>",
+  describe: "Measure a checkpoint: evaluate knn",
+  builder: (yargs: Argv) => yargs.command(knnCommand).demandCommand(1, "say how: tandem evaluate knn"),
+  handler: () => undefined,
+};

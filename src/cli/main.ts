@@ -1,0 +1,73 @@
+/** The program `tandem`: parses the command line, runs one command, and turns errors into lines and exit codes. */
+import yargs from "yargs";
+import { hideBin } from "yargs/helpers";
+import { UserError } from "../protocol/errors.js";
+import { SOFTWARE_VERSION } from "../protocol/version.js";
+import { benchCommand } from "./bench.js";
+import { checkpointCommand } from "./checkpoint.js";
+import { configCommand } from "./config.js";
+import { coordinatorCommand } from "./coordinator.js";
+import { doctorCommand } from "./doctor.js";
+import { evaluateCommand } from "./evaluate.js";
+import { trainCommand } from "./train.js";
+import { workerCommand } from "./worker.js";
+
+/** A user's mistake exits 2 with one line; a bug exits 1 with its stack. */
+function report(error: unknown): void {
+  if (error instanceof UserError) {
+    process.stderr.write(`tandem: ${error.message}\n`);
+    process.exitCode = 2;
+  } else {
+    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    process.stderr.write(`tandem: this is a bug\n${text}\n`);
+    process.exitCode = 1;
+  }
+}
+
+const page = yargs(hideBin(process.argv))
+  .scriptName("tandem")
+  .usage(
+    [
+      "$0: contrastive pretraining (MoCo) by one coordinator and any number of workers.",
+      "",
+      "The coordinator owns the run: it shards the data, sums the gradients, and keeps one global queue of negatives.",
+      "Workers compute; how many there are, and which, never shows in the result.",
+      "",
+      "Usage: $0 <command> [options]",
+    ].join("\n"),
+  )
+  .command(trainCommand)
+  .command(coordinatorCommand)
+  .command(workerCommand)
+  .command(evaluateCommand)
+  .command(checkpointCommand)
+  .command(configCommand)
+  .command(benchCommand)
+  .command(doctorCommand)
+  .example("$0 train", "Train on the built-in synthetic data set: two workers on this machine")
+  .example("$0 train --preset cifar10 --data cifar10:data/cifar-10-batches-bin", "MoCo v2 on CIFAR-10")
+  .example("$0 train --data folder:photos --epochs 50 --out runs/photos", "Train on your own pictures")
+  .example("$0 train --resume --out runs/photos", "Go on where that run stopped")
+  .example("$0 coordinator --config run.yaml --listen tcp://127.0.0.1:5555 --out runs/a", "By hand: the coordinator")
+  .example("$0 worker --connect tcp://127.0.0.1:5555", "… and a worker for it")
+  .epilogue(
+    "Exit codes: 0 done, or stopped in order by SIGINT or SIGTERM; 1 a bug, with its stack; 2 a mistake, in one line.\n" +
+      "`tandem <command> --help` says more; README.md is the tour and docs/ the depth.",
+  )
+  .demandCommand(1, "give a command: see tandem --help")
+  .strict()
+  .recommendCommands()
+  .version(SOFTWARE_VERSION)
+  .help()
+  .alias("help", "h")
+  .wrap(Math.min(120, process.stdout.columns ?? 100))
+  .exitProcess(false)
+  .fail((message: string | null, error: Error | undefined) => {
+    throw error ?? new UserError("USAGE", `${(message ?? "unusable arguments").split("\n")[0]} (see tandem --help)`);
+  });
+
+try {
+  await page.parseAsync();
+} catch (error) {
+  report(error);
+}

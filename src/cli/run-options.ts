@@ -1,0 +1,83 @@
+/** Flags that name a run's config, and the config that they resolve to. */
+import type { Argv, InferredOptionTypes } from "yargs";
+import { readRunConfig } from "../checkpoint/index.js";
+import { ENCODERS, PRESET_NAMES, resolveConfig, type RunConfig } from "../config/index.js";
+import { UserError } from "../protocol/errors.js";
+
+const options = {
+  preset: { type: "string", choices: PRESET_NAMES, describe: "Ready-made config to start from" },
+  config: { type: "string", describe: "YAML file with some or all keys; - reads standard input", requiresArg: true },
+  set: { type: "string", array: true, describe: "Set any config key: --set moco.temperature=0.2", requiresArg: true },
+  data: {
+    type: "string",
+    describe: "synthetic[:classes=10,size=32,train=N,test=N], folder:PATH or cifar10:PATH",
+    requiresArg: true,
+  },
+  encoder: { type: "string", choices: ENCODERS, describe: "Encoder" },
+  "world-size": { type: "number", describe: "W, logical ranks; fixed for the run", requiresArg: true },
+  batch: { type: "number", describe: "B, samples of one rank in a step; the global batch is W·B", requiresArg: true },
+  epochs: { type: "number", describe: "Passes over the data", requiresArg: true, conflicts: "steps" },
+  steps: { type: "number", describe: "Optimizer updates, instead of epochs", requiresArg: true },
+  threads: { type: "number", describe: "Threads of each worker; part of the result", requiresArg: true },
+  workers: {
+    type: "number",
+    describe: "Worker processes on this machine; never part of the result",
+    requiresArg: true,
+  },
+  seed: { type: "number", describe: "Seed of every random draw", requiresArg: true },
+} as const;
+
+export type RunOptionName = keyof typeof options;
+export type RunArguments = InferredOptionTypes<typeof options>;
+
+/** Adds the named flags (all by default) to a command. */
+export function withRunOptions<T>(
+  yargs: Argv<T>,
+  names = Object.keys(options) as RunOptionName[],
+): Argv<T & RunArguments> {
+  const chosen = Object.fromEntries(names.map((name) => [name, { ...options[name], group: "Config:" }]));
+  return yargs.options(chosen) as unknown as Argv<T & RunArguments>;
+}
+
+/** @throws UserError where a flag is given twice, which yargs makes an array of */
+export function once<T>(name: string, value: T): T {
+  if (Array.isArray(value)) throw new UserError("USAGE", `--${name} is given ${value.length} times: give it once`);
+  return value;
+}
+
+function overrides(given: Partial<RunArguments>): Record<string, unknown> {
+  const { data, encoder, batch, epochs, steps, threads, workers, seed } = given;
+  const flags = { data, encoder, batch, epochs, steps, threads, workers, seed, "world-size": given["world-size"] };
+  for (const [name, value] of Object.entries(flags)) {
+    once(name, value);
+    if (typeof value === "number" && Number.isNaN(value)) throw new UserError("USAGE", `--${name} wants a number`);
+  }
+  return {
+    "data.spec": data,
+    "model.encoder": encoder,
+    "parallel.worldSize": given["world-size"],
+    "parallel.batchSize": batch,
+    "parallel.threads": threads,
+    "parallel.workers": workers,
+    // The flag for one length takes back the other's.
+    "schedule.steps": steps ?? (epochs === undefined ? undefined : null),
+    "schedule.epochs": epochs,
+    seed,
+  };
+}
+
+/**
+ * @param resumed run directory whose config is the starting point; null for a new run
+ * @throws UserError as `resolveConfig` and `readRunConfig`
+ */
+export async function configOf(given: Partial<RunArguments>, resumed: string | null): Promise<RunConfig> {
+  const set = given.set?.map(String);
+  const sources = { overrides: overrides(given), set };
+  if (resumed !== null) {
+    if (given.preset !== undefined || given.config !== undefined) {
+      throw new UserError("USAGE", "--resume takes the run's own config: leave out --preset and --config");
+    }
+    return resolveConfig({ ...sources, base: await readRunConfig(resumed) });
+  }
+  return resolveConfig({ ...sources, preset: once("preset", given.preset), file: once("config", given.config) });
+}

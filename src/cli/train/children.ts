@@ -1,0 +1,62 @@
+/** The processes of one machine's run: starting them, hearing them, ending them. */
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { PROCESS_ENVIRONMENT } from "../../engine/environment.js";
+
+/** What the coordinator's process says to `tandem train`. */
+export interface ToParent {
+  /** endpoint of its control plane */
+  readonly control: string;
+}
+
+/** What `tandem train` says to the coordinator's process: a line to show above the progress line. */
+export interface FromParent {
+  readonly note: string;
+}
+
+const PROGRAM = fileURLToPath(new URL("../../../../bin/tandem.js", import.meta.url));
+
+/**
+ * A coordinator in a session of its own: Ctrl-C on the terminal reaches `tandem train` alone, which passes it on. Its
+ * output goes where ours goes. When we die, however, it hears that the channel is closed, and stops in order.
+ * @param config YAML, through its standard input
+ */
+export function startCoordinator(args: readonly string[], config: string | null): ChildProcess {
+  const child = spawn(process.execPath, [PROGRAM, "coordinator", ...args], {
+    stdio: ["pipe", "inherit", "inherit", "ipc"],
+    detached: true,
+  });
+  child.stdin?.on("error", () => undefined);
+  child.stdin?.end(config ?? "");
+  return child;
+}
+
+/** A worker. What it prints comes to `onLine`, line by line. */
+export function startWorker(args: readonly string[], onLine: (line: string) => void): ChildProcess {
+  const child = spawn(process.execPath, [PROGRAM, "worker", ...args], {
+    stdio: ["ignore", "pipe", "pipe", "ipc"],
+    detached: true,
+    env: { ...PROCESS_ENVIRONMENT, ...process.env },
+  });
+  for (const stream of [child.stdout, child.stderr]) {
+    if (stream !== null) createInterface({ input: stream }).on("line", onLine);
+  }
+  return child;
+}
+
+/** @returns exit code, or the signal's name */
+export async function ended(child: ChildProcess): Promise<number | string> {
+  if (child.exitCode !== null) return child.exitCode;
+  if (child.signalCode !== null) return child.signalCode;
+  const [code, signal] = (await once(child, "exit")) as [number | null, string | null];
+  return code ?? signal ?? "unknown";
+}
+
+/** Waits for the end of a process that should end by itself; past `graceMs` it is killed. */
+export async function endWithin(child: ChildProcess, graceMs: number): Promise<void> {
+  const timer = setTimeout(() => child.kill("SIGKILL"), graceMs);
+  await ended(child);
+  clearTimeout(timer);
+}

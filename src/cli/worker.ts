@@ -1,0 +1,100 @@
+/** `tandem worker`: one device that serves a run. */
+import type { CommandModule } from "yargs";
+import type { DeviceChoice } from "../engine/environment.js";
+import { UserError } from "../protocol/errors.js";
+import { openLogger } from "../telemetry/index.js";
+import { runWorker } from "../../worker/main.js";
+import { once } from "./run-options.js";
+import { stopSignal } from "./stop-signal.js";
+
+interface WorkerArguments {
+  readonly connect: string;
+  readonly device: string;
+  readonly threads: number | undefined;
+  readonly data: string | undefined;
+  readonly log: string | undefined;
+  readonly name: string;
+}
+
+export const workerCommand: CommandModule<object, WorkerArguments> = {
+  command: "worker",
+  describe: "Serve a run with this machine's device, until the coordinator ends it",
+  builder: (yargs) =>
+    yargs
+      .option("connect", {
+        type: "string",
+        demandOption: true,
+        requiresArg: true,
+        describe: "The coordinator's address, tcp://HOST:PORT",
+      })
+      .option("device", {
+        type: "string",
+        default: "auto",
+        requiresArg: true,
+        describe: "auto, cpu, or gpu:N for one GPU",
+      })
+      .option("threads", {
+        type: "number",
+        requiresArg: true,
+        describe: "Check that the run computes with so many threads (parallel.threads); the run decides",
+      })
+      .option("data", {
+        type: "string",
+        requiresArg: true,
+        describe: "Where this machine keeps the data set, if elsewhere than the run's config says",
+      })
+      .option("log", { type: "string", requiresArg: true, describe: "Append JSON logs to this file" })
+      .option("name", { type: "string", default: "worker", requiresArg: true, describe: "What to be called in logs" })
+      .example("$0 worker --connect tcp://10.0.0.5:5555", "Join the run of a coordinator on another machine")
+      .example("$0 worker --connect tcp://10.0.0.5:5555 --device gpu:1", "… with the second GPU")
+      .example("$0 worker --connect tcp://10.0.0.5:5555 --data folder:/mnt/photos", "… and its own copy of the data"),
+  handler: async ({ connect, device, threads, data, log, name }) => {
+    const logger = openLogger({
+      process: name,
+      file: log ?? null,
+      show: (line) => process.stderr.write(`${line}\n`),
+    });
+    const say = (message: string) => {
+      logger.info(message);
+      // Where nobody keeps a log, the terminal is it.
+      if (log === undefined) process.stderr.write(`${name}: ${message}\n`);
+    };
+    try {
+      await runWorker({
+        connect: tcpEndpoint(once("connect", connect), "connect"),
+        device: deviceChoice(once("device", device)),
+        threads: once("threads", threads),
+        data: once("data", data),
+        signal: stopSignal(),
+        log: say,
+      });
+      say("done");
+    } catch (error) {
+      if (log !== undefined) logger.info({ error: String(error) }, "ended by an error");
+      throw error;
+    } finally {
+      // An IPC channel to `tandem train` would keep the process.
+      if (process.connected) process.disconnect();
+    }
+  },
+};
+
+function deviceChoice(text: string): DeviceChoice {
+  if (text === "auto" || text === "cpu" || /^gpu:\d+$/.test(text)) return text as DeviceChoice;
+  throw new UserError(
+    "DEVICE_UNKNOWN",
+    `--device ${text}: give auto, cpu, or gpu:N with the number of a GPU, e.g. gpu:0`,
+  );
+}
+
+/** @throws UserError `ENDPOINT_INVALID` */
+export function tcpEndpoint(text: string, flag: "connect" | "listen"): string {
+  const [, host, port] = /^tcp:\/\/(\[[\da-fA-F:.%\w]+\]|[^:/\s]+):(\d+|\*)$/.exec(text) ?? [];
+  const isPort = port === "*" ? flag === "listen" : Number(port) > 0 && Number(port) < 65_536;
+  if (host !== undefined && isPort) return text;
+  const form = flag === "connect" ? "tcp://HOST:PORT" : "tcp://ADDRESS:PORT (or :* for a free port)";
+  throw new UserError(
+    "ENDPOINT_INVALID",
+    `--${flag} ${text} is no address: write it as ${form}, e.g. tcp://127.0.0.1:5555`,
+  );
+}
