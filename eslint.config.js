@@ -3,7 +3,7 @@ import tseslint from "typescript-eslint";
 import { layers } from "./scripts/lint/layers.mjs";
 
 export default defineConfig(
-  { ignores: ["dist/", "runs/", "node_modules/", "src/protocol/generated/"] },
+  { ignores: ["dist/", "runs/", "node_modules/", "src/*/generated/", "src/*/assembly/"] },
   {
     files: ["**/*.ts"],
     extends: [tseslint.configs.strictTypeChecked],

@@ -1,9 +1,6 @@
 #!/usr/bin/env node
 import { existsSync } from "node:fs";
 
-// TensorFlow greets with lines about the processor; errors still come through.
-process.env.TF_CPP_MIN_LOG_LEVEL ??= "2";
-
 const program = new URL("../dist/src/cli/main.js", import.meta.url);
 if (existsSync(program)) {
   await import(program.href);

@@ -8,7 +8,7 @@ import { aggregatorCodec, workerDataCodec } from "../src/protocol/wire.js";
 import { WireError } from "../src/protocol/wire-error.js";
 import { RouterSocket, type Received } from "../src/transport/index.js";
 import type { WorkerDataMessage } from "../src/protocol/wire.js";
-import { Aggregator, gradientLength, type AggregatorOptions, type TrainingState } from "./aggregator.js";
+import { Aggregator, type AggregatorOptions, type TrainingState } from "./aggregator.js";
 
 export interface AggregatorThreadData {
   readonly options: AggregatorOptions;
@@ -23,8 +23,9 @@ export type AggregatorCommand =
   | { readonly kind: "admit"; readonly worker: string }
   | { readonly kind: "forget"; readonly worker: string }
   | { readonly kind: "apply"; readonly step: number; readonly learningRate: number }
-  /** answered by `captured` with the state as it is now */
+  /** answered by `captured` with the state as it is now, which is held until `release` */
   | { readonly kind: "capture" }
+  | { readonly kind: "release"; readonly version: number }
   | { readonly kind: "close" };
 
 /** What the aggregator tells its coordinator. */
@@ -35,6 +36,13 @@ export type AggregatorReport =
   | { readonly kind: "applied"; readonly step: number; readonly applyMs: number }
   | { readonly kind: "captured"; readonly state: TrainingState }
   | { readonly kind: "dropped"; readonly reason: string };
+
+/** A connection that has said which worker it belongs to. */
+interface Peer {
+  readonly address: string;
+  /** version of the weights on their way to it; null: it has said that it has them. One at a time: newer ones wait. */
+  sending: number | null;
+}
 
 const { options, state, runId, endpoint } = workerData as AggregatorThreadData;
 if (parentPort === null) throw new Error("the aggregator runs in a thread of the coordinator");
@@ -50,38 +58,58 @@ const drop = (reason: string) => {
 const socket = new RouterSocket(workerDataCodec, aggregatorCodec, (_peer, error) => {
   drop(error.message);
 });
-/** admitted workers, and the address of those whose connection has said who it is */
+/** admitted workers, and the connections of those that have opened one */
 const admitted = new Set<string>();
-const addresses = new Map<string, string>();
+const peers = new Map<string, Peer>();
 
+/** ZeroMQ sends from the state's own memory, so the state is held until the worker has it, or is gone. */
 async function sendWeights(worker: string): Promise<void> {
-  const address = addresses.get(worker);
-  if (address === undefined) return;
-  const { version, query, key, queryBuffers } = aggregator.state;
+  const peer = peers.get(worker);
+  if (peer === undefined || peer.sending !== null || !admitted.has(worker)) return;
+  const { version, query, key, queryBuffers } = aggregator.hold();
+  peer.sending = version;
   const length = query.length + key.length + queryBuffers.length;
   const header = { body: "weights", weights: { runId, version, length } } as const;
-  const sent = await socket.send(address, header, toFrames(query, key, queryBuffers));
-  if (!sent) drop(`weights ${String(version)} for ${worker}: it is gone or too far behind`);
+  const sent = await socket.send(peer.address, header, toFrames(query, key, queryBuffers));
+  if (sent) return;
+  drop(`weights ${String(version)} for ${worker}: it is gone or too far behind`);
+  closePeer(worker);
 }
 
-async function receive({ peer, message, frames }: Received<WorkerDataMessage>): Promise<void> {
+function closePeer(worker: string): void {
+  const peer = peers.get(worker);
+  peers.delete(worker);
+  if (peer !== undefined && peer.sending !== null) aggregator.release(peer.sending);
+}
+
+async function receive({ peer: address, message, frames }: Received<WorkerDataMessage>): Promise<void> {
   if (message.body === "open") {
     if (message.open.runId !== runId) throw new WireError(`worker of run ${String(message.open.runId)}`);
     const worker = message.open.workerId ?? "";
-    addresses.set(worker, peer);
-    if (admitted.has(worker)) await sendWeights(worker);
+    closePeer(worker);
+    peers.set(worker, { address, sending: null });
+    await sendWeights(worker);
+    return;
+  }
+  const [worker, peer] = [...peers].find(([, known]) => known.address === address) ?? [];
+  if (worker === undefined || peer === undefined || !admitted.has(worker)) {
+    throw new WireError(`${String(message.body)} from a worker that is not admitted`);
+  }
+  if (message.body === "received") {
+    const version = message.received.version ?? 0;
+    if (version !== peer.sending) throw new WireError(`${worker} acknowledges weights that are not on their way`);
+    peer.sending = null;
+    aggregator.release(version);
+    if (version !== aggregator.state.version) await sendWeights(worker);
     return;
   }
   if (message.body !== "gradient") return;
   const { gradient } = message;
   if (gradient.runId !== runId) throw new WireError(`gradient of run ${String(gradient.runId)}`);
-  const sender = [...addresses].find(([, address]) => address === peer)?.[0];
-  if (sender === undefined || !admitted.has(sender)) throw new WireError("gradient from a worker that is not admitted");
   const step = gradient.step ?? 0;
-  const ranks = aggregator.accept(step, { level: gradient.level ?? 0, index: gradient.index ?? 0 }, () => {
-    const vector = new Float32Array(gradientLength(options.layout));
-    fromFrames(frames, vector);
-    return vector;
+  const node = { level: gradient.level ?? 0, index: gradient.index ?? 0 };
+  const ranks = aggregator.accept(step, node, (target) => {
+    fromFrames(frames, target);
   });
   if (ranks !== null) report({ kind: "held", step, ranks });
 }
@@ -94,7 +122,7 @@ async function obey(command: AggregatorCommand): Promise<void> {
       return;
     case "forget":
       admitted.delete(command.worker);
-      addresses.delete(command.worker);
+      closePeer(command.worker);
       return;
     case "apply": {
       const start = performance.now();
@@ -104,7 +132,10 @@ async function obey(command: AggregatorCommand): Promise<void> {
       return;
     }
     case "capture":
-      report({ kind: "captured", state: aggregator.state });
+      report({ kind: "captured", state: aggregator.hold() });
+      return;
+    case "release":
+      aggregator.release(command.version);
       return;
     case "close":
       socket.close();

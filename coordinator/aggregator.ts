@@ -4,8 +4,7 @@
  */
 import { BATCH_NORM_MOMENTUM } from "../src/models/constants.js";
 import type { ParameterLayout } from "../src/models/parameters.js";
-import { isNode, momentumUpdate, sgdStep, SumTree, type DecaySlice, type TreeNode } from "../src/optim/index.js";
-import { sharedFloats } from "../src/protocol/frames.js";
+import { isNode, SumTree, VectorArena, type DecaySlice, type TreeNode } from "../src/optim/index.js";
 import { WireError } from "../src/protocol/wire-error.js";
 
 export interface AggregatorOptions {
@@ -18,10 +17,7 @@ export interface AggregatorOptions {
   readonly keyMomentum: number;
 }
 
-/**
- * Everything that training changes, the queue aside. The vectors of one version are never written again: each update
- * makes new ones, so what is on its way to a slow worker, or being written to disk, stays what it was.
- */
+/** Everything that training changes, the queue aside. */
 export interface TrainingState {
   /** number of updates applied */
   readonly version: number;
@@ -35,27 +31,36 @@ export interface TrainingState {
   readonly keyBuffers: Float32Array;
 }
 
+const VECTORS = ["query", "key", "velocity", "queryBuffers", "keyBuffers"] as const;
+
 /** Length in values of the vector that a rank sends: gradients, then the statistics of the query and the key encoder. */
 export function gradientLength(layout: ParameterLayout): number {
   return layout.parameterCount + 2 * layout.bufferCount;
 }
 
 export class Aggregator {
+  private readonly arena = new VectorArena();
   private readonly slices: readonly DecaySlice[];
-  private tree: SumTree;
+  private readonly tree: SumTree;
+  private current: TrainingState;
+  /** versions in use by others, and how often; their vectors are not written */
+  private readonly held = new Map<number, { readonly state: TrainingState; holders: number }>();
   /** gradients that came twice, or for another step: counted, never used */
   ignored = 0;
 
+  /** @param initial copied */
   constructor(
     private readonly options: AggregatorOptions,
-    private current: TrainingState,
+    initial: TrainingState,
   ) {
-    this.tree = new SumTree(options.worldSize);
+    this.tree = new SumTree(options.worldSize, this.arena);
     this.slices = options.layout.parameters.map(({ offset, size, role }) => ({
       offset,
       size,
       decay: options.decayNormAndBias || role === "convolution" || role === "dense",
     }));
+    this.current = this.newState(initial.version);
+    for (const name of VECTORS) this.current[name].set(initial[name]);
   }
 
   get state(): TrainingState {
@@ -63,12 +68,33 @@ export class Aggregator {
   }
 
   /**
-   * Takes the sum of one node of step `step`'s tree; a second copy, or one of another step, changes nothing.
-   * @param read makes the vector, called only where it is wanted
-   * @returns the ranks held of the open step; null where nothing changed
-   * @throws WireError where the node is not in the tree
+   * The state as it is now, which stays unwritten until `release` is called as often.
+   * Whoever sends or stores it holds it meanwhile; later updates write elsewhere.
    */
-  accept(step: number, node: TreeNode, read: () => Float32Array): readonly number[] | null {
+  hold(): TrainingState {
+    const { version } = this.current;
+    const entry = this.held.get(version) ?? { state: this.current, holders: 0 };
+    entry.holders++;
+    this.held.set(version, entry);
+    return this.current;
+  }
+
+  release(version: number): void {
+    const entry = this.held.get(version);
+    if (entry === undefined) return;
+    entry.holders--;
+    if (entry.holders > 0) return;
+    this.held.delete(version);
+    if (version !== this.current.version) this.recycle(entry.state);
+  }
+
+  /**
+   * Takes the sum of one node of step `step`'s tree; a second copy, or one of another step, changes nothing.
+   * @param read fills the vector, called only where it is wanted
+   * @returns the ranks held of the open step; null where nothing changed
+   * @throws WireError where the node is not in the tree, or `read` does
+   */
+  accept(step: number, node: TreeNode, read: (target: Float32Array) => void): readonly number[] | null {
     if (!isNode(node, this.options.worldSize)) {
       throw new WireError(`gradient of node ${String(node.level)}/${String(node.index)}, which no rank is under`);
     }
@@ -76,7 +102,14 @@ export class Aggregator {
       this.ignored++;
       return null;
     }
-    this.tree.add(node, read());
+    const vector = this.arena.take(gradientLength(this.options.layout));
+    try {
+      read(vector);
+    } catch (error) {
+      this.arena.release(vector);
+      throw error;
+    }
+    this.tree.add(node, vector);
     return this.tree.ranks();
   }
 
@@ -85,32 +118,47 @@ export class Aggregator {
    * @throws Error where ranks are missing
    */
   apply(learningRate: number): TrainingState {
+    const { arena, current } = this;
     const { layout, worldSize, sgdMomentum, weightDecay, keyMomentum } = this.options;
-    const { version, query, key, velocity, queryBuffers, keyBuffers } = this.current;
     const sum = this.tree.root();
-    if (sum === null) throw new Error(`step ${String(version)} was applied with ranks missing`);
+    if (sum === null) throw new Error(`step ${String(current.version)} was applied with ranks missing`);
 
     const { parameterCount, bufferCount } = layout;
     const scale = 1 / worldSize;
-    const next: TrainingState = {
-      version: version + 1,
-      query: sharedFloats(parameterCount),
-      key: sharedFloats(parameterCount),
-      velocity: sharedFloats(parameterCount),
-      queryBuffers: sharedFloats(bufferCount),
-      keyBuffers: sharedFloats(bufferCount),
+    const next = this.newState(current.version + 1);
+    const vectors = {
+      parameters: current.query,
+      gradient: sum,
+      velocity: current.velocity,
+      nextParameters: next.query,
+      nextVelocity: next.velocity,
     };
-    next.velocity.set(velocity);
-    const hyper = { learningRate, momentum: sgdMomentum, weightDecay };
-    sgdStep(query, sum.subarray(0, parameterCount), scale, next.velocity, next.query, this.slices, hyper);
-    momentumUpdate(key, next.query, keyMomentum, next.key);
+    arena.sgd(vectors, this.slices, { scale, learningRate, momentum: sgdMomentum, weightDecay });
+    arena.mix(current.key, next.query, keyMomentum, next.key);
     const statistics = (start: number) => sum.subarray(start, start + bufferCount);
     const keep = 1 - BATCH_NORM_MOMENTUM;
-    momentumUpdate(queryBuffers, statistics(parameterCount), keep, next.queryBuffers, scale);
-    momentumUpdate(keyBuffers, statistics(parameterCount + bufferCount), keep, next.keyBuffers, scale);
+    arena.mix(current.queryBuffers, statistics(parameterCount), keep, next.queryBuffers, scale);
+    arena.mix(current.keyBuffers, statistics(parameterCount + bufferCount), keep, next.keyBuffers, scale);
 
-    this.tree = new SumTree(worldSize);
+    this.tree.clear();
     this.current = next;
+    if (!this.held.has(current.version)) this.recycle(current);
     return next;
+  }
+
+  private newState(version: number): TrainingState {
+    const { parameterCount, bufferCount } = this.options.layout;
+    return {
+      version,
+      query: this.arena.take(parameterCount),
+      key: this.arena.take(parameterCount),
+      velocity: this.arena.take(parameterCount),
+      queryBuffers: this.arena.take(bufferCount),
+      keyBuffers: this.arena.take(bufferCount),
+    };
+  }
+
+  private recycle(state: TrainingState): void {
+    for (const name of VECTORS) this.arena.release(state[name]);
   }
 }

@@ -47,7 +47,7 @@ export class EmbeddedAggregator {
     this.thread.postMessage(command);
   }
 
-  /** The state between two updates. Its vectors are never written again. */
+  /** The state between two updates. Its vectors stay unwritten until `release` is commanded for its version. */
   capture(): Promise<TrainingState> {
     return new Promise((resolve) => {
       this.captures.push(resolve);

@@ -128,9 +128,12 @@ export async function runCoordinator(options: CoordinatorOptions): Promise<Coord
           },
           groups: toGroups(layout, state, queueKeys, config.model.embeddingDim),
         };
-        const directory = await writeCheckpoint(out, checkpoint, { keep: config.checkpoint.keep });
-        written.last = directory;
-        return directory;
+        try {
+          written.last = await writeCheckpoint(out, checkpoint, { keep: config.checkpoint.keep });
+          return written.last;
+        } finally {
+          held.command({ kind: "release", version: at });
+        }
       },
     });
     options.onListening?.({ control: endpoint });

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { bindingPending, buildBinding } from "./setup/binding.mjs";
 import { build, buildPending } from "./setup/build.mjs";
 import { codecsPending, generateCodecs } from "./setup/codecs.mjs";
+import { buildKernels, kernelsPending } from "./setup/kernels.mjs";
 import { chooseFlavour, hasNvidiaDriver } from "./setup/device.mjs";
 import {
   cacheFolder,
@@ -56,6 +57,12 @@ function steps() {
       lock: here,
     },
     { name: "wire codecs", pending: () => codecsPending(root), run: (lock) => generateCodecs(root, lock), lock: here },
+    {
+      name: "vector kernels",
+      pending: () => kernelsPending(root),
+      run: (lock) => buildKernels(root, lock),
+      lock: here,
+    },
     { name: "build", pending: () => buildPending(root), run: (lock) => build(root, lock), lock: here },
   ];
 }

@@ -7,7 +7,7 @@ import { tf, type Tensor, type Tensor1D, type Tensor2D, type Tensor4D } from "..
 import { backboneFeatures } from "../src/evaluation/features.js";
 import { resnet, type Encoder } from "../src/models/index.js";
 import { KeyQueue, mocoStep } from "../src/objectives/index.js";
-import { SumTree, type TreeNode } from "../src/optim/index.js";
+import { SumTree, VectorArena, type TreeNode } from "../src/optim/index.js";
 import { Purpose, Stream } from "../src/protocol/philox.js";
 
 export interface RankOutcome {
@@ -19,7 +19,7 @@ export interface RankOutcome {
   readonly negativeSimilarity: number;
   readonly forwardMs: number;
   readonly backwardMs: number;
-  /** partial sums to send now, if the caller asked to flush */
+  /** partial sums to send now, if the caller asked to flush; unwritten until a rank of another step is run */
   readonly nodes: readonly { readonly node: TreeNode; readonly sum: Float32Array }[];
 }
 
@@ -28,10 +28,15 @@ export class RankComputer {
   private weights: { version: number; query: Tensor[]; key: Tensor[]; buffers: Map<string, Tensor1D> } | null = null;
   private queue: KeyQueue | null = null;
   private queueTensor: Tensor2D | null = null;
-  private tree: { step: number; sums: SumTree } | null = null;
+  private readonly arena = new VectorArena();
+  private readonly sums: SumTree;
+  /** step of the sums gathered and handed out */
+  private summedStep = -1;
+  private readonly handedOut: Float32Array[] = [];
 
   constructor(private readonly config: RunConfig) {
     this.encoder = resnet(config.model);
+    this.sums = new SumTree(config.parallel.worldSize, this.arena);
   }
 
   /** Length in values of the weights vector: θq, θk, query buffers. */
@@ -85,6 +90,7 @@ export class RankComputer {
     const { weights, queueTensor: queue, encoder, config } = this;
     if (weights === null || queue === null) throw new Error("a rank was run before weights and queue were there");
     const start = performance.now();
+    this.openStep(batch.step);
     const result = tf.tidy(() => {
       const [queryViews, keyViews] = this.views(batch);
       return mocoStep({
@@ -161,7 +167,7 @@ export class RankComputer {
   /** One flat vector, gradients before statistics. Read from the device once each, copied once. */
   private flatten(gradients: readonly Tensor[], statistics: readonly Tensor[]): Float32Array {
     const { parameterCount, bufferCount } = this.encoder.layout;
-    const vector = new Float32Array(parameterCount + 2 * bufferCount);
+    const vector = this.arena.take(parameterCount + 2 * bufferCount);
     let offset = 0;
     for (const tensor of [...gradients, ...statistics]) {
       vector.set(tensor.dataSync(), offset);
@@ -170,11 +176,19 @@ export class RankComputer {
     return vector;
   }
 
-  private sum({ step, rank }: Batch, vector: Float32Array, flush: boolean): RankOutcome["nodes"] {
-    const held = this.tree;
-    const tree = held?.step === step ? held : { step, sums: new SumTree(this.config.parallel.worldSize) };
-    tree.sums.add({ level: 0, index: rank }, vector);
-    this.tree = flush ? null : tree;
-    return flush ? tree.sums.nodes() : [];
+  private sum({ rank }: Batch, vector: Float32Array, flush: boolean): RankOutcome["nodes"] {
+    this.sums.add({ level: 0, index: rank }, vector);
+    if (!flush) return [];
+    const nodes = this.sums.takeAll();
+    this.handedOut.push(...nodes.map(({ sum }) => sum));
+    return nodes;
+  }
+
+  /** Another step begins, so the last one is over: whatever was sent of it has arrived, or nobody waits for it. */
+  private openStep(step: number): void {
+    if (step === this.summedStep) return;
+    this.summedStep = step;
+    this.sums.clear();
+    for (const vector of this.handedOut.splice(0)) this.arena.release(vector);
   }
 }

@@ -221,13 +221,17 @@ class Session {
     data: DealerSocket<AggregatorMessage, WorkerDataMessage>,
     executor: Executor,
   ): Promise<void> {
+    // The engine may read one vector while the next version is copied into the other.
+    let [idle, inUse] = [sharedFloats(executor.weightsLength), sharedFloats(executor.weightsLength)];
     for await (const { message, frames } of data) {
       if (message.body !== "weights" || message.weights.runId !== this.runId) continue;
       try {
-        const vector = sharedFloats(executor.weightsLength);
-        fromFrames(frames, vector);
-        await executor.setWeights(message.weights.version ?? 0, vector);
-        this.weightsVersion = message.weights.version ?? 0;
+        const version = message.weights.version ?? 0;
+        fromFrames(frames, idle);
+        await data.send({ body: "received", received: { runId: this.runId, version } });
+        await executor.setWeights(version, idle);
+        [idle, inUse] = [inUse, idle];
+        this.weightsVersion = version;
         this.pump();
       } catch (error) {
         if (!(error instanceof WireError)) throw error;
@@ -288,11 +292,12 @@ class Session {
     const { executor } = this.ready();
     const exchangeMs = performance.now() - this.lastResultAt;
     const isLast = this.ranks.length === 0;
-    // The same ranks are likely to come next: their images load while this rank computes.
+    const running = executor.run(step, rank, isLast);
+    // The same ranks are likely to come next: their images load while this rank computes, and after its own.
     if (this.executed.step !== step) this.executed = { step, ranks: [] };
     this.executed.ranks.push(rank);
     if (isLast) executor.prefetch(step + 1, this.executed.ranks);
-    const outcome = await executor.run(step, rank, isLast);
+    const outcome = await running;
     for (const { node, sum } of outcome.nodes) {
       const gradient = { runId: this.runId, step, level: node.level, index: node.index, length: sum.length };
       await this.data?.send({ body: "gradient", gradient }, toFrames(sum));

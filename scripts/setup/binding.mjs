@@ -6,7 +6,9 @@ import { runTool } from "./run-tool.mjs";
 import { compiler } from "./toolchain.mjs";
 
 const PACKAGE = "node_modules/@tensorflow/tfjs-node-gpu";
+/** tfjs-node's own, and what runs when they are loaded. */
 const SOURCES = ["binding/tfjs_backend.cc", "binding/tfjs_binding.cc"];
+const DEFAULTS = new URL("native-defaults.cc", import.meta.url).pathname;
 
 /** Node-API 8 keeps its binary interface: one build serves every Node from 16 on, and needs no headers of Node's own. */
 const ADDON = "lib/napi-v8/tfjs_binding.node";
@@ -28,13 +30,17 @@ const flags = (output) => [
   ...["-O2", "-std=c++17", "-shared", "-fPIC", "-DNAPI_VERSION=8"],
   ...["-I../../node-api-headers/include", "-I.", "-Ideps/include"],
   ...SOURCES,
+  DEFAULTS,
+  // Ours before the libraries' own initialisers, which log already.
+  "-Wl,-z,initfirst",
   ...["-Ldeps/lib", "-Wl,-rpath,$ORIGIN/../../deps/lib", "-ltensorflow", "-ltensorflow_framework", "-o", output],
 ];
 
 /** @param {string} folder the package's */
 function digest(folder) {
   const files = readdirSync(join(folder, "binding")).sort();
-  return sha256(...flags(ADDON), ...files.map((name) => readFileSync(join(folder, "binding", name))));
+  const sources = files.map((name) => readFileSync(join(folder, "binding", name)));
+  return sha256(...flags(ADDON), readFileSync(DEFAULTS), ...sources);
 }
 
 /**

@@ -6,7 +6,8 @@ import { runTool } from "./run-tool.mjs";
 
 const SOURCES = ["src", "coordinator", "worker", "tests"];
 const STAMP = "dist/.stamp";
-const GENERATED = "src/protocol/generated";
+/** What the steps before made, beside its sources. */
+const GENERATED = ["src/protocol/generated", "src/optim/generated"];
 
 /** Of every source its name, size and time: one that is new, changed or gone changes it. @param {string} root */
 function digest(root) {
@@ -14,7 +15,7 @@ function digest(root) {
   for (const folder of SOURCES) {
     if (!existsSync(join(root, folder))) continue;
     for (const entry of readdirSync(join(root, folder), { recursive: true, withFileTypes: true })) {
-      if (entry.isFile() && /\.(ts|js)$/.test(entry.name))
+      if (entry.isFile() && /\.(ts|js|wasm)$/.test(entry.name))
         lines.push(line(root, join(entry.parentPath ?? entry.path, entry.name)));
     }
   }
@@ -37,10 +38,12 @@ export function buildPending(root) {
 export async function build(root, lock) {
   const stamp = digest(root);
   await runTool(process.execPath, ["node_modules/typescript/bin/tsc", "-p", "tsconfig.json"], { cwd: root, lock });
-  // tsc leaves .js files where they are.
-  if (existsSync(join(root, GENERATED))) {
-    const javascript = (/** @type {string} */ path) => !path.endsWith(".d.ts") && !path.endsWith(".stamp");
-    cpSync(join(root, GENERATED), join(root, "dist", GENERATED), { recursive: true, filter: javascript });
+  // tsc leaves .js and .wasm files where they are.
+  const runs = (/** @type {string} */ path) => !path.endsWith(".d.ts") && !path.endsWith(".stamp");
+  for (const folder of GENERATED) {
+    if (existsSync(join(root, folder))) {
+      cpSync(join(root, folder), join(root, "dist", folder), { recursive: true, filter: runs });
+    }
   }
   writeWhole(join(root, STAMP), stamp);
 }

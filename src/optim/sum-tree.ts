@@ -4,6 +4,8 @@
  * under the right. Whoever computes a node gets the same bits, so who holds which ranks does not show in the sum.
  */
 
+import type { VectorArena } from "./arena.js";
+
 export interface TreeNode {
   readonly level: number;
   readonly index: number;
@@ -34,11 +36,17 @@ export function isNode({ level, index }: TreeNode, worldSize: number): boolean {
 
 const keyOf = ({ level, index }: TreeNode) => `${String(level)}/${String(index)}`;
 
-/** One step's sums: vectors go in, siblings merge as soon as both are there, at most log₂ W + 1 vectors are held. */
+/**
+ * One step's sums: vectors go in, siblings merge as soon as both are there, at most log₂ W + 1 vectors are held. All are of
+ * one arena, which gets back each that is merged into another.
+ */
 export class SumTree {
   private readonly held = new Map<string, { readonly node: TreeNode; readonly sum: Float32Array }>();
 
-  constructor(readonly worldSize: number) {}
+  constructor(
+    readonly worldSize: number,
+    private readonly arena: VectorArena,
+  ) {}
 
   /**
    * Takes a node's sum. The vector belongs to the tree from then on. A node whose ranks are all held already changes
@@ -46,7 +54,10 @@ export class SumTree {
    * @returns whether it was new
    */
   add(node: TreeNode, sum: Float32Array): boolean {
-    if (this.covers(node)) return false;
+    if (this.covers(node)) {
+      this.arena.release(sum);
+      return false;
+    }
     this.dropDescendants(node);
     this.place(node, sum);
     return true;
@@ -80,6 +91,19 @@ export class SumTree {
     return this.held.get(keyOf({ level: rootLevel(this.worldSize), index: 0 }))?.sum ?? null;
   }
 
+  /** Hands the sums held out, and their vectors to the caller; starts anew. */
+  takeAll(): readonly { readonly node: TreeNode; readonly sum: Float32Array }[] {
+    const nodes = this.nodes();
+    this.held.clear();
+    return nodes;
+  }
+
+  /** Gives every vector back and starts anew. */
+  clear(): void {
+    for (const { sum } of this.held.values()) this.arena.release(sum);
+    this.held.clear();
+  }
+
   private place(node: TreeNode, sum: Float32Array): void {
     if (node.level === rootLevel(this.worldSize)) {
       this.held.set(keyOf(node), { node, sum });
@@ -98,17 +122,20 @@ export class SumTree {
       return;
     }
     this.held.delete(keyOf(sibling));
-    const [left, right] = isLeft ? [sum, other.sum] : [other.sum, sum];
     // Addition of two numbers commutes bit for bit; only the grouping matters, and the tree fixes it.
-    for (let i = 0; i < left.length; i++) left[i] = left[i] + right[i];
-    this.place(parent, left);
+    this.arena.addTo(sum, other.sum);
+    this.arena.release(other.sum);
+    this.place(parent, sum);
   }
 
   private dropDescendants(node: TreeNode): void {
     const { first, end } = ranksUnder(node, this.worldSize);
     for (const [key, held] of this.held) {
       const under = ranksUnder(held.node, this.worldSize);
-      if (under.first >= first && under.end <= end) this.held.delete(key);
+      if (under.first >= first && under.end <= end) {
+        this.held.delete(key);
+        this.arena.release(held.sum);
+      }
     }
   }
 }

@@ -3,7 +3,6 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { PROCESS_ENVIRONMENT } from "../../engine/environment.js";
 
 /** What the coordinator's process says to `tandem train`. */
 export interface ToParent {
@@ -38,7 +37,6 @@ export function startWorker(args: readonly string[], onLine: (line: string) => v
   const child = spawn(process.execPath, [PROGRAM, "worker", ...args], {
     stdio: ["ignore", "pipe", "pipe", "ipc"],
     detached: true,
-    env: { ...PROCESS_ENVIRONMENT, ...process.env },
   });
   for (const stream of [child.stdout, child.stderr]) {
     if (stream !== null) createInterface({ input: stream }).on("line", onLine);
