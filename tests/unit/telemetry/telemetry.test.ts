@@ -1,0 +1,98 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { EventFile, openLogger, Progress, progressLine } from "../../../src/telemetry/index.js";
+
+let folder = "";
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "tandem-telemetry-"));
+});
+afterEach(() => {
+  rmSync(folder, { recursive: true });
+});
+
+const at = (step: number) => ({
+  step,
+  totalSteps: 100,
+  epoch: 1,
+  epochs: 4,
+  loss: 6.12345,
+  learningRate: 0.06,
+  imagesPerSecond: 512.4,
+  workers: 2,
+});
+
+describe("progress", () => {
+  it("says epoch, step, loss, learning rate, speed, time left and workers", () => {
+    expect(progressLine(at(7), 125_000)).toBe(
+      "epoch 2/4  step   7/100  loss 6.123  lr 0.0600  512 images/s  ETA 2:05  2 workers",
+    );
+  });
+
+  it("rewrites one line on a terminal, keeps notes above it, and leaves nothing behind", () => {
+    let now = 0;
+    let written = "";
+    const stream = { isTTY: true, columns: 60, write: (text: string) => (written += text) };
+    const progress = new Progress(stream, () => now);
+    progress.step(at(1));
+    now = 50;
+    progress.step(at(2));
+    now = 150;
+    progress.step(at(3));
+    progress.note("worker-3 has joined");
+    progress.end();
+    const clear = "\r\u001b[2K";
+    expect(written.split("\n")).toHaveLength(2);
+    expect(written).toContain(`${clear}worker-3 has joined\n${clear}epoch 2/4  step   3/100`);
+    expect(written.endsWith(clear)).toBe(true);
+    for (const line of written.split(/[\r\n]/)) expect(line.replace("\u001b[2K", "").length).toBeLessThan(60);
+  });
+
+  it("writes a line at an interval where there is no terminal, and always the last", () => {
+    let now = 0;
+    const lines: string[] = [];
+    const progress = new Progress({ write: (text: string) => lines.push(text) }, () => now, 1000);
+    for (const [time, step] of [
+      [0, 1],
+      [999, 2],
+      [1000, 3],
+      [1001, 100],
+    ] as const) {
+      now = time;
+      progress.step(at(step));
+    }
+    expect(lines.map((line) => /step +(\d+)/.exec(line)?.[1])).toEqual(["1", "3", "100"]);
+  });
+});
+
+describe("the event file", () => {
+  it("appends whole lines, also behind one that a killed process left half", () => {
+    const path = join(folder, "events.jsonl");
+    writeFileSync(path, '{"kind":"ste');
+    const events = new EventFile(path, () => new Date(0));
+    events.append({ kind: "evaluated", step: 3, accuracy: 0.5 });
+    events.close();
+    expect(readFileSync(path, "utf8").split("\n")).toEqual([
+      '{"kind":"ste',
+      '{"time":"1970-01-01T00:00:00.000Z","kind":"evaluated","step":3,"accuracy":0.5}',
+      "",
+    ]);
+  });
+});
+
+describe("the logger", () => {
+  it("puts every record into the file, and shows warnings as lines", () => {
+    const path = join(folder, "logs", "worker-1.jsonl");
+    const shown: string[] = [];
+    const logger = openLogger({ process: "worker-1", file: path, show: (line) => shown.push(line) });
+    logger.info("quiet");
+    logger.warn("loud");
+    expect(shown).toEqual(["worker-1: warning: loud"]);
+    const records = readFileSync(path, "utf8")
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line) as { msg: string });
+    expect(records.map(({ msg }) => msg)).toEqual(["quiet", "loud"]);
+  });
+});
