@@ -87,7 +87,7 @@ const stepCommand: CommandModule<object, BenchArguments> = {
 };
 
 export const benchCommand: CommandModule = {
-  command: "bench <what>",
+  command: "bench",
   describe: "Measure speed: bench step",
   builder: (yargs: Argv) => yargs.command(stepCommand).demandCommand(1, "say what: tandem bench step"),
   handler: () => undefined,

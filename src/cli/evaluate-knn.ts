@@ -28,10 +28,28 @@ export interface KnnResult {
 /** Samples that go through the encoder at a time. */
 const BATCH = 250;
 
-/** @throws UserError where the data have no labels or no test split */
-export async function evaluateKnn(checkpoint: CheckpointState, path: string, request: KnnRequest): Promise<KnnResult> {
-  const { config } = checkpoint.meta;
-  const dataset = await openDataset(request.spec, { decodeSize: config.data.decodeSize });
+/** Side of the pictures whose raw pixels are compared. */
+const PIXELS_SIDE = 32;
+const PIXELS_MOST_CORRUPT = 0;
+
+/** From decoded images, uint8 `[n, S', S', 3]`, to features, float32 `[n, dimension]`. */
+interface Extractor {
+  readonly dimension: number;
+  readonly decodeSize: number;
+  readonly maxCorrupt: number;
+  readonly extract: (images: Uint8Array) => Float32Array;
+}
+
+/**
+ * @param opened null: raw pixels serve as features
+ * @throws UserError where the data have no labels or no test split
+ */
+export async function evaluateKnn(
+  opened: { readonly path: string; readonly checkpoint: CheckpointState } | null,
+  request: KnnRequest,
+): Promise<KnnResult> {
+  const extractor = opened === null ? rawPixels() : queryBackbone(opened.checkpoint, opened.path);
+  const dataset = await openDataset(request.spec, { decodeSize: extractor.decodeSize });
   if (dataset.classes.length === 0 || dataset.splits.test.length === 0) {
     const missing = dataset.classes.length === 0 ? "no labels" : "no test split";
     throw new UserError(
@@ -39,31 +57,8 @@ export async function evaluateKnn(checkpoint: CheckpointState, path: string, req
       `data ${request.spec} has ${missing}: kNN needs class folders under train/ and test/`,
     );
   }
-  const encoder = resnet(config.model);
-  const { state } = fromGroups(encoder.layout, checkpoint, config, path);
-  const frozen: FrozenEncoder = {
-    encoder,
-    parameters: encoder.layout.parameters.map(({ offset, size, shape }) =>
-      tf.tensor(state.query.slice(offset, offset + size), [...shape]),
-    ),
-    buffers: new Map(
-      encoder.layout.buffers.map(({ name, offset, size }) => [
-        name,
-        tf.tensor1d(state.queryBuffers.slice(offset, offset + size)),
-      ]),
-    ),
-  };
-  const features = async (split: Split, most: number): Promise<LabelledFeatures> => {
-    const count = Math.min(most, dataset.splits[split].length);
-    const all = new Float32Array(count * encoder.featureDim);
-    for (let start = 0; start < count; start += BATCH) {
-      const images = await decoded(dataset, split, start, Math.min(BATCH, count - start), config.data.maxCorrupt);
-      all.set(backboneFeatures(frozen, images, config.data), start * encoder.featureDim);
-    }
-    return { features: all, labels: dataset.splits[split].labels.slice(0, count), dimension: encoder.featureDim };
-  };
-  const bank = await features("train", request.maxTrain);
-  const test = await features("test", request.maxTest);
+  const bank = await featuresOf(extractor, dataset, "train", request.maxTrain);
+  const test = await featuresOf(extractor, dataset, "test", request.maxTest);
   const k = Math.min(request.neighbours, bank.labels.length);
   const accuracy = knnAccuracy(bank, test, {
     neighbours: k,
@@ -73,8 +68,56 @@ export async function evaluateKnn(checkpoint: CheckpointState, path: string, req
   return { accuracy, k, train: bank.labels.length, test: test.labels.length };
 }
 
-async function decoded(dataset: Dataset, split: Split, start: number, count: number, maxCorrupt: number) {
-  const limit = new CorruptLimit(maxCorrupt);
+function rawPixels(): Extractor {
+  return {
+    dimension: PIXELS_SIDE ** 2 * 3,
+    decodeSize: PIXELS_SIDE,
+    maxCorrupt: PIXELS_MOST_CORRUPT,
+    // About mid-gray, so that their cosine tells pictures apart.
+    extract: (images) => Float32Array.from(images, (value) => value - 127.5),
+  };
+}
+
+function queryBackbone(checkpoint: CheckpointState, path: string): Extractor {
+  const { config } = checkpoint.meta;
+  const encoder = resnet(config.model);
+  const { parameters, buffers } = encoder.layout;
+  const { state } = fromGroups(encoder.layout, checkpoint, config, path);
+  const frozen: FrozenEncoder = {
+    encoder,
+    parameters: parameters.map(({ offset, size, shape }) =>
+      tf.tensor(state.query.slice(offset, offset + size), [...shape]),
+    ),
+    buffers: new Map(
+      buffers.map(({ name, offset, size }) => [name, tf.tensor1d(state.queryBuffers.slice(offset, offset + size))]),
+    ),
+  };
+  return {
+    dimension: encoder.featureDim,
+    decodeSize: config.data.decodeSize,
+    maxCorrupt: config.data.maxCorrupt,
+    extract: (images) => backboneFeatures(frozen, images, config.data),
+  };
+}
+
+async function featuresOf(
+  extractor: Extractor,
+  dataset: Dataset,
+  split: Split,
+  most: number,
+): Promise<LabelledFeatures> {
+  const { dimension, extract } = extractor;
+  const count = Math.min(most, dataset.splits[split].length);
+  const features = new Float32Array(count * dimension);
+  const limit = new CorruptLimit(extractor.maxCorrupt);
+  for (let start = 0; start < count; start += BATCH) {
+    const images = await decoded(dataset, split, start, Math.min(BATCH, count - start), limit);
+    features.set(extract(images), start * dimension);
+  }
+  return { features, labels: dataset.splits[split].labels.slice(0, count), dimension };
+}
+
+async function decoded(dataset: Dataset, split: Split, start: number, count: number, limit: CorruptLimit) {
   const images = new Uint8Array(count * dataset.decodeSize ** 2 * 3);
   const indices = Array.from({ length: count }, (_, i) => start + i);
   await readBatch(dataset.splits[split], indices, images, (name) => {

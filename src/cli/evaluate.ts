@@ -7,7 +7,8 @@ import { percent } from "./run-display.js";
 import { once } from "./run-options.js";
 
 interface KnnArguments {
-  readonly checkpoint: string;
+  readonly checkpoint: string | undefined;
+  readonly pixels: boolean;
   readonly data: string | undefined;
   readonly k: number;
   readonly temperature: number;
@@ -24,9 +25,13 @@ const knnCommand: CommandModule<object, KnnArguments> = {
     yargs
       .option("checkpoint", {
         type: "string",
-        demandOption: true,
         requiresArg: true,
         describe: "A run directory (its latest checkpoint is taken), or one of its checkpoints/step-N",
+      })
+      .option("pixels", {
+        type: "boolean",
+        default: false,
+        describe: "Raw pixels instead of a checkpoint's features: what the data set gives away by itself",
       })
       .option("data", { type: "string", requiresArg: true, describe: "Data set; without it, the one trained on" })
       .option("k", { type: "number", default: 200, requiresArg: true, describe: "Neighbours that vote" })
@@ -35,7 +40,8 @@ const knnCommand: CommandModule<object, KnnArguments> = {
       .option("max-test", { type: "number", requiresArg: true, describe: "Test samples classified at most" })
       .option("threads", { type: "number", default: availableParallelism(), requiresArg: true, describe: "Threads" })
       .option("json", { type: "boolean", default: false, describe: "Print one JSON object" })
-      .example("$0 evaluate knn --checkpoint runs/a --data folder:photos --json", "For a script"),
+      .example("$0 evaluate knn --checkpoint runs/a --data folder:photos --json", "For a script")
+      .example("$0 evaluate knn --pixels --data synthetic", "The baseline"),
   handler: async (given) => {
     const numbers = {
       k: given.k,
@@ -51,31 +57,36 @@ const knnCommand: CommandModule<object, KnnArguments> = {
     }
     if (!(given.temperature > 0))
       throw new UserError("USAGE", `--temperature ${given.temperature}: give a number above 0`);
-    const { path, checkpoint } = await openCheckpoint(once("checkpoint", given.checkpoint));
+    if (given.pixels === (given.checkpoint !== undefined)) {
+      throw new UserError("USAGE", "give either --checkpoint DIR or --pixels");
+    }
+    if (given.pixels && given.data === undefined)
+      throw new UserError("USAGE", "--pixels needs --data: name a data set");
+    const opened = given.checkpoint === undefined ? null : await openCheckpoint(once("checkpoint", given.checkpoint));
     const { configureEngine } = await import("../engine/environment.js");
     configureEngine({ threads: given.threads });
     // Only now: the engine reads its environment when it loads.
     const { evaluateKnn } = await import("./evaluate-knn.js");
-    const { evaluation, data } = checkpoint.meta.config;
-    const result = await evaluateKnn(checkpoint, path, {
-      spec: once("data", given.data) ?? data.spec,
+    const config = opened?.checkpoint.meta.config;
+    const result = await evaluateKnn(opened, {
+      spec: once("data", given.data) ?? config?.data.spec ?? "",
       neighbours: given.k,
       temperature: given.temperature,
-      maxTrain: given["max-train"] ?? evaluation.maxTrain,
-      maxTest: given["max-test"] ?? evaluation.maxTest,
+      maxTrain: given["max-train"] ?? config?.evaluation.maxTrain ?? Infinity,
+      maxTest: given["max-test"] ?? config?.evaluation.maxTest ?? Infinity,
     });
-    const report = { checkpoint: path, step: checkpoint.step, ...result };
+    const report = { checkpoint: opened?.path ?? null, step: opened?.checkpoint.step ?? null, ...result };
     process.stdout.write(
       given.json
         ? `${JSON.stringify(report)}\n`
-        : `kNN accuracy ${percent(result.accuracy)} at step ${report.step} ` +
+        : `kNN accuracy ${percent(result.accuracy)} ${report.step === null ? "on raw pixels" : `at step ${report.step}`} ` +
             `(${result.test} test samples against ${result.train}, k=${result.k}, τ=${given.temperature})\n`,
     );
   },
 };
 
 export const evaluateCommand: CommandModule = {
-  command: "evaluate <how>",
+  command: "evaluate",
   describe: "Measure a checkpoint: evaluate knn",
   builder: (yargs: Argv) => yargs.command(knnCommand).demandCommand(1, "say how: tandem evaluate knn"),
   handler: () => undefined,

@@ -63,7 +63,9 @@ const page = yargs(hideBin(process.argv))
   .wrap(Math.min(120, process.stdout.columns ?? 100))
   .exitProcess(false)
   .fail((message: string | null, error: Error | undefined) => {
-    throw error ?? new UserError("USAGE", `${(message ?? "unusable arguments").split("\n")[0]} (see tandem --help)`);
+    // yargs spreads some messages over several lines.
+    const line = (message ?? "unusable arguments").trim().replace(/\s*\n\s*/g, " ");
+    throw error ?? new UserError("USAGE", `${line} (see tandem --help)`);
   });
 
 try {

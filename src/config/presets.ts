@@ -45,11 +45,18 @@ const quickstart: RunConfig = {
   ...cifar10,
   data: { ...cifar10.data, spec: "synthetic:classes=10,size=32,train=4000,test=1000", cacheMiB: 64 },
   model: { ...cifar10.model, encoder: "resnet-tiny" },
-  moco: { queueSize: 2048, keyMomentum: 0.99, temperature: 0.1 },
-  schedule: { epochs: 10, steps: null },
+  moco: { queueSize: 2048, keyMomentum: 0.99, temperature: 0.2 },
+  schedule: { epochs: 15, steps: null },
   parallel: { worldSize: 2, batchSize: 64, threads: 1, workers: 2 },
-  augmentation: { ...cifar10.augmentation, rotation: { probability: 0.5, degrees: 10 } },
-  evaluation: { ...cifar10.evaluation, everyEpochs: 2, maxTrain: 4000, maxTest: 1000 },
+  // Colours and light tell synthetic pictures apart but not their classes: the views must not share them.
+  augmentation: {
+    ...cifar10.augmentation,
+    crop: { probability: 1, minScale: 0.4, maxScale: 1 },
+    rotation: { probability: 0.5, degrees: 10 },
+    jitter: { probability: 1, brightness: 0.8, contrast: 0.6, saturation: 0.4, hue: 0.5 },
+    grayscale: { probability: 0.5 },
+  },
+  evaluation: { ...cifar10.evaluation, everyEpochs: 3, maxTrain: 4000, maxTest: 1000 },
   checkpoint: { everySteps: 100, keep: 3 },
   membership: { ...MEMBERSHIP, heartbeatMs: 500, deadAfterMs: 5000 },
 };

@@ -10,11 +10,11 @@ export const DIFFICULTY = {
   leastSpacing: 0.28,
   greatestSpacing: 0.46,
   /** the pattern is turned by at most this, either way, and each motif by so much more */
-  patternTurn: 15,
-  motifTurn: 12,
+  patternTurn: 10,
+  motifTurn: 8,
   /** difference in brightness between a motif and what is behind it; each motif is the brighter or the darker by chance */
-  leastContrast: 0.22,
-  greatestContrast: 0.4,
+  leastContrast: 0.35,
+  greatestContrast: 0.55,
   /** share of the motifs' contrast that their order of brighter and darker follows by chance: 0.5 is even */
   brighterShare: 0.5,
   /** mean brightness of the background */
@@ -23,15 +23,15 @@ export const DIFFICULTY = {
   /** greatest strength of the colour of the background, of a wave and of a motif */
   chroma: 0.12,
   /** waves of light and colour across the background: how many, their brightness at most, and their lengths */
-  waves: 3,
-  waveBrightness: 0.12,
+  waves: 2,
+  waveBrightness: 0.1,
   leastWavelength: 0.5,
   greatestWavelength: 1.5,
   /** bars behind the motifs: at most so many, of at most this brightness against the background */
-  clutter: 4,
-  clutterBrightness: 0.2,
+  clutter: 3,
+  clutterBrightness: 0.12,
   /** standard deviation of each pixel's grain */
-  noise: 0.035,
+  noise: 0.025,
 } as const;
 
 export type Rgb = readonly [number, number, number];

@@ -1,0 +1,150 @@
+/** Each mistake gets one line that names the thing and the remedy, exit code 2, and loses nothing. */
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { createServer, type AddressInfo } from "node:net";
+import { join } from "node:path";
+import { beforeAll, describe, expect, it, vi } from "vitest";
+import { checkpointOf, SMALL_RUN, start, tandem, temporaryFolder } from "./tandem.js";
+
+const folder = temporaryFolder();
+const run = join(folder, "run");
+const config = join(folder, "run.yaml");
+
+async function mistake(args: readonly string[], message: string): Promise<void> {
+  const { code, stderr, stdout } = await tandem(args, folder);
+  expect(stderr).toContain(message);
+  expect(code).toBe(2);
+  expect(stderr.trim().split("\n"), "one line").toHaveLength(1);
+  expect(stderr.startsWith("tandem: ")).toBe(true);
+  expect(stdout).toBe("");
+}
+
+beforeAll(async () => {
+  const trained = await tandem(["train", ...SMALL_RUN, "--steps", "2", "--workers", "1", "--out", run]);
+  expect(trained.code, trained.stderr).toBe(0);
+  writeFileSync(config, (await tandem(["config", ...SMALL_RUN, "--steps", "2"])).stdout);
+}, 60_000);
+
+describe("a mistake", () => {
+  const png = Buffer.from(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==",
+    "base64",
+  );
+  const out = ["--out", join(folder, "new")];
+
+  it.each([
+    [
+      ["train", "--set", "moco.temprature=1", ...out],
+      "unknown config key moco.temprature: did you mean moco.temperature?",
+    ],
+    [["train", "--set", "moco.temperature=warm", ...out], 'moco.temperature = "warm": expected number'],
+    [["train", "--data", "folder:nowhere", ...out], "nowhere"],
+    [["train", "--data", "synthetic:train=100", ...out], "global batch of 128"],
+    [["train", "--set", "moco.queueSize=127", ...out], "moco.queueSize = 127 is smaller than the global batch of 128"],
+    [["train", "--config", "none.yaml", ...out], "cannot read the config file none.yaml"],
+    [["train", "--encoder", "resnet19", ...out], "resnet19"],
+    [["train", "--batch", "many", ...out], "--batch wants a number"],
+    [["train", "--epochs", "3", "--steps", "4", ...out], "mutually exclusive"],
+    [["train", "--seed", "1", "--seed", "2", ...out], "--seed is given 2 times"],
+    [["train", "--resume"], "--resume needs --out"],
+    [["train", "--resume", "--out", "none"], "none holds no run to resume"],
+    [["trane"], "Did you mean train?"],
+    [[], "give a command"],
+    [["evaluate"], "say how"],
+    [["evaluate", "knn"], "give either --checkpoint DIR or --pixels"],
+    [["coordinator"], "--out is missing"],
+    [["coordinator", "--listen", "localhost:1", ...out], "--listen localhost:1 is no address"],
+    [["coordinator", "--listen", "tcp://192.0.2.1:5555", ...out], "cannot listen on tcp://192.0.2.1:5555"],
+    [["worker", "--connect", "tcp://localhost"], "--connect tcp://localhost is no address"],
+    [["worker", "--connect", "tcp://localhost:1", "--device", "tpu"], "--device tpu"],
+    [["checkpoint", "nowhere"], "nowhere"],
+    [["bench", "step", "--measured", "0"], "--measured 0"],
+  ])("in `tandem %j` is told", async (args, message) => {
+    await mistake(args, message);
+  });
+
+  it("such as an empty class is told", async () => {
+    mkdirSync(join(folder, "photos/train/cat"), { recursive: true });
+    mkdirSync(join(folder, "photos/train/dog"), { recursive: true });
+    writeFileSync(join(folder, "photos/train/cat/1.png"), png);
+    await mistake(["train", "--data", "folder:photos", ...out], 'dog" has no images');
+  });
+
+  it("such as a run directory that is taken is told", async () => {
+    await mistake(["train", "--out", run], `${run} already holds a run: add --resume`);
+  });
+
+  it("such as a resumption with another config is told, and the run stays as it was", async () => {
+    const before = await checkpointOf(run);
+    await mistake(["train", "--resume", "--out", run, "--steps", "3"], "schedule.steps = 2, and now 3 is asked for");
+    await mistake(
+      ["train", "--resume", "--out", run, "--set", "model.encoder=resnet18"],
+      'model.encoder = "resnet-tiny"',
+    );
+    expect(await checkpointOf(run)).toEqual(before);
+  });
+
+  it("such as a resumption with other data is told", async () => {
+    await mistake(
+      ["train", "--resume", "--out", run, "--data", "synthetic:size=16,train=401,test=40"],
+      "another data set",
+    );
+  });
+
+  it("such as a port in use is told", async () => {
+    const server = createServer().listen(0, "127.0.0.1");
+    await vi.waitUntil(() => server.listening);
+    const { port } = server.address() as AddressInfo;
+    const listen = `tcp://127.0.0.1:${port}`;
+    await mistake(["coordinator", "--config", config, "--listen", listen, "--out", "busy"], `${listen} is in use`);
+    server.close();
+  });
+
+  it("such as a corrupt checkpoint is told, with its file", async () => {
+    const copy = join(folder, "corrupt");
+    cpSync(run, copy, { recursive: true });
+    const path = join(copy, "checkpoints/step-2/key.safetensors");
+    const bytes = readFileSync(path);
+    bytes[bytes.length - 1] ^= 1;
+    writeFileSync(path, bytes);
+    await mistake(["checkpoint", join(copy, "checkpoints/step-2")], path);
+    await mistake(["evaluate", "knn", "--checkpoint", join(copy, "checkpoints/step-2")], path);
+    const { code, stderr } = await tandem(["train", "--resume", "--out", copy]);
+    expect(code).toBe(2);
+    expect(stderr).toContain("none of the 1 checkpoints");
+  });
+
+  it("such as a checkpoint of another architecture is told", async () => {
+    const other = join(folder, "other");
+    cpSync(run, other, { recursive: true });
+    // A run whose config was edited by hand: the encoder no longer fits its checkpoint.
+    const path = join(other, "config.yaml");
+    writeFileSync(path, readFileSync(path, "utf8").replace(/^ {2}head: mlp$/m, "  head: linear"));
+    await mistake(["coordinator", "--resume", "--out", other, "--listen", "tcp://127.0.0.1:*"], "another architecture");
+  });
+
+  it("of a worker's is told to it and to the coordinator, who goes on", { timeout: 120_000 }, async () => {
+    const at = join(folder, "refusing");
+    const coordinator = start(["coordinator", "--config", config, "--listen", "tcp://127.0.0.1:*", "--out", at]);
+    await vi.waitUntil(() => coordinator.stderr().includes("listening at"), { timeout: 20_000 });
+    const [connect = ""] = /tcp:\S+/.exec(coordinator.stderr()) ?? [];
+    await mistake(["worker", "--connect", connect, "--threads", "9"], "--threads 9");
+    const otherData = await tandem(["worker", "--connect", connect, "--data", "synthetic:size=16,train=399,test=40"]);
+    expect(otherData.code).toBe(2);
+    expect(otherData.stderr).toContain("data set differs from the run's");
+    expect(coordinator.stderr()).toContain("data set differs from the run's");
+    const fitting = await tandem(["worker", "--connect", connect]);
+    expect(fitting.code, fitting.stderr).toBe(0);
+    const ended = await coordinator.ended;
+    expect(ended.code, ended.stderr).toBe(0);
+  });
+});
+
+it("a second signal ends a run at once", { timeout: 60_000 }, async () => {
+  const at = join(folder, "impatient");
+  const running = start(["train", ...SMALL_RUN, "--epochs", "5000", "--workers", "1", "--out", at]);
+  await vi.waitUntil(() => running.stderr().includes("step"), { timeout: 30_000 });
+  running.process.kill("SIGINT");
+  running.process.kill("SIGTERM");
+  const { code } = await running.ended;
+  expect([0, 130, 143]).toContain(code);
+});

@@ -1,0 +1,72 @@
+/** Running the program as its users do. */
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll } from "vitest";
+
+const PROGRAM = fileURLToPath(new URL("../../bin/tandem.js", import.meta.url));
+
+/** A folder that goes with the test file. */
+export function temporaryFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), "tandem-e2e-"));
+  afterAll(() => {
+    rmSync(folder, { recursive: true, force: true });
+  });
+  return folder;
+}
+
+export interface Ended {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface Running {
+  readonly process: ChildProcess;
+  readonly stdout: () => string;
+  readonly stderr: () => string;
+  readonly ended: Promise<Ended>;
+}
+
+export function start(args: readonly string[], cwd = tmpdir()): Running {
+  const child = spawn(process.execPath, [PROGRAM, ...args], { cwd, stdio: ["ignore", "pipe", "pipe"] });
+  let [stdout, stderr] = ["", ""];
+  child.stdout.on("data", (bytes: Buffer) => (stdout += bytes.toString()));
+  child.stderr.on("data", (bytes: Buffer) => (stderr += bytes.toString()));
+  const ended = once(child, "close").then(([code]) => ({ code: code as number | null, stdout, stderr }));
+  return { process: child, stdout: () => stdout, stderr: () => stderr, ended };
+}
+
+export function tandem(args: readonly string[], cwd?: string): Promise<Ended> {
+  return start(args, cwd).ended;
+}
+
+/** Flags of a run that takes seconds: resnet-tiny on pictures of 16 × 16, W·B = 4 · 8. */
+export const SMALL_RUN = [
+  ...["--data", "synthetic:size=16,train=400,test=40", "--world-size", "4", "--batch", "8", "--seed", "7"],
+  ...["--set", "data.imageSize=16", "--set", "data.decodeSize=16", "--set", "moco.queueSize=100"],
+  ...["--set", "evaluation.everyEpochs=0", "--set", "checkpoint.everySteps=0"],
+] as const;
+
+interface CheckpointReport {
+  readonly step: number;
+  readonly sha256: Readonly<Record<string, string>>;
+}
+
+/** What `tandem checkpoint --json` says. */
+export async function checkpointOf(directory: string): Promise<CheckpointReport> {
+  const { code, stdout, stderr } = await tandem(["checkpoint", directory, "--json"]);
+  if (code !== 0) throw new Error(stderr);
+  return JSON.parse(stdout) as CheckpointReport;
+}
+
+/** The events that a run has left so far. */
+export function eventsOf(directory: string): readonly { readonly kind: string; readonly step?: number }[] {
+  const path = join(directory, "events.jsonl");
+  if (!existsSync(path)) return [];
+  const lines = readFileSync(path, "utf8").split("\n").slice(0, -1);
+  return lines.map((line) => JSON.parse(line) as { kind: string; step?: number });
+}
