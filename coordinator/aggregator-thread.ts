@@ -8,7 +8,7 @@ import { aggregatorCodec, workerDataCodec } from "../src/protocol/wire.js";
 import { WireError } from "../src/protocol/wire-error.js";
 import { RouterSocket, type Received } from "../src/transport/index.js";
 import type { WorkerDataMessage } from "../src/protocol/wire.js";
-import { Aggregator, type AggregatorOptions, type TrainingState } from "./aggregator.js";
+import { Aggregator, sliceOf, type AggregatorOptions, type TrainingState } from "./aggregator.js";
 
 export interface AggregatorThreadData {
   readonly options: AggregatorOptions;
@@ -62,18 +62,43 @@ const socket = new RouterSocket(workerDataCodec, aggregatorCodec, (_peer, error)
 const admitted = new Set<string>();
 const peers = new Map<string, Peer>();
 
-/** ZeroMQ sends from the state's own memory, so the state is held until the worker has it, or is gone. */
-async function sendWeights(worker: string): Promise<void> {
+/** The connection of a worker that is admitted and has nothing on its way. */
+function idlePeer(worker: string): Peer | null {
   const peer = peers.get(worker);
-  if (peer === undefined || peer.sending !== null || !admitted.has(worker)) return;
-  const { version, query, key, queryBuffers } = aggregator.hold();
-  peer.sending = version;
-  const length = query.length + key.length + queryBuffers.length;
-  const header = { body: "weights", weights: { runId, version, length } } as const;
-  const sent = await socket.send(peer.address, header, toFrames(query, key, queryBuffers));
-  if (sent) return;
-  drop(`weights ${String(version)} for ${worker}: it is gone or too far behind`);
+  return peer?.sending === null && admitted.has(worker) ? peer : null;
+}
+
+/** Everything of the state as it is now. */
+async function sendWeights(worker: string): Promise<void> {
+  const peer = idlePeer(worker);
+  if (peer === null) return;
+  const current = aggregator.hold();
+  peer.sending = current.version;
+  for (const shard of aggregator.shards.keys()) await sendShard(worker, current, shard);
+}
+
+/** ZeroMQ sends from the state's own memory, so the state is held until the worker has it, or is gone. */
+async function sendShard(worker: string, of: TrainingState, shard: number): Promise<void> {
+  const peer = peers.get(worker);
+  if (peer?.sending !== of.version) return;
+  const place = aggregator.shards[shard];
+  const vectors = [sliceOf(of.query, place), sliceOf(of.key, place), ...(shard === 0 ? [of.queryBuffers] : [])];
+  const header = { body: "weights", weights: { runId, version: of.version, shard } } as const;
+  if (await socket.send(peer.address, header, toFrames(...vectors))) return;
+  drop(`weights ${String(of.version)} for ${worker}: it is gone or too far behind`);
   closePeer(worker);
+}
+
+/** While one shard is on its way to the workers, the next is computed. */
+async function applyAndSend(learningRate: number): Promise<void> {
+  const receivers = [...admitted].filter((worker) => idlePeer(worker) !== null);
+  for (const { next, shard } of aggregator.apply(learningRate)) {
+    for (const worker of receivers) {
+      const peer = peers.get(worker);
+      if (shard === 0 && peer !== undefined) peer.sending = aggregator.hold(next).version;
+      await sendShard(worker, next, shard);
+    }
+  }
 }
 
 function closePeer(worker: string): void {
@@ -126,9 +151,8 @@ async function obey(command: AggregatorCommand): Promise<void> {
       return;
     case "apply": {
       const start = performance.now();
-      aggregator.apply(command.learningRate);
+      await applyAndSend(command.learningRate);
       report({ kind: "applied", step: command.step, applyMs: performance.now() - start });
-      for (const worker of admitted) await sendWeights(worker);
       return;
     }
     case "capture":

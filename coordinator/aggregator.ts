@@ -1,9 +1,10 @@
 /**
- * An aggregator owns a slice of the parameters (today: all of them): it sums the ranks' gradients by the fixed tree,
+ * An aggregator owns the parameters, cut into shards: it sums the ranks' gradients by the fixed tree,
  * applies the optimizer in fp32 and lets the key encoder follow. No socket in here.
  */
 import { BATCH_NORM_MOMENTUM } from "../src/models/constants.js";
 import type { ParameterLayout } from "../src/models/parameters.js";
+import { parameterShards, type ParameterShard } from "../src/models/shards.js";
 import { isNode, SumTree, VectorArena, type DecaySlice, type TreeNode } from "../src/optim/index.js";
 import { WireError } from "../src/protocol/wire-error.js";
 
@@ -38,9 +39,15 @@ export function gradientLength(layout: ParameterLayout): number {
   return layout.parameterCount + 2 * layout.bufferCount;
 }
 
+export function sliceOf(vector: Float32Array, { offset, size }: ParameterShard): Float32Array {
+  return vector.subarray(offset, offset + size);
+}
+
 export class Aggregator {
   private readonly arena = new VectorArena();
-  private readonly slices: readonly DecaySlice[];
+  readonly shards: readonly ParameterShard[];
+  /** tensors of each shard */
+  private readonly slices: readonly (readonly DecaySlice[])[];
   private readonly tree: SumTree;
   private current: TrainingState;
   /** versions in use by others, and how often; their vectors are not written */
@@ -54,11 +61,16 @@ export class Aggregator {
     initial: TrainingState,
   ) {
     this.tree = new SumTree(options.worldSize, this.arena);
-    this.slices = options.layout.parameters.map(({ offset, size, role }) => ({
-      offset,
-      size,
-      decay: options.decayNormAndBias || role === "convolution" || role === "dense",
-    }));
+    this.shards = parameterShards(options.layout);
+    this.slices = this.shards.map((shard) =>
+      options.layout.parameters
+        .filter(({ offset }) => offset >= shard.offset && offset < shard.offset + shard.size)
+        .map(({ offset, size, role }) => ({
+          offset: offset - shard.offset,
+          size,
+          decay: options.decayNormAndBias || role === "convolution" || role === "dense",
+        })),
+    );
     this.current = this.newState(initial.version);
     for (const name of VECTORS) this.current[name].set(initial[name]);
   }
@@ -68,15 +80,15 @@ export class Aggregator {
   }
 
   /**
-   * The state as it is now, which stays unwritten until `release` is called as often.
-   * Whoever sends or stores it holds it meanwhile; later updates write elsewhere.
+   * Keeps a state unwritten until `release` is called as often: whoever sends or stores it holds it meanwhile, and updates
+   * write elsewhere.
+   * @param state the one of now, or the one that an update under way is making
    */
-  hold(): TrainingState {
-    const { version } = this.current;
-    const entry = this.held.get(version) ?? { state: this.current, holders: 0 };
+  hold(state: TrainingState = this.current): TrainingState {
+    const entry = this.held.get(state.version) ?? { state, holders: 0 };
     entry.holders++;
-    this.held.set(version, entry);
-    return this.current;
+    this.held.set(state.version, entry);
+    return state;
   }
 
   release(version: number): void {
@@ -114,10 +126,11 @@ export class Aggregator {
   }
 
   /**
-   * One optimizer update from the summed gradients; opens the next step.
+   * One optimizer update from the summed gradients, shard by shard; opens the next step when the last is done. Each shard of
+   * the next state may be read as soon as its number comes, buffers with shard 0.
    * @throws Error where ranks are missing
    */
-  apply(learningRate: number): TrainingState {
+  *apply(learningRate: number): Generator<{ readonly next: TrainingState; readonly shard: number }, void> {
     const { arena, current } = this;
     const { layout, worldSize, sgdMomentum, weightDecay, keyMomentum } = this.options;
     const sum = this.tree.root();
@@ -126,24 +139,29 @@ export class Aggregator {
     const { parameterCount, bufferCount } = layout;
     const scale = 1 / worldSize;
     const next = this.newState(current.version + 1);
-    const vectors = {
-      parameters: current.query,
-      gradient: sum,
-      velocity: current.velocity,
-      nextParameters: next.query,
-      nextVelocity: next.velocity,
-    };
-    arena.sgd(vectors, this.slices, { scale, learningRate, momentum: sgdMomentum, weightDecay });
-    arena.mix(current.key, next.query, keyMomentum, next.key);
     const statistics = (start: number) => sum.subarray(start, start + bufferCount);
     const keep = 1 - BATCH_NORM_MOMENTUM;
     arena.mix(current.queryBuffers, statistics(parameterCount), keep, next.queryBuffers, scale);
     arena.mix(current.keyBuffers, statistics(parameterCount + bufferCount), keep, next.keyBuffers, scale);
 
+    const step = { scale, learningRate, momentum: sgdMomentum, weightDecay };
+    for (const [shard, place] of this.shards.entries()) {
+      const cut = (vector: Float32Array) => sliceOf(vector, place);
+      const vectors = {
+        parameters: cut(current.query),
+        gradient: cut(sum),
+        velocity: cut(current.velocity),
+        nextParameters: cut(next.query),
+        nextVelocity: cut(next.velocity),
+      };
+      arena.sgd(vectors, this.slices[shard], step);
+      arena.mix(cut(current.key), cut(next.query), keyMomentum, cut(next.key));
+      yield { next, shard };
+    }
+
     this.tree.clear();
     this.current = next;
     if (!this.held.has(current.version)) this.recycle(current);
-    return next;
   }
 
   private newState(version: number): TrainingState {

@@ -24,6 +24,11 @@ import type { RankOutcome } from "./rank-computer.js";
 /** What the session needs of the engine's and the loader's threads. */
 export interface Executor {
   readonly weightsLength: number;
+  /** shards that a version of the weights comes in */
+  readonly shardCount: number;
+  /** where a shard's values belong in a weights vector; @throws WireError where there is no such shard */
+  shardOf(vector: Float32Array, shard: number): readonly Float32Array[];
+  /** @param vector float32 `[weightsLength]`: θq, θk, query buffers; unwritten until the next call has returned */
   setWeights(version: number, vector: Float32Array): Promise<unknown>;
   setQueue(version: number, keys: Float32Array): Promise<unknown>;
   appendKeys(block: Float32Array): Promise<unknown>;
@@ -223,11 +228,16 @@ class Session {
   ): Promise<void> {
     // The engine may read one vector while the next version is copied into the other.
     let [idle, inUse] = [sharedFloats(executor.weightsLength), sharedFloats(executor.weightsLength)];
+    let arriving = { version: -1, shards: new Set<number>() };
     for await (const { message, frames } of data) {
       if (message.body !== "weights" || message.weights.runId !== this.runId) continue;
       try {
         const version = message.weights.version ?? 0;
-        fromFrames(frames, idle);
+        const shard = message.weights.shard ?? 0;
+        if (version !== arriving.version) arriving = { version, shards: new Set() };
+        fromFrames(frames, ...executor.shardOf(idle, shard));
+        arriving.shards.add(shard);
+        if (arriving.shards.size < executor.shardCount) continue;
         await data.send({ body: "received", received: { runId: this.runId, version } });
         await executor.setWeights(version, idle);
         [idle, inUse] = [inUse, idle];

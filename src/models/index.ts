@@ -11,3 +11,4 @@ export {
 } from "./parameters.js";
 export { resnetArchitecture, type EncoderOptions } from "./architecture.js";
 export { resnet, type Encoder } from "./resnet.js";
+export { LEAST_SHARD_SIZE, parameterShards, type ParameterShard } from "./shards.js";

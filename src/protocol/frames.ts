@@ -15,20 +15,20 @@ export function toFrames(...vectors: readonly Float32Array[]): Uint8Array[] {
 }
 
 /**
- * Copies frames into `target` (one copy, from ZeroMQ's memory into ours).
- * @throws WireError where the frames hold fewer or more bytes than `target`
+ * Copies frames into the targets, one after another (one copy, from ZeroMQ's memory into ours).
+ * @throws WireError where the frames are not those that `toFrames` makes of vectors of these lengths
  */
-export function fromFrames(frames: readonly Uint8Array[], target: Float32Array): void {
-  const total = frames.reduce((sum, frame) => sum + frame.byteLength, 0);
-  if (total !== target.byteLength) {
-    throw new WireError(`a tensor of ${String(total)} bytes where ${String(target.byteLength)} were due`);
+export function fromFrames(frames: readonly Uint8Array[], ...targets: readonly Float32Array[]): void {
+  const places = toFrames(...targets);
+  const fits = frames.length === places.length && places.every((place, i) => place.length === frames[i].length);
+  if (!fits) {
+    const bytes = (pieces: readonly Uint8Array[]) => pieces.reduce((sum, piece) => sum + piece.byteLength, 0);
+    throw new WireError(
+      `a tensor of ${String(bytes(frames))} bytes in ${String(frames.length)} frames where ` +
+        `${String(bytes(places))} in ${String(places.length)} were due`,
+    );
   }
-  const bytes = new Uint8Array(target.buffer, target.byteOffset, target.byteLength);
-  let offset = 0;
-  for (const frame of frames) {
-    bytes.set(frame, offset);
-    offset += frame.byteLength;
-  }
+  places.forEach((place, i) => place.set(frames[i]));
 }
 
 /** A Float32Array over shared memory, so that threads hand it over without copying. */

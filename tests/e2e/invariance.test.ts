@@ -41,6 +41,18 @@ describe("a run of four ranks and twenty steps", () => {
     expect(await checkpointOf(out)).toMatchObject({ step: 20, sha256: reference });
   });
 
+  it("leaves them also where the weights travel in several shards", { timeout: 120_000 }, async () => {
+    const large = ["--encoder", "resnet18", "--steps", "3"];
+    const digests = [];
+    for (const workers of ["1", "2"]) {
+      const out = join(folder, `shards-${workers}`);
+      const { code, stderr } = await tandem(["train", ...SMALL_RUN, ...large, "--workers", workers, "--out", out]);
+      expect(code, stderr).toBe(0);
+      digests.push((await checkpointOf(out)).sha256);
+    }
+    expect(digests[0]).toEqual(digests[1]);
+  });
+
   it("leaves others with another seed", { timeout: 120_000 }, async () => {
     const { out } = await train("seed", ["--workers", "2", "--set", "seed=8"]);
     expect((await checkpointOf(out)).sha256).not.toEqual(reference);

@@ -1,0 +1,98 @@
+import { describe, expect, it } from "vitest";
+import { Aggregator, gradientLength, type TrainingState } from "../../../coordinator/aggregator.js";
+import { initialBuffers, initialParameters, resnetArchitecture } from "../../../src/models/index.js";
+
+const f = Math.fround;
+/** Several shards. */
+const { layout } = resnetArchitecture({ encoder: "resnet18", stem: "3x3", head: "linear", embeddingDim: 16 });
+const LEARNING_RATE = 0.06;
+const options = {
+  layout,
+  worldSize: 2,
+  sgdMomentum: 0.9,
+  weightDecay: 5e-4,
+  decayNormAndBias: false,
+  keyMomentum: 0.99,
+};
+
+function initial(): TrainingState {
+  const query = initialParameters(layout, 1);
+  return {
+    version: 0,
+    query,
+    key: query,
+    velocity: new Float32Array(layout.parameterCount).fill(0.5),
+    queryBuffers: initialBuffers(layout),
+    keyBuffers: initialBuffers(layout),
+  };
+}
+
+const gradientOf = (rank: number) =>
+  Float32Array.from({ length: gradientLength(layout) }, (_, i) => Math.sin(i * 0.37 + rank) / 10);
+
+function fed(): Aggregator {
+  const aggregator = new Aggregator(options, initial());
+  for (const rank of [0, 1]) {
+    aggregator.accept(0, { level: 0, index: rank }, (target) => target.set(gradientOf(rank)));
+  }
+  return aggregator;
+}
+
+describe("an aggregator", () => {
+  it("updates every shard as one pass over the whole vector would, rounding to float32 after each operation", () => {
+    const aggregator = fed();
+    expect(aggregator.shards.length).toBeGreaterThan(3);
+    for (const step of aggregator.apply(LEARNING_RATE)) expect(step.next.version).toBe(1);
+    const { query, key, velocity, queryBuffers } = aggregator.state;
+
+    const before = initial();
+    const [g0, g1] = [gradientOf(0), gradientOf(1)];
+    let wrong = 0;
+    for (const { offset, size, role } of layout.parameters) {
+      const decay = role === "convolution" || role === "dense" ? f(5e-4) : 0;
+      for (let i = offset; i < offset + size; i++) {
+        const mean = f(0.5 * f(g0[i] + g1[i]));
+        const v = f(f(f(0.9) * before.velocity[i]) + f(mean + f(decay * before.query[i])));
+        const q = f(before.query[i] - f(f(LEARNING_RATE) * v));
+        const k = f(f(f(0.99) * before.key[i]) + f(f(1 - 0.99) * q));
+        if (velocity[i] !== v || query[i] !== q || key[i] !== k) wrong++;
+      }
+    }
+    expect(wrong).toBe(0);
+    const at = layout.parameterCount + 3;
+    expect(queryBuffers[3]).toBeCloseTo(0.9 * before.queryBuffers[3] + (0.1 * (g0[at] + g1[at])) / 2, 6);
+  });
+
+  it("leaves a state that somebody holds unwritten, and uses it again once it is released", () => {
+    const aggregator = fed();
+    const held = aggregator.hold();
+    const copy = held.query.slice();
+    for (let step = 0; step < 4; step++) {
+      for (const rank of [0, 1]) {
+        aggregator.accept(step, { level: 0, index: rank }, (target) => target.set(gradientOf(rank)));
+      }
+      Array.from(aggregator.apply(LEARNING_RATE));
+    }
+    expect(held.query.every((value, i) => value === copy[i])).toBe(true);
+    aggregator.release(held.version);
+    for (const rank of [0, 1]) aggregator.accept(4, { level: 0, index: rank }, (target) => target.fill(1));
+    Array.from(aggregator.apply(LEARNING_RATE));
+    expect(aggregator.state.query.byteOffset).toBe(held.query.byteOffset);
+  });
+
+  it("ignores gradients that come twice or for another step, and counts them", () => {
+    const aggregator = fed();
+    const read = () => {
+      throw new Error("is not read");
+    };
+    expect(aggregator.accept(0, { level: 0, index: 1 }, read)).toBeNull();
+    expect(aggregator.accept(7, { level: 0, index: 1 }, read)).toBeNull();
+    expect(aggregator.ignored).toBe(2);
+  });
+
+  it("refuses a node that no rank is under, and to update while ranks are missing", () => {
+    const aggregator = new Aggregator(options, initial());
+    expect(() => aggregator.accept(0, { level: 0, index: 2 }, () => undefined)).toThrow("no rank is under");
+    expect(() => Array.from(aggregator.apply(LEARNING_RATE))).toThrow("ranks missing");
+  });
+});
