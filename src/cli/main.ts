@@ -24,6 +24,11 @@ function report(error: unknown): void {
   }
 }
 
+// Whoever reads our output may have seen enough: `tandem config | head`.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") throw error;
+});
+
 const page = yargs(hideBin(process.argv))
   .scriptName("tandem")
   .usage(

@@ -79,7 +79,12 @@ class Family {
     });
     const end = await ended(coordinator);
     await Promise.all([...this.workers].map((worker) => endWithin(worker, FAREWELL_MS)));
-    if (typeof end === "string") throw new Error(`the coordinator's process was ended by ${end}`);
+    if (typeof end === "string") {
+      throw new UserError(
+        "COORDINATOR_KILLED",
+        `the coordinator's process was ended by ${end}: go on from the last checkpoint with --resume --out ${this.out}`,
+      );
+    }
     if (this.failure === null || end !== 0) return end;
     throw new UserError("NO_WORKERS", this.failure);
   }
