@@ -1,6 +1,6 @@
 /** The run config: schema, presets, and checks with helpful errors. */
 export { conflictingKeys, type Conflict } from "./compare.js";
-export { CONFIG_KEYS, configValue, editDistance, nearestKey, type ConfigKey } from "./keys.js";
+export { CONFIG_KEYS, configValue, nearestKey, type ConfigKey } from "./keys.js";
 export { PRESET_NAMES, PRESETS, type PresetName } from "./presets.js";
 export { printConfig } from "./print.js";
 export {

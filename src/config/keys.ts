@@ -1,5 +1,6 @@
 /** The config's keys by dotted name, read off the schema. */
 import { z } from "zod";
+import { editDistance } from "./nearest-name.js";
 import { runConfigSchema, type RunConfig } from "./schema.js";
 
 export interface ConfigKey {
@@ -39,18 +40,4 @@ export function nearestKey(name: string): string {
     distance: Math.min(editDistance(name, key.name), editDistance(last(name), last(key.name)) + 0.5),
   }));
   return scored.reduce((best, next) => (next.distance < best.distance ? next : best)).name;
-}
-
-/** Levenshtein distance. */
-export function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const substitution = row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(substitution, row[j] + 1, next[j - 1] + 1));
-    }
-    row = next;
-  }
-  return row[b.length];
 }

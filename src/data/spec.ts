@@ -1,6 +1,6 @@
 /** The data `SPEC` of the command line and the config: a scheme and where or what the samples are. */
+import { nearestName } from "../config/nearest-name.js";
 import { UserError } from "../protocol/errors.js";
-import { nearestName } from "./nearest-name.js";
 
 export interface SyntheticSpec {
   readonly kind: "synthetic";

@@ -6,7 +6,8 @@ export function nearestName(typed: string, names: readonly string[]): string {
   return names.reduce((best, name) => (editDistance(typed, name) < editDistance(typed, best) ? name : best));
 }
 
-function editDistance(a: string, b: string): number {
+/** Levenshtein distance. */
+export function editDistance(a: string, b: string): number {
   let previous = Array.from({ length: b.length + 1 }, (_, column) => column);
   for (let row = 1; row <= a.length; row++) {
     const current = [row];
