@@ -30,6 +30,13 @@ export function withRunDirectory<T>(yargs: Argv<T>) {
     });
 }
 
+/** @throws UserError where it is no step */
+export function stopAfterOf(given: { readonly "stop-after": number | undefined }): number | undefined {
+  const step = once("stop-after", given["stop-after"]);
+  if (step === undefined || (Number.isInteger(step) && step > 0)) return step;
+  throw new UserError("USAGE", `--stop-after ${step}: give the number of a step, from 1 on`);
+}
+
 export const coordinatorCommand: CommandModule<object, CoordinatorArguments> = {
   command: "coordinator",
   describe: "Own a run: wait for workers at --listen, train, evaluate, write checkpoints",
@@ -48,7 +55,7 @@ export const coordinatorCommand: CommandModule<object, CoordinatorArguments> = {
     if (out === undefined) throw new UserError("USAGE", "--out is missing: name the run directory, e.g. --out runs/a");
     const listen = tcpEndpoint(once("listen", given.listen), "listen");
     const config = await configOf(given, given.resume ? out : null);
-    await serveRun({ config, listen, out, resume: given.resume, stopAfter: once("stop-after", given["stop-after"]) });
+    await serveRun({ config, listen, out, resume: given.resume, stopAfter: stopAfterOf(given) });
   },
 };
 

@@ -4,7 +4,7 @@ import type { CommandModule } from "yargs";
 import { defaultRunDirectory, logFile } from "../checkpoint/index.js";
 import { printConfig } from "../config/index.js";
 import { UserError } from "../protocol/errors.js";
-import { withRunDirectory } from "./coordinator.js";
+import { stopAfterOf, withRunDirectory } from "./coordinator.js";
 import { configOf, once, withRunOptions, type RunArguments } from "./run-options.js";
 import { stopSignal } from "./stop-signal.js";
 import { ended, endWithin, startCoordinator, startWorker, type FromParent, type ToParent } from "./train/children.js";
@@ -37,7 +37,7 @@ export const trainCommand: CommandModule<object, TrainArguments> = {
     const config = await configOf(given, given.resume ? (asked ?? null) : null);
     const source = given.config === undefined || given.config === "-" ? (given.preset ?? "quickstart") : given.config;
     const out = asked ?? (await defaultRunDirectory(source, new Date()));
-    const stopAfter = once("stop-after", given["stop-after"]);
+    const stopAfter = stopAfterOf(given);
     const args = ["--listen", "tcp://127.0.0.1:*", "--out", out];
     if (stopAfter !== undefined) args.push("--stop-after", String(stopAfter));
     // A resumed run's config lies in its directory; what may change of it goes along as flags.

@@ -45,6 +45,8 @@ describe("a mistake", () => {
     [["train", "--batch", "many", ...out], "--batch wants a number"],
     [["train", "--epochs", "3", "--steps", "4", ...out], "mutually exclusive"],
     [["train", "--seed", "1", "--seed", "2", ...out], "--seed is given 2 times"],
+    [["train", "--stop-after", "0", ...out], "--stop-after 0: give the number of a step"],
+    [["train", "--workers", "0", ...out], "parallel.workers = 0: too small"],
     [["train", "--resume"], "--resume needs --out"],
     [["train", "--resume", "--out", "none"], "none holds no run to resume"],
     [["trane"], "Did you mean train?"],
