@@ -55,7 +55,9 @@ export async function runCoordinator(options: CoordinatorOptions): Promise<Coord
   checkAgainstDataset(config, dataset.splits.train.length);
   const architecture = resnetArchitecture(config.model);
   const { layout } = architecture;
-  await openRunDirectory(out, { config, manifestHash: dataset.manifestHash, resume: options.resume });
+  const openDirectory = () =>
+    openRunDirectory(out, { config, manifestHash: dataset.manifestHash, resume: options.resume });
+  if (options.resume) await openDirectory();
 
   const begun = options.resume
     ? await resumed(out, config, layout, dataset)
@@ -83,6 +85,8 @@ export async function runCoordinator(options: CoordinatorOptions): Promise<Coord
       runId: begun.id,
       endpoint: dataEndpoint(options.listen, endpoint),
     });
+    // Only now: a port in use must not leave a run behind.
+    if (!options.resume) await openDirectory();
     const membership = new Membership(
       {
         runId: begun.id,

@@ -4,6 +4,7 @@ import type { RunConfig } from "../src/config/schema.js";
 import { configureEngine, type DeviceChoice } from "../src/engine/environment.js";
 import { resnetArchitecture } from "../src/models/architecture.js";
 import { parameterShards } from "../src/models/shards.js";
+import { UserError } from "../src/protocol/errors.js";
 import { WireError } from "../src/protocol/wire-error.js";
 import { PROTOCOL_VERSION } from "../src/protocol/wire.js";
 import { SOFTWARE_VERSION } from "../src/protocol/version.js";
@@ -37,7 +38,7 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
   const prepare = async (config: RunConfig, onCorrupt: (name: string) => void) => {
     // Both threads inherit the environment as it is when they start.
     configureEngine({ threads: config.parallel.threads, device: options.device });
-    const { executor, ...found } = await startExecutor(config, options.data ?? config.data.spec, onCorrupt, threads);
+    const { executor, ...found } = await startExecutor(config, options, onCorrupt, threads);
     return { executor, ...found };
   };
   try {
@@ -53,7 +54,7 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
 /** Starts the engine's and the loader's threads for a run. Whoever owns `threads` closes them. */
 export async function startExecutor(
   config: RunConfig,
-  spec: string,
+  { data, device: choice }: Pick<WorkerOptions, "data" | "device">,
   onCorrupt: (name: string) => void,
   threads: { close(): Promise<void> }[],
 ): Promise<{ executor: Executor; manifestHash: string; engineFingerprint: string; device: string }> {
@@ -67,10 +68,16 @@ export async function startExecutor(
   threads.push(compute, loader);
   const [{ fingerprint, device, weightsLength }, { manifestHash }] = await Promise.all([
     compute.call("start", { config }),
-    loader.call("open", { config, spec }),
+    loader.call("open", { config, spec: data ?? config.data.spec }),
   ]);
   const { layout } = resnetArchitecture(config.model);
   const shards = parameterShards(layout);
+  if (choice.startsWith("gpu") && device !== "gpu") {
+    throw new UserError(
+      "DEVICE_MISSING",
+      `the engine finds no device ${choice} here: see tandem doctor, or use --device cpu`,
+    );
+  }
   const executor: Executor = {
     weightsLength,
     shardCount: shards.length,

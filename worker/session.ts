@@ -98,6 +98,7 @@ class Session {
     if (signal.aborted) return;
     signal.addEventListener("abort", leave, { once: true });
     this.later(this.listenToCoordinator());
+    this.options.log(`waiting for the coordinator at ${this.options.endpoint}`);
     this.say({ body: "hello", hello: this.options.hello });
     const watch = setInterval(() => {
       this.watch();

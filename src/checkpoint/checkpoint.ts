@@ -241,7 +241,7 @@ export async function latestCheckpoint(
   }
   throw new UserError(
     "CHECKPOINT_MISSING",
-    `${runDirectory} holds no checkpoint: start the run anew, without --resume`,
+    `${runDirectory} holds no checkpoint: check the path, or start the run anew, without --resume`,
   );
 }
 

@@ -1,6 +1,7 @@
 /** `tandem checkpoint`: verifies a checkpoint and prints what it holds. */
 import { basename } from "node:path";
 import type { CommandModule } from "yargs";
+import { pathOf } from "./run-options.js";
 import {
   CHECKPOINT_GROUPS,
   digestsOf,
@@ -55,6 +56,7 @@ export const checkpointCommand: CommandModule<object, CheckpointArguments> = {
  * @throws UserError as `latestCheckpoint` and `readCheckpoint`
  */
 export async function openCheckpoint(directory: string): Promise<{ path: string; checkpoint: CheckpointState }> {
+  pathOf("the checkpoint's directory", directory);
   const path = /^step-\d+$/.test(basename(directory)) ? directory : await latestCheckpoint(directory);
   return { path, checkpoint: await readCheckpoint(path) };
 }

@@ -6,7 +6,7 @@ import type { RunConfig } from "../config/index.js";
 import { UserError } from "../protocol/errors.js";
 import { EventFile, openLogger, Progress } from "../telemetry/index.js";
 import { percent, RunDisplay } from "./run-display.js";
-import { configOf, once, withRunOptions, type RunArguments } from "./run-options.js";
+import { configOf, once, pathOf, withRunOptions, type RunArguments } from "./run-options.js";
 import { stopSignal } from "./stop-signal.js";
 import type { FromParent, ToParent } from "./train/children.js";
 import { tcpEndpoint } from "./worker.js";
@@ -51,7 +51,7 @@ export const coordinatorCommand: CommandModule<object, CoordinatorArguments> = {
       .example("$0 coordinator --config run.yaml --listen tcp://10.0.0.5:5555 --out runs/a", "Serve a private network")
       .example("$0 coordinator --resume --out runs/a", "Take the run up again, at the default address"),
   handler: async (given) => {
-    const out = once("out", given.out);
+    const out = pathOf("--out", given.out);
     if (out === undefined) throw new UserError("USAGE", "--out is missing: name the run directory, e.g. --out runs/a");
     const listen = tcpEndpoint(once("listen", given.listen), "listen");
     const config = await configOf(given, given.resume ? out : null);

@@ -59,7 +59,7 @@ const page = yargs(hideBin(process.argv))
     "Exit codes: 0 done, or stopped in order by SIGINT or SIGTERM; 1 a bug, with its stack; 2 a mistake, in one line.\n" +
       "`tandem <command> --help` says more; README.md is the tour and docs/ the depth.",
   )
-  .demandCommand(1, "give a command: see tandem --help")
+  .demandCommand(1, "give a command")
   .strict()
   .recommendCommands()
   .version(SOFTWARE_VERSION)
@@ -69,8 +69,10 @@ const page = yargs(hideBin(process.argv))
   .exitProcess(false)
   .fail((message: string | null, error: Error | undefined) => {
     // yargs spreads some messages over several lines.
-    const line = (message ?? "unusable arguments").trim().replace(/\s*\n\s*/g, " ");
-    throw error ?? new UserError("USAGE", `${line} (see tandem --help)`);
+    // Its own errors, such as a flag without its value, are the user's too.
+    if (error !== undefined && error.name !== "YError") throw error;
+    const line = (message ?? error?.message ?? "unusable arguments").trim().replace(/\s*\n\s*/g, " ");
+    throw new UserError("USAGE", `${line} (see tandem --help)`);
   });
 
 try {

@@ -45,6 +45,12 @@ export function once<T>(name: string, value: T): T {
   return value;
 }
 
+/** @throws UserError where a path is given and empty, as by an unset shell variable */
+export function pathOf(name: string, value: string | undefined): string | undefined {
+  if (once(name, value) === "") throw new UserError("USAGE", `${name} is empty: name a directory`);
+  return value;
+}
+
 function overrides(given: Partial<RunArguments>): Record<string, unknown> {
   const { data, encoder, batch, epochs, steps, threads, workers, seed } = given;
   const flags = { data, encoder, batch, epochs, steps, threads, workers, seed, "world-size": given["world-size"] };

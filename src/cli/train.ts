@@ -5,8 +5,9 @@ import { defaultRunDirectory, logFile } from "../checkpoint/index.js";
 import { printConfig } from "../config/index.js";
 import { UserError } from "../protocol/errors.js";
 import { stopAfterOf, withRunDirectory } from "./coordinator.js";
-import { configOf, once, withRunOptions, type RunArguments } from "./run-options.js";
+import { configOf, once, pathOf, withRunOptions, type RunArguments } from "./run-options.js";
 import { stopSignal } from "./stop-signal.js";
+import { deviceChoice } from "./worker.js";
 import { ended, endWithin, startCoordinator, startWorker, type FromParent, type ToParent } from "./train/children.js";
 
 interface TrainArguments extends RunArguments {
@@ -30,10 +31,11 @@ export const trainCommand: CommandModule<object, TrainArguments> = {
       .example("$0 train --data folder:photos --encoder resnet18 --set data.imageSize=64", "Your own pictures")
       .example("$0 train --resume --out runs/a", "Go on with a run that was stopped"),
   handler: async (given) => {
-    const asked = once("out", given.out);
+    const asked = pathOf("--out", given.out);
     if (given.resume && asked === undefined) {
       throw new UserError("USAGE", "--resume needs --out: name the run directory to go on with");
     }
+    const device = deviceChoice(once("device", given.device));
     const config = await configOf(given, given.resume ? (asked ?? null) : null);
     const source = given.config === undefined || given.config === "-" ? (given.preset ?? "quickstart") : given.config;
     const out = asked ?? (await defaultRunDirectory(source, new Date()));
@@ -43,7 +45,7 @@ export const trainCommand: CommandModule<object, TrainArguments> = {
     // A resumed run's config lies in its directory; what may change of it goes along as flags.
     if (given.resume) args.push("--resume", ...freeKeys(given));
     else args.push("--config", "-");
-    const family = new Family(out, config.parallel.workers, once("device", given.device));
+    const family = new Family(out, config.parallel.workers, device);
     process.exitCode = await family.run(startCoordinator(args, given.resume ? null : printConfig(config)));
   },
 };
@@ -99,7 +101,8 @@ class Family {
     };
     const args = ["--connect", control, "--device", this.device, "--name", name, "--log", log];
     const worker = startWorker(args, (line) => {
-      lastLine = line;
+      // Of a stack, the line that says what happened.
+      if (/^tandem: |Error\b.*: /.test(line)) lastLine = line;
       note(`${name}: ${line}`);
     });
     this.workers.add(worker);

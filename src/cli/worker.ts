@@ -79,7 +79,8 @@ export const workerCommand: CommandModule<object, WorkerArguments> = {
   },
 };
 
-function deviceChoice(text: string): DeviceChoice {
+/** @throws UserError `DEVICE_UNKNOWN` */
+export function deviceChoice(text: string): DeviceChoice {
   if (text === "auto" || text === "cpu" || /^gpu:\d+$/.test(text)) return text as DeviceChoice;
   throw new UserError(
     "DEVICE_UNKNOWN",

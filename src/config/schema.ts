@@ -56,7 +56,7 @@ const model = z
 
 const moco = z
   .strictObject({
-    queueSize: positiveInteger.describe("K, number of negatives in the queue"),
+    queueSize: positiveInteger.max(4_194_304).describe("K, number of negatives in the queue"),
     keyMomentum: z.number().min(0).max(1).describe("m of θk ← m·θk + (1−m)·θq"),
     temperature: z.number().positive().describe("τ, divisor of the logits in InfoNCE"),
   })

@@ -1,5 +1,5 @@
 /** Each mistake gets one line that names the thing and the remedy, exit code 2, and loses nothing. */
-import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it, vi } from "vitest";
@@ -46,6 +46,10 @@ describe("a mistake", () => {
     [["train", "--epochs", "3", "--steps", "4", ...out], "mutually exclusive"],
     [["train", "--seed", "1", "--seed", "2", ...out], "--seed is given 2 times"],
     [["train", "--stop-after", "0", ...out], "--stop-after 0: give the number of a step"],
+    [["train", "--steps"], "Not enough arguments following: steps"],
+    [["train", "--out", ""], "--out is empty"],
+    [["train", "--device", "tpu", ...out], "--device tpu"],
+    [["train", "--set", "moco.queueSize=4194305", ...out], "moco.queueSize = 4194305: too big"],
     [["train", "--workers", "0", ...out], "parallel.workers = 0: too small"],
     [["train", "--resume"], "--resume needs --out"],
     [["train", "--resume", "--out", "none"], "none holds no run to resume"],
@@ -99,6 +103,7 @@ describe("a mistake", () => {
     const listen = `tcp://127.0.0.1:${port}`;
     await mistake(["coordinator", "--config", config, "--listen", listen, "--out", "busy"], `${listen} is in use`);
     server.close();
+    expect(existsSync(join(folder, "busy"))).toBe(false);
   });
 
   it("such as a corrupt checkpoint is told, with its file", async () => {
@@ -129,7 +134,14 @@ describe("a mistake", () => {
     const coordinator = start(["coordinator", "--config", config, "--listen", "tcp://127.0.0.1:*", "--out", at]);
     await vi.waitUntil(() => coordinator.stderr().includes("listening at"), { timeout: 20_000 });
     const [connect = ""] = /tcp:\S+/.exec(coordinator.stderr()) ?? [];
-    await mistake(["worker", "--connect", connect, "--threads", "9"], "--threads 9");
+    for (const [flag, value] of [
+      ["--threads", "9"],
+      ["--device", "gpu:99"],
+    ] as const) {
+      const refused = await tandem(["worker", "--connect", connect, flag, value]);
+      expect(refused.code).toBe(2);
+      expect(refused.stderr.trim().split("\n").at(-1)).toMatch(new RegExp(`^tandem: .*${value}`));
+    }
     const otherData = await tandem(["worker", "--connect", connect, "--data", "synthetic:size=16,train=399,test=40"]);
     expect(otherData.code).toBe(2);
     expect(otherData.stderr).toContain("data set differs from the run's");
