@@ -64,8 +64,25 @@ export function checkpointDirectory(runDirectory: string, step: number): string 
  * @param state its arrays must stay unwritten until the promise settles
  * @returns the checkpoint's directory. A whole one of the same step that is there already is left as it is: state is a
  *   function of config and step, and replacing it would leave a moment without it.
+ * @throws UserError `CHECKPOINT_WRITE` where the system refuses, e.g. on a full disk
  */
 export async function writeCheckpoint(
+  runDirectory: string,
+  state: CheckpointState,
+  options: { readonly keep: number },
+): Promise<string> {
+  try {
+    return await store(runDirectory, state, options);
+  } catch (cause) {
+    // Errors of the system carry its number: a full disk, a read-only one.
+    if (!(cause instanceof Error && "errno" in cause)) throw cause;
+    const message = `cannot write the checkpoint of step ${state.step} in ${runDirectory}: ${cause.message}`;
+    const remedy = "make room or mend its permissions; the checkpoints before it are whole";
+    throw new UserError("CHECKPOINT_WRITE", `${message}; ${remedy}`, { cause });
+  }
+}
+
+async function store(
   runDirectory: string,
   state: CheckpointState,
   { keep }: { readonly keep: number },

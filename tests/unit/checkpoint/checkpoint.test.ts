@@ -117,6 +117,14 @@ describe("a checkpoint", () => {
     expect(readdirSync(join(run, "checkpoints"))).toEqual(["step-2"]);
   });
 
+  it("that cannot be written is told with its step and the remedy", async () => {
+    writeFileSync(join(run, "checkpoints"), "a file where the folder belongs");
+    await expect(writeCheckpoint(run, state(2), { keep: 3 })).rejects.toMatchObject({
+      code: "CHECKPOINT_WRITE",
+      message: expect.stringContaining("step 2"),
+    });
+  });
+
   it("is missing, in plain words, in a folder that holds none", async () => {
     await expect(latestCheckpoint(run)).rejects.toMatchObject({ code: "CHECKPOINT_MISSING" });
     await expect(readCheckpoint(run)).rejects.toMatchObject({ code: "CHECKPOINT_MISSING" });
