@@ -22,11 +22,21 @@ function started(): RankComputer {
   return computer;
 }
 
-serveCalls<ComputeCalls>({
-  start: ({ config }) => {
-    computer = new RankComputer(config);
+/** Why the step runs otherwise than the config says. */
+export interface ComputeNotice {
+  readonly warning: string;
+}
+
+const notify = serveCalls<ComputeCalls, ComputeNotice>({
+  start: async ({ config }) => {
+    const warn = (warning: string) => {
+      notify({ warning });
+    };
+    const prepared = await RankComputer.prepare(config, warn);
+    computer = prepared;
     const device = nodeBackend().isUsingGpuDevice ? "gpu" : "cpu";
-    return { fingerprint: engineFingerprint(), device, weightsLength: computer.weightsLength };
+    const fingerprint = await engineFingerprint(config.engine, prepared.mode);
+    return { fingerprint, device, weightsLength: prepared.weightsLength };
   },
   weights: ({ version, vector }) => {
     started().setWeights(version, vector);

@@ -8,7 +8,7 @@ import { UserError } from "../src/protocol/errors.js";
 import { WireError } from "../src/protocol/wire-error.js";
 import { PROTOCOL_VERSION } from "../src/protocol/wire.js";
 import { SOFTWARE_VERSION } from "../src/protocol/version.js";
-import type { ComputeCalls } from "./compute-thread.js";
+import type { ComputeCalls, ComputeNotice } from "./compute-thread.js";
 import type { LoaderCalls, LoaderNotice } from "./loader-thread.js";
 import { runSession, type Executor } from "./session.js";
 import { ThreadClient } from "./thread-call.js";
@@ -23,6 +23,8 @@ export interface WorkerOptions {
   readonly data?: string | undefined;
   readonly signal: AbortSignal;
   readonly log?: (message: string) => void;
+  /** hears what its user should know even where a log is kept */
+  readonly warn?: (message: string) => void;
 }
 
 /** Serves one run until the coordinator ends it or `signal` aborts. */
@@ -54,11 +56,16 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
 /** Starts the engine's and the loader's threads for a run. Whoever owns `threads` closes them. */
 export async function startExecutor(
   config: RunConfig,
-  { data, device: choice }: Pick<WorkerOptions, "data" | "device">,
+  { data, device: choice, warn = () => undefined }: Pick<WorkerOptions, "data" | "device" | "warn">,
   onCorrupt: (name: string) => void,
   threads: { close(): Promise<void> }[],
 ): Promise<{ executor: Executor; manifestHash: string; engineFingerprint: string; device: string }> {
-  const compute = new ThreadClient<ComputeCalls>(new URL("./compute-thread.js", import.meta.url));
+  const compute = new ThreadClient<ComputeCalls, ComputeNotice>(
+    new URL("./compute-thread.js", import.meta.url),
+    ({ warning }) => {
+      warn(warning);
+    },
+  );
   const loader = new ThreadClient<LoaderCalls, LoaderNotice>(
     new URL("./loader-thread.js", import.meta.url),
     ({ corrupt }) => {

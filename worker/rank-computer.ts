@@ -2,13 +2,13 @@
 import { type RunConfig } from "../src/config/schema.js";
 import { DRAW } from "../src/data/draws.js";
 import type { Batch } from "../src/data/loader.js";
-import { makeViews, viewStages } from "../src/data/views.js";
-import { tf, type Tensor, type Tensor1D, type Tensor2D, type Tensor4D } from "../src/engine/index.js";
+import { readTimestamp, tf, type Tensor, type Tensor1D, type Tensor2D } from "../src/engine/index.js";
 import { backboneFeatures } from "../src/evaluation/features.js";
 import { resnet, type Encoder } from "../src/models/index.js";
-import { KeyQueue, mocoStep } from "../src/objectives/index.js";
+import { KeyQueue } from "../src/objectives/index.js";
 import { SumTree, VectorArena, type TreeNode } from "../src/optim/index.js";
 import { Purpose, Stream } from "../src/protocol/philox.js";
+import { prepareRankStep, type PreparedStep, type RankInputs } from "./rank-step.js";
 
 export interface RankOutcome {
   /** float32 `[B, D]` */
@@ -19,12 +19,13 @@ export interface RankOutcome {
   readonly negativeSimilarity: number;
   readonly forwardMs: number;
   readonly backwardMs: number;
+  /** of these, what was spent outside TensorFlow; unknown (0) when running eagerly */
+  readonly overheadMs: number;
   /** partial sums to send now, if the caller asked to flush; unwritten until a rank of another step is run */
   readonly nodes: readonly { readonly node: TreeNode; readonly sum: Float32Array }[];
 }
 
 export class RankComputer {
-  readonly encoder: Encoder;
   private weights: { version: number; query: Tensor[]; key: Tensor[]; buffers: Map<string, Tensor1D> } | null = null;
   private queue: KeyQueue | null = null;
   private queueTensor: Tensor2D | null = null;
@@ -34,9 +35,23 @@ export class RankComputer {
   private summedStep = -1;
   private readonly handedOut: Float32Array[] = [];
 
-  constructor(private readonly config: RunConfig) {
-    this.encoder = resnet(config.model);
+  private constructor(
+    private readonly config: RunConfig,
+    readonly encoder: Encoder,
+    private readonly step: PreparedStep,
+  ) {
     this.sums = new SumTree(config.parallel.worldSize, this.arena);
+  }
+
+  /** @param warn hears why the step runs eagerly although the config says compiled */
+  static async prepare(config: RunConfig, warn: (message: string) => void): Promise<RankComputer> {
+    const encoder = resnet(config.model);
+    return new RankComputer(config, encoder, await prepareRankStep(config, encoder, warn));
+  }
+
+  /** how steps really run */
+  get mode(): PreparedStep["mode"] {
+    return this.step.mode;
   }
 
   /** Length in values of the weights vector: θq, θk, query buffers. */
@@ -87,24 +102,12 @@ export class RankComputer {
 
   /** @param flush whether to hand out the partial sums gathered so far in this step */
   run(batch: Batch, flush: boolean): RankOutcome {
-    const { weights, queueTensor: queue, encoder, config } = this;
+    const { weights, queueTensor: queue } = this;
     if (weights === null || queue === null) throw new Error("a rank was run before weights and queue were there");
-    const start = performance.now();
+    const [startedAt, start] = [Date.now(), performance.now()];
     this.openStep(batch.step);
-    const result = tf.tidy(() => {
-      const [queryViews, keyViews] = this.views(batch);
-      return mocoStep({
-        encoder,
-        query: weights.query,
-        key: weights.key,
-        queryViews,
-        keyViews,
-        queue,
-        temperature: config.moco.temperature,
-        bnSplits: config.model.bnSplits,
-        keyShuffle: config.model.bnSplits === 1 ? null : this.keyShuffle(batch),
-      });
-    });
+    const inputs = this.batchInputs(batch);
+    const { result, engineMs } = this.step.run({ ...inputs, query: weights.query, key: weights.key, queue });
     const vector = this.flatten([...result.gradients], [...result.queryStatistics, ...result.keyStatistics]);
     const scalar = (value: Tensor) => value.dataSync()[0];
     const outcome = {
@@ -113,11 +116,13 @@ export class RankComputer {
       accuracy: scalar(result.accuracy),
       positiveSimilarity: scalar(result.positiveSimilarity),
       negativeSimilarity: scalar(result.negativeSimilarity),
-      forwardMs: result.forwardDoneAt - start,
-      backwardMs: performance.now() - result.forwardDoneAt,
     };
-    tf.dispose(result);
-    return { ...outcome, nodes: this.sum(batch, vector, flush) };
+    const forwardMs = Math.max(0, readTimestamp(result.forwardDoneAt) - startedAt);
+    tf.dispose([result, inputs] as never);
+    const nodes = this.sum(batch, vector, flush);
+    const wholeMs = performance.now() - start;
+    const overheadMs = engineMs === null ? 0 : wholeMs - engineMs;
+    return { ...outcome, nodes, forwardMs, backwardMs: Math.max(0, wholeMs - forwardMs), overheadMs };
   }
 
   /**
@@ -138,16 +143,16 @@ export class RankComputer {
       this.queueTensor = tf.tensor2d(this.queue.keys.slice(), [this.queue.size, this.queue.dimension]);
   }
 
-  private views(batch: Batch): [Tensor4D, Tensor4D] {
-    const { decodeSize, imageSize } = this.config.data;
+  private batchInputs(batch: Batch): Pick<RankInputs, "pixels" | "drawsQuery" | "drawsKey" | "keyShuffle"> {
+    const { decodeSize } = this.config.data;
     const { batchSize } = this.config.parallel;
-    const stages = viewStages(this.config.augmentation);
-    return tf.tidy(() => {
-      const pixels = tf.tensor4d(new Float32Array(batch.images), [batchSize, decodeSize, decodeSize, 3]);
-      const draws = (values: Float32Array) => tf.tensor2d(values.slice(), [batchSize, DRAW.floats]);
-      const query = makeViews(pixels, draws(batch.drawsQuery), imageSize, stages);
-      return [query, makeViews(pixels, draws(batch.drawsKey), imageSize, stages)];
-    });
+    const draws = (values: Float32Array) => tf.tensor2d(values.slice(), [batchSize, DRAW.floats]);
+    return {
+      pixels: tf.tensor4d(new Float32Array(batch.images), [batchSize, decodeSize, decodeSize, 3]),
+      drawsQuery: draws(batch.drawsQuery),
+      drawsKey: draws(batch.drawsKey),
+      keyShuffle: this.config.model.bnSplits === 1 ? null : this.keyShuffle(batch),
+    };
   }
 
   /** Shuffling BN within the rank: a seeded order of the key batch and its inverse. */

@@ -26,7 +26,8 @@ export interface StepBenchmark {
   readonly encoder: string;
   readonly batch: number;
   readonly threads: number;
-  readonly precision: "fp32";
+  readonly precision: RunConfig["engine"]["precision"];
+  readonly mode: RunConfig["engine"]["mode"];
   readonly steps: number;
   /** medians */
   readonly imagesPerSecond: number;
@@ -45,7 +46,7 @@ const stepCommand: CommandModule<object, BenchArguments> = {
   command: "step",
   describe: "Time MoCo steps of one worker (preset cifar10, a world of one rank)",
   builder: (yargs) =>
-    withRunOptions(yargs, ["encoder", "batch", "threads", "data", "set"])
+    withRunOptions(yargs, ["encoder", "batch", "threads", "precision", "eager", "data", "set"])
       .option("measured", { type: "number", default: 10, requiresArg: true, describe: "Steps that count" })
       .option("warmup", { type: "number", default: 3, requiresArg: true, describe: "Steps before them" })
       .option("device", { type: "string", default: "auto", requiresArg: true, describe: "Device of the worker" })
@@ -81,7 +82,7 @@ const stepCommand: CommandModule<object, BenchArguments> = {
     process.stdout.write(
       given.json
         ? `${JSON.stringify(result)}\n`
-        : `${result.encoder}, batch ${result.batch}, ${result.threads} threads, ${result.precision}: ` +
+        : `${result.encoder}, batch ${result.batch}, ${result.threads} threads, ${result.mode}, ${result.precision}: ` +
             `${result.imagesPerSecond.toFixed(1)} images/s, ${result.stepMs.toFixed(1)} ms a step (${percents.join(", ")})\n`,
     );
   },
@@ -127,7 +128,7 @@ async function benchmark(config: RunConfig, device: string, warmup: number): Pro
   return summary(config, steps.slice(warmup));
 }
 
-function summary({ model, parallel }: RunConfig, steps: readonly MeasuredStep[]): StepBenchmark {
+function summary({ model, parallel, engine }: RunConfig, steps: readonly MeasuredStep[]): StepBenchmark {
   const stepMs = median(steps.map(({ wallMs }) => wallMs));
   const share = (of: (step: MeasuredStep) => number) => median(steps.map((step) => of(step) / step.wallMs));
   const loading = share(({ loadMs }) => loadMs);
@@ -137,7 +138,8 @@ function summary({ model, parallel }: RunConfig, steps: readonly MeasuredStep[])
     encoder: model.encoder,
     batch: parallel.batchSize,
     threads: parallel.threads,
-    precision: "fp32",
+    precision: engine.precision,
+    mode: engine.mode,
     steps: steps.length,
     imagesPerSecond: (parallel.batchSize / stepMs) * 1000,
     stepMs,

@@ -2,6 +2,7 @@
 import type { Argv, InferredOptionTypes } from "yargs";
 import { readRunConfig } from "../checkpoint/index.js";
 import { ENCODERS, PRESET_NAMES, resolveConfig, type RunConfig } from "../config/index.js";
+import { hasBfloat16 } from "../engine/bfloat16.js";
 import { UserError } from "../protocol/errors.js";
 
 const options = {
@@ -19,6 +20,12 @@ const options = {
   epochs: { type: "number", describe: "Passes over the data", requiresArg: true, conflicts: "steps" },
   steps: { type: "number", describe: "Optimizer updates, instead of epochs", requiresArg: true },
   threads: { type: "number", describe: "Threads of each worker; part of the result", requiresArg: true },
+  precision: {
+    type: "string",
+    choices: ["fp32", "bf16", "auto"],
+    describe: "Of activations and matrix products; auto: bf16 where this machine's processor or GPU computes it",
+  },
+  eager: { type: "boolean", describe: "Run steps operation by operation instead of as one graph, to debug" },
   workers: {
     type: "number",
     describe: "Worker processes on this machine; never part of the result",
@@ -52,8 +59,9 @@ export function pathOf(name: string, value: string | undefined): string | undefi
 }
 
 function overrides(given: Partial<RunArguments>): Record<string, unknown> {
-  const { data, encoder, batch, epochs, steps, threads, workers, seed } = given;
-  const flags = { data, encoder, batch, epochs, steps, threads, workers, seed, "world-size": given["world-size"] };
+  const { data, encoder, batch, epochs, steps, threads, workers, seed, precision, eager } = given;
+  const size = given["world-size"];
+  const flags = { data, encoder, batch, epochs, steps, threads, workers, seed, precision, eager, "world-size": size };
   for (const [name, value] of Object.entries(flags)) {
     once(name, value);
     if (typeof value === "number" && Number.isNaN(value)) throw new UserError("USAGE", `--${name} wants a number`);
@@ -61,13 +69,15 @@ function overrides(given: Partial<RunArguments>): Record<string, unknown> {
   return {
     "data.spec": data,
     "model.encoder": encoder,
-    "parallel.worldSize": given["world-size"],
+    "parallel.worldSize": size,
     "parallel.batchSize": batch,
     "parallel.threads": threads,
     "parallel.workers": workers,
     // The flag for one length takes back the other's.
     "schedule.steps": steps ?? (epochs === undefined ? undefined : null),
     "schedule.epochs": epochs,
+    "engine.mode": eager === undefined ? undefined : eager ? "eager" : "compiled",
+    "engine.precision": precision === "auto" ? (hasBfloat16() ? "bf16" : "fp32") : precision,
     seed,
   };
 }

@@ -67,6 +67,10 @@ export const workerCommand: CommandModule<object, WorkerArguments> = {
         data: once("data", data),
         signal: stopSignal(),
         log: say,
+        warn: (message) => {
+          logger.warn(message);
+          process.stderr.write(`${name}: ${message}\n`);
+        },
       });
       say("done");
     } catch (error) {

@@ -22,6 +22,7 @@ const cifar10: RunConfig = {
   optimizer: { learningRate: 0.06, momentum: 0.9, weightDecay: 5e-4, decayNormAndBias: false, warmupEpochs: 0 },
   schedule: { epochs: 200, steps: null },
   parallel: { worldSize: 8, batchSize: 64, threads: 1, workers: 2 },
+  engine: { mode: "compiled", precision: "fp32" },
   // MoCo's CIFAR-10 demo: no blur at 32 pixels.
   augmentation: { ...MOCO_V2_AUGMENTATION, blur: { ...MOCO_V2_AUGMENTATION.blur, probability: 0 } },
   evaluation: { everyEpochs: 5, neighbours: 200, temperature: 0.1, maxTrain: 50_000, maxTest: 10_000 },

@@ -152,7 +152,7 @@ function typeError(issue: z.core.$ZodIssue, value: unknown): UserError {
 }
 
 function contradictions(config: RunConfig): { readonly holds: boolean; readonly message: string }[] {
-  const { parallel, moco, model, augmentation, membership } = config;
+  const { parallel, engine, moco, model, augmentation, membership } = config;
   const globalBatch = parallel.worldSize * parallel.batchSize;
   const { crop, blur } = augmentation;
   return [
@@ -167,6 +167,10 @@ function contradictions(config: RunConfig): { readonly holds: boolean; readonly 
       message:
         `model.bnSplits = ${String(model.bnSplits)} does not cut parallel.batchSize = ${String(parallel.batchSize)} ` +
         "into equal groups of at least 2: choose a divisor",
+    },
+    {
+      holds: engine.mode === "compiled" || engine.precision === "fp32",
+      message: "engine.precision = bf16 needs engine.mode = compiled: leave out --eager, or take fp32",
     },
     {
       holds: crop.minScale <= crop.maxScale,

@@ -96,6 +96,17 @@ const parallel = z
   })
   .describe("data parallelism");
 
+const engine = z
+  .strictObject({
+    mode: z
+      .enum(["compiled", "eager"])
+      .describe("compiled: the step runs as one TensorFlow graph; eager: operation by operation, to debug"),
+    precision: z
+      .enum(["fp32", "bf16"])
+      .describe("of activations and matrix products; bf16 needs compiled steps, and sums, loss and weights stay fp32"),
+  })
+  .describe("how steps are computed; part of the result");
+
 const jitter = z.strictObject({
   probability: probability.describe("chance that a view is jittered"),
   brightness: z.number().min(0).max(1).describe("factor drawn from [1−x, 1+x]"),
@@ -164,6 +175,7 @@ export const runConfigSchema = z.strictObject({
   optimizer,
   schedule,
   parallel,
+  engine,
   augmentation,
   evaluation,
   checkpoint,

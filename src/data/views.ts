@@ -1,6 +1,6 @@
 /** Augmentation on the device: a batch of decoded images and its draws become a batch of normalised views. */
 import type { AugmentationConfig } from "../config/schema.js";
-import { tf, transformImages, type Tensor2D, type Tensor4D } from "../engine/index.js";
+import { preciseMatMul, tf, transformImages, type Tensor, type Tensor2D, type Tensor4D } from "../engine/index.js";
 import { DRAW } from "./draws.js";
 
 /** ImageNet's channel means and deviations of pixels in [0, 1], as the papers' recipes use them. */
@@ -36,7 +36,7 @@ export function makeViews(images: Tensor4D, draws: Tensor2D, size: number, stage
       const matrix = tf.reshape(drawn(DRAW.colour, 9), [count, 3, 3]);
       const mean = tf.mean(pixels, 1);
       const contrast = tf.sum(tf.mul(mean, drawn(DRAW.contrast, 3)), 1);
-      const coloured = tf.add(tf.matMul(pixels, matrix), tf.reshape(contrast, [count, 1, 1]));
+      const coloured = tf.add(preciseMatMul(pixels, matrix), tf.reshape(contrast, [count, 1, 1]));
       views = tf.reshape(tf.clipByValue(coloured, 0, 255), [count, size, size, 3]);
     }
     if (stages.blur) views = blur(views, drawn(DRAW.blur, 1));
@@ -65,8 +65,8 @@ function blur(views: Tensor4D, sharpness: Tensor2D): Tensor4D {
   const distance = tf.sub(tf.expandDims(positions, 1), tf.expandDims(positions, 0));
   const kernel = tf.exp(tf.neg(tf.mul(tf.square(distance), tf.reshape(sharpness, [count, 1, 1]))));
   const rows = tf.div(kernel, tf.sum(kernel, 2, true));
-  const vertical = tf.matMul(rows, tf.reshape(views, [count, size, size * 3]));
-  return tf.matMul(tf.reshape(rows, [count, 1, size, size]), tf.reshape(vertical, [count, size, size, 3]));
+  const vertical = preciseMatMul<Tensor>(rows, tf.reshape(views, [count, size, size * 3]));
+  return preciseMatMul(tf.reshape(rows, [count, 1, size, size]), tf.reshape(vertical, [count, size, size, 3]));
 }
 
 /** Bilinear resize with half-pixel centres, as PyTorch's `interpolate`; the input itself where the size fits. */

@@ -8,7 +8,25 @@ export interface OperationAttribute {
   readonly value: unknown;
 }
 
-interface Binding {
+export interface OutputMetadata {
+  readonly id: number;
+  readonly shape: readonly number[];
+  /** TensorFlow's `DataType` */
+  readonly dtype: number;
+}
+
+/** tfjs-node's native binding. Tensors are known to it by number. */
+export interface Binding {
+  executeOp(
+    operation: string,
+    attributes: readonly OperationAttribute[],
+    inputs: readonly number[],
+    outputs: number,
+  ): OutputMetadata[];
+  createTensor(shape: readonly number[], dtype: number, values: object): number;
+  tensorDataSync(id: number): unknown;
+  readonly TF_Version: string;
+  readonly TF_ATTR_SHAPE: number;
   readonly TF_ATTR_STRING: number;
   readonly TF_ATTR_INT: number;
   readonly TF_ATTR_FLOAT: number;
@@ -19,7 +37,11 @@ interface Binding {
 }
 
 interface NodeBackend {
-  readonly binding: Binding;
+  binding: Binding;
+  /** ids of the binding's tensors; values that still wait in JavaScript are written to the device first */
+  getInputTensorIds(tensors: readonly Tensor[]): number[];
+  /** keeps values for a tensor until they are wanted on the device */
+  move: (dataId: object, values: unknown, ...rest: unknown[]) => void;
   readonly isUsingGpuDevice: boolean;
   executeMultipleOutputs(
     name: string,

@@ -4,6 +4,7 @@
  * Tensors are NHWC; filters HWIO; everything is float32.
  */
 import { execute, type Attributes } from "./backend.js";
+import { inFullPrecision } from "./compiled/record.js";
 import { tf, type Tensor, type Tensor1D, type Tensor4D } from "./tensorflow.js";
 
 const FLOAT = { type: "float32" } as const;
@@ -80,6 +81,35 @@ tf.registerGradient({
   gradFunc: (dy, saved) => ({ x: () => only(execute("ReluGrad", [dy, saved[0]], { T: FLOAT })) }),
 });
 
+interface MatrixProduct {
+  readonly transposeA: boolean;
+  readonly transposeB: boolean;
+}
+
+kernel("TandemPreciseMatMul", ({ a, b }, { transposeA, transposeB }: MatrixProduct) =>
+  only(
+    inFullPrecision(() =>
+      execute("BatchMatMulV2", [a, b], { T: FLOAT, adj_x: { bool: transposeA }, adj_y: { bool: transposeB } }),
+    ),
+  ),
+);
+
+tf.registerGradient({
+  kernelName: "TandemPreciseMatMul",
+  inputsToSave: ["a", "b"],
+  gradFunc: (dy, saved, attrs) => {
+    const [a, b] = saved;
+    const { transposeA, transposeB } = attrs as unknown as MatrixProduct;
+    const upstream = dy as Tensor;
+    return {
+      a: () =>
+        transposeA ? preciseMatMul(b, upstream, transposeB, true) : preciseMatMul(upstream, b, false, !transposeB),
+      b: () =>
+        transposeB ? preciseMatMul(upstream, a, true, transposeA) : preciseMatMul(a, upstream, !transposeA, false),
+    };
+  },
+});
+
 interface BatchNorm {
   readonly epsilon: number;
   readonly relu: boolean;
@@ -152,6 +182,14 @@ export function conv2d(x: Tensor4D, filter: Tensor4D, stride: number, padding: n
   if (stride === 1 && 2 * padding === filter.shape[0] - 1) return run(x, "SAME");
   const sides: [number, number] = [padding, padding];
   return run(tf.pad(x, [[0, 0], sides, sides, [0, 0]]), "VALID");
+}
+
+/**
+ * Matrix product that stays in float32, gradients too, where a compiled step runs in mixed precision. Leading dimensions are
+ * those of a batch and are the same on both sides.
+ */
+export function preciseMatMul<T extends Tensor>(a: T, b: T, transposeA = false, transposeB = false): T {
+  return tf.engine().runKernel("TandemPreciseMatMul", { a, b }, { transposeA, transposeB }) as unknown as T;
 }
 
 /** max(x, 0); the gradient passes where the output is positive. */

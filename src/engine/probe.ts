@@ -15,7 +15,7 @@ export interface EngineReport {
 
 function probe(): EngineReport {
   const backend = nodeBackend();
-  const { TF_Version: libtensorflow } = backend.binding as unknown as { readonly TF_Version: string };
+  const { TF_Version: libtensorflow } = backend.binding;
   // Three products 1·1, summed.
   const product = tf.tidy(() => tf.matMul(tf.ones([2, 3]), tf.ones([3, 2])).dataSync());
   return {

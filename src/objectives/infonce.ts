@@ -1,5 +1,5 @@
 /** InfoNCE (van den Oord et al. 2018) against a queue of negatives: MoCo's equation 1. */
-import { tf, type Scalar, type Tensor1D, type Tensor2D } from "../engine/index.js";
+import { preciseMatMul, tf, type Scalar, type Tensor1D, type Tensor2D } from "../engine/index.js";
 
 export interface InfoNce {
   /** mean over the batch of −log( exp(q·k⁺/τ) / (exp(q·k⁺/τ) + Σᵢ exp(q·kᵢ/τ)) ) */
@@ -24,7 +24,7 @@ export function normalise(x: Tensor2D): Tensor2D {
  */
 export function infoNce(queries: Tensor2D, keys: Tensor2D, queue: Tensor2D, temperature: number): InfoNce {
   const positive = tf.div<Tensor1D>(tf.sum(tf.mul(queries, keys), 1), temperature);
-  const negatives = tf.div<Tensor2D>(tf.matMul(queries, queue, false, true), temperature);
+  const negatives = tf.div<Tensor2D>(preciseMatMul(queries, queue, false, true), temperature);
   const logits = tf.concat([tf.expandDims(positive, 1), negatives], 1);
   const loss = tf.mean<Scalar>(tf.sub(tf.logSumExp(logits, 1), positive));
   return { loss, positive, negatives };

@@ -2,7 +2,15 @@
  * Momentum contrast (He et al. 2020, Algorithm 1), the part of one logical rank: keys with θk, queries with θq, InfoNCE
  * against the queue, gradients of θq. The momentum update and the queue belong to the coordinator and its aggregators.
  */
-import { tf, type Scalar, type Tensor, type Tensor1D, type Tensor2D, type Tensor4D } from "../engine/index.js";
+import {
+  tf,
+  timestamp,
+  type Scalar,
+  type Tensor,
+  type Tensor1D,
+  type Tensor2D,
+  type Tensor4D,
+} from "../engine/index.js";
 import { trainingNorm, type Encoder, type ForwardContext, type StatisticsSink } from "../models/index.js";
 import { infoNce, normalise } from "./infonce.js";
 
@@ -37,8 +45,8 @@ export type MocoResult = {
   readonly negativeSimilarity: Scalar;
   /** share of the batch whose positive outranks every negative */
   readonly accuracy: Scalar;
-  /** `performance.now()` when the forward passes were done and the backward pass began; on a GPU, when they were queued */
-  readonly forwardDoneAt: number;
+  /** `timestamp` of when the forward passes were done and the backward pass began */
+  readonly forwardDoneAt: Tensor1D;
 };
 
 export function forwardContext(
@@ -91,8 +99,7 @@ export function mocoStep(input: MocoInput): MocoResult {
   const queryStatistics = statisticsOf(encoder);
   const keys = encodeKeys(input, keyStatistics.sink);
 
-  let forwardDoneAt = 0;
-  const kept: Record<"positive" | "negative" | "accuracy", Scalar | null> = { positive: null, negative: null, accuracy: null }; // prettier-ignore
+  const kept: { positive?: Scalar; negative?: Scalar; accuracy?: Scalar; forwardDoneAt?: Tensor1D } = {};
   const { value: loss, grads: gradients } = tf.valueAndGrads((...parameters: Tensor[]) => {
     const context = forwardContext(encoder, parameters, trainingNorm(input.bnSplits, queryStatistics.sink));
     const features = encoder.features(context, tf.clone(input.queryViews));
@@ -101,11 +108,12 @@ export function mocoStep(input: MocoInput): MocoResult {
     kept.positive = tf.keep(tf.mul(tf.mean(result.positive), temperature));
     kept.negative = tf.keep(tf.mul(tf.mean(result.negatives), temperature));
     kept.accuracy = tf.keep(tf.mean(tf.greater(result.positive, tf.max(result.negatives, 1))));
-    forwardDoneAt = performance.now();
+    kept.forwardDoneAt = tf.keep(timestamp(result.loss));
     return result.loss;
   })([...input.query]);
-  const { positive, negative, accuracy } = kept;
-  if (positive === null || negative === null || accuracy === null) throw new Error("the forward pass did not run");
+  const { positive, negative, accuracy, forwardDoneAt } = kept;
+  if (positive === undefined || negative === undefined || accuracy === undefined || forwardDoneAt === undefined)
+    throw new Error("the forward pass did not run");
 
   return {
     loss: loss,

@@ -40,7 +40,7 @@ it("holds memory over 200 steps", { timeout: 120_000 }, async () => {
   });
   const dataset = await openDataset(config.data.spec, { decodeSize: 16 });
   const loader = new Loader(dataset, config, () => undefined);
-  const computer = new RankComputer(config);
+  const computer = await RankComputer.prepare(config, () => undefined);
   const { layout } = computer.encoder;
   const weights = sharedFloats(computer.weightsLength);
   weights.set(initialParameters(layout, 0));

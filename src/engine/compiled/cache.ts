@@ -1,0 +1,112 @@
+/** Compiled graphs kept on disk, so that a worker that starts again need not record its step again. */
+import { createHash, randomUUID } from "node:crypto";
+import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { homedir, tmpdir } from "node:os";
+import { join } from "node:path";
+import type { TreeShape } from "./tree.js";
+
+/** Graphs kept; those unused for longest go first. One is 0.1 to 1 MB. */
+const KEPT = 64;
+
+/** A step as it lies on disk, beside its `saved_model.pb`. */
+export interface StoredStep {
+  /** hex sha256 of `saved_model.pb` */
+  readonly sha256: string;
+  readonly outputShape: TreeShape;
+}
+
+export interface Located {
+  /** holds a `saved_model.pb` */
+  readonly folder: string;
+  readonly step: StoredStep;
+  /** whoever has loaded it removes the folder */
+  readonly isTemporary: boolean;
+}
+
+export function sha256(...parts: readonly (string | Uint8Array)[]): string {
+  const hash = createHash("sha256");
+  // Lengths keep neighbours apart.
+  for (const part of parts) hash.update(`${String(part.length)}:`).update(part);
+  return hash.digest("hex");
+}
+
+/** `TANDEM_CACHE`, or tandem's folder among the user's caches; set-up keeps libtensorflow beside it. */
+export function graphCacheFolder(env: NodeJS.ProcessEnv = process.env): string {
+  const caches = env["XDG_CACHE_HOME"] || join(homedir(), ".cache");
+  const own = env["TANDEM_CACHE"] || join(caches, "tandem");
+  return join(own, "graphs");
+}
+
+/** Digest of the compiled code that says what a step computes: whatever changes there makes other graphs. */
+export async function codeDigest(): Promise<string> {
+  const root = new URL("../../../", import.meta.url);
+  const parts: string[] = [];
+  for (const folder of ["src/data/", "src/engine/", "src/models/", "src/objectives/", "worker/"]) {
+    const names = await readdir(new URL(folder, root), { recursive: true });
+    for (const name of names.filter((entry) => /\.[jt]s$/.test(entry)).sort()) {
+      parts.push(folder + name, await readFile(new URL(folder + name, root), "utf8"));
+    }
+  }
+  return sha256(...parts);
+}
+
+export class GraphCache {
+  /** @param root null: nothing is kept */
+  constructor(private readonly root: string | null) {}
+
+  /** @returns null where there is none, or where it is damaged */
+  async find(key: string): Promise<Located | null> {
+    if (this.root === null) return null;
+    const folder = join(this.root, key);
+    try {
+      const step = JSON.parse(await readFile(join(folder, "step.json"), "utf8")) as StoredStep;
+      if (sha256(await readFile(join(folder, "saved_model.pb"))) !== step.sha256) return null;
+      const now = new Date();
+      await utimes(folder, now, now);
+      return { folder, step, isTemporary: false };
+    } catch {
+      return null;
+    }
+  }
+
+  /** Keeps a step; where the disk refuses, it lies in a temporary folder. */
+  async store(key: string, model: Uint8Array, outputShape: TreeShape): Promise<Located> {
+    const stored = { outputShape, sha256: sha256(model) };
+    if (this.root !== null) {
+      try {
+        const folder = await write(this.root, key, model, stored);
+        await forgetOldest(this.root);
+        return { folder, step: stored, isTemporary: false };
+      } catch {
+        // A full or read-only disk costs the next start some seconds, no more.
+      }
+    }
+    const folder = await write(join(tmpdir(), `tandem-graphs-${randomUUID()}`), key, model, stored);
+    return { folder, step: stored, isTemporary: true };
+  }
+}
+
+async function write(root: string, key: string, model: Uint8Array, step: StoredStep): Promise<string> {
+  const temporary = join(root, `.${key}.${randomUUID()}`);
+  const folder = join(root, key);
+  try {
+    await mkdir(temporary, { recursive: true });
+    await writeFile(join(temporary, "saved_model.pb"), model);
+    await writeFile(join(temporary, "step.json"), JSON.stringify(step));
+    // A damaged one, or another worker's that has just been written: either way this one serves as well.
+    await rm(folder, { recursive: true, force: true });
+    await rename(temporary, folder);
+  } catch (error) {
+    await rm(temporary, { recursive: true, force: true });
+    throw error;
+  }
+  return folder;
+}
+
+async function forgetOldest(root: string): Promise<void> {
+  const names = await readdir(root);
+  if (names.length <= KEPT) return;
+  const aged = await Promise.all(names.map(async (name) => ({ name, usedAt: (await stat(join(root, name))).mtimeMs })));
+  aged.sort((a, b) => b.usedAt - a.usedAt);
+  for (const { name } of aged.slice(KEPT)) await rm(join(root, name), { recursive: true, force: true });
+}

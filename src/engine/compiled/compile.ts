@@ -1,0 +1,140 @@
+/**
+ * Compiled steps: a step in plain tfjs is recorded once, turned into one TensorFlow graph, and from then on is one call.
+ */
+import { rm } from "node:fs/promises";
+import { dirname } from "node:path";
+import { nodeBackend } from "../backend.js";
+import { tf, type Tensor } from "../tensorflow.js";
+import { codeDigest, GraphCache, graphCacheFolder, sha256, type Located } from "./cache.js";
+import { isSameNode, prune, type Graph } from "./graph.js";
+import { toBfloat16 } from "./mixed-precision.js";
+import { CannotCompile, record } from "./record.js";
+import { encodeSavedModel } from "./saved-model.js";
+import { collect, flatten, unflatten, type TensorTree, type TreeShape } from "./tree.js";
+
+export type Precision = "fp32" | "bf16";
+
+export interface CompileOptions {
+  /** fp32: the same numbers as eagerly. bf16: activations and products of matrices in bfloat16 */
+  readonly precision: Precision;
+  /**
+   * Whatever the step depends on beside its code and the shapes of its inputs, such as a config: equal identities mean
+   * equal graphs.
+   */
+  readonly identity: string;
+  /** folder that graphs are kept in; null: record anew */
+  readonly cache?: string | null;
+}
+
+/**
+ * @param step takes nothing but its inputs and gives nothing but tensors; no value may be read back to JavaScript within
+ * @param example inputs of the dtypes and shapes that every run will have
+ * @throws CannotCompile naming the operation that does not fit into a graph, or that the device has no kernel for
+ */
+export async function compile<In extends TensorTree, Out extends TensorTree>(
+  step: (inputs: In) => Out,
+  example: In,
+  { precision, identity, cache: cacheFolder = graphCacheFolder() }: CompileOptions,
+): Promise<CompiledStep<In, Out>> {
+  const inputs: Tensor[] = [];
+  const inputShape = flatten(example, inputs);
+  const types = inputs.map(({ dtype, shape }) => [dtype, shape]);
+  const versions = [tf.version["tfjs"], nodeBackend().binding.TF_Version, await codeDigest()];
+  const key = sha256(JSON.stringify({ types, inputShape, identity, precision, versions }));
+  const cache = new GraphCache(cacheFolder);
+
+  const kept = await cache.find(key);
+  if (kept !== null) return CompiledStep.load<In, Out>(kept, inputShape, example, null);
+  const { recorded, outputShape } = recordTwice(step, inputShape, inputs);
+  const graph = precision === "bf16" ? toBfloat16(recorded) : recorded;
+  const stored = await cache.store(key, encodeSavedModel(graph), outputShape);
+  return CompiledStep.load<In, Out>(stored, inputShape, example, graph);
+}
+
+/** @throws CannotCompile also where the two records differ: something in the step changes by itself */
+function recordTwice<In extends TensorTree, Out extends TensorTree>(
+  step: (inputs: In) => Out,
+  inputShape: TreeShape,
+  inputs: readonly Tensor[],
+): { recorded: Graph; outputShape: TreeShape } {
+  let outputShape: TreeShape = null;
+  const once = () => {
+    const graph = record((given) => {
+      const results: Tensor[] = [];
+      outputShape = flatten(step(unflatten(inputShape, given) as In), results);
+      return results;
+    }, inputs);
+    return prune(graph);
+  };
+  const [first, second] = [once(), once()];
+  const place = second.nodes.findIndex((node, index) => !isSameNode(node, first.nodes[index]));
+  if (place !== -1 || first.nodes.length !== second.nodes.length) {
+    const user = second.nodes.find(({ inputs: edges }) => edges.some(({ node }) => node === place));
+    const name = (user ?? second.nodes.at(place))?.operation ?? "an operation";
+    throw new CannotCompile(`${name} is given a value that changes from run to run by itself: pass it in as an input`);
+  }
+  return { recorded: second, outputShape };
+}
+
+/** What `tf.node.loadSavedModel` gives. */
+type SavedModel = Awaited<ReturnType<typeof tf.node.loadSavedModel>>;
+
+export class CompiledStep<In extends TensorTree, Out extends TensorTree> {
+  private spentMs = 0;
+
+  private constructor(
+    private readonly model: SavedModel,
+    private readonly inputShape: TreeShape,
+    private readonly outputShape: TreeShape,
+    /** whether it was found in the cache */
+    readonly cached: boolean,
+  ) {}
+
+  /** @param graph null where it was kept from an earlier time */
+  static async load<In extends TensorTree, Out extends TensorTree>(
+    { folder, step, isTemporary }: Located,
+    inputShape: TreeShape,
+    example: In,
+    graph: Graph | null,
+  ): Promise<CompiledStep<In, Out>> {
+    let compiled: CompiledStep<In, Out> | null = null;
+    try {
+      const model = await tf.node.loadSavedModel(folder);
+      compiled = new CompiledStep<In, Out>(model, inputShape, step.outputShape, graph === null);
+      // The first run optimises the graph, and finds out whether the device has a kernel for everything in it.
+      tf.dispose(compiled.run(example) as never);
+      return compiled;
+    } catch (cause) {
+      compiled?.dispose();
+      throw refused(cause, graph);
+    } finally {
+      if (isTemporary) await rm(dirname(folder), { recursive: true, force: true });
+    }
+  }
+
+  /** ms spent inside TensorFlow by the last run */
+  get engineMs(): number {
+    return this.spentMs;
+  }
+
+  /** Runs the graph. The caller disposes of what it gives. */
+  run(inputs: In): Out {
+    const leaves: Tensor[] = [];
+    collect(this.inputShape, inputs, leaves);
+    const start = performance.now();
+    const outputs = this.model.predict(leaves) as unknown as Tensor | Tensor[];
+    this.spentMs = performance.now() - start;
+    return unflatten(this.outputShape, Array.isArray(outputs) ? outputs : [outputs]) as Out;
+  }
+
+  dispose(): void {
+    this.model.dispose();
+  }
+}
+
+/** TensorFlow speaks of nodes by the names that they have in the graph; the reader knows operations. */
+function refused(cause: unknown, graph: Graph | null): CannotCompile {
+  const [line = ""] = (cause instanceof Error ? cause.message : String(cause)).split("\n");
+  const named = line.replace(/\bn(\d+)\b/g, (name, number) => graph?.nodes[Number(number)]?.operation ?? name);
+  return new CannotCompile(named, { cause });
+}
