@@ -6,7 +6,8 @@ import { parentPort, workerData } from "node:worker_threads";
 import { fromFrames, toFrames } from "../src/protocol/frames.js";
 import { aggregatorCodec, workerDataCodec } from "../src/protocol/wire.js";
 import { WireError } from "../src/protocol/wire-error.js";
-import { RouterSocket, type Received } from "../src/transport/index.js";
+import { gradientPosition, segmentBytes, weightsPlaces } from "../src/models/exchange.js";
+import { RouterSocket, SharedSegment, type Received } from "../src/transport/index.js";
 import type { WorkerDataMessage } from "../src/protocol/wire.js";
 import { Aggregator, sliceOf, type AggregatorOptions, type TrainingState } from "./aggregator.js";
 
@@ -42,6 +43,10 @@ interface Peer {
   readonly address: string;
   /** version of the weights on their way to it; null: it has said that it has them. One at a time: newer ones wait. */
   sending: number | null;
+  /** version that it has said to have; −1: none yet */
+  holds: number;
+  /** memory shared with it, where it is on this machine */
+  readonly segment: SharedSegment | null;
 }
 
 const { options, state, runId, endpoint } = workerData as AggregatorThreadData;
@@ -74,29 +79,37 @@ async function sendWeights(worker: string): Promise<void> {
   if (peer === null) return;
   const current = aggregator.hold();
   peer.sending = current.version;
-  for (const shard of aggregator.shards.keys()) await sendShard(worker, current, shard);
+  for (const shard of aggregator.shards.keys()) await sendShard(worker, current, shard, false);
 }
 
-/** ZeroMQ sends from the state's own memory, so the state is held until the worker has it, or is gone. */
-async function sendShard(worker: string, of: TrainingState, shard: number): Promise<void> {
+/** Without shared memory ZeroMQ sends from the state's own, so the state is held until the worker has it, or is gone. */
+async function sendShard(worker: string, of: TrainingState, shard: number, keyFollows: boolean): Promise<void> {
   const peer = peers.get(worker);
   if (peer?.sending !== of.version) return;
   const place = aggregator.shards[shard];
-  const vectors = [sliceOf(of.query, place), sliceOf(of.key, place), ...(shard === 0 ? [of.queryBuffers] : [])];
-  const header = { body: "weights", weights: { runId, version: of.version, shard } } as const;
-  if (await socket.send(peer.address, header, toFrames(...vectors))) return;
+  const sources = { query: sliceOf(of.query, place), key: sliceOf(of.key, place), buffers: of.queryBuffers };
+  const parts = weightsPlaces(options.layout, place, shard, keyFollows);
+  const { segment } = peer;
+  // One version at a time is on its way, so the worker has read whatever is overwritten here.
+  for (const { part, offset } of parts) segment?.write(offset * Float32Array.BYTES_PER_ELEMENT, sources[part]);
+  const weights = { runId, version: of.version, shard, shared: segment !== null, keyFollows };
+  const frames = segment === null ? toFrames(...parts.map(({ part }) => sources[part])) : [];
+  if (await socket.send(peer.address, { body: "weights", weights }, frames)) return;
   drop(`weights ${String(of.version)} for ${worker}: it is gone or too far behind`);
   closePeer(worker);
 }
 
 /** While one shard is on its way to the workers, the next is computed. */
 async function applyAndSend(learningRate: number): Promise<void> {
-  const receivers = [...admitted].filter((worker) => idlePeer(worker) !== null);
-  for (const { next, shard } of aggregator.apply(learningRate)) {
-    for (const worker of receivers) {
-      const peer = peers.get(worker);
-      if (shard === 0 && peer !== undefined) peer.sending = aggregator.hold(next).version;
-      await sendShard(worker, next, shard);
+  const receivers = [...admitted].flatMap((worker) => {
+    const peer = idlePeer(worker);
+    return peer === null ? [] : [{ worker, peer, keyFollows: peer.holds === aggregator.state.version }];
+  });
+  const keysAtOnce = receivers.some(({ keyFollows }) => !keyFollows);
+  for (const { next, shard } of aggregator.apply(learningRate, keysAtOnce)) {
+    for (const { worker, peer, keyFollows } of receivers) {
+      if (shard === 0) peer.sending = aggregator.hold(next).version;
+      await sendShard(worker, next, shard, keyFollows);
     }
   }
 }
@@ -104,6 +117,7 @@ async function applyAndSend(learningRate: number): Promise<void> {
 function closePeer(worker: string): void {
   const peer = peers.get(worker);
   peers.delete(worker);
+  peer?.segment?.close();
   if (peer !== undefined && peer.sending !== null) aggregator.release(peer.sending);
 }
 
@@ -112,7 +126,10 @@ async function receive({ peer: address, message, frames }: Received<WorkerDataMe
     if (message.open.runId !== runId) throw new WireError(`worker of run ${String(message.open.runId)}`);
     const worker = message.open.workerId ?? "";
     closePeer(worker);
-    peers.set(worker, { address, sending: null });
+    const { name, token } = message.open.segment ?? {};
+    const isOffered = typeof name === "string" && token instanceof Uint8Array;
+    const segment = isOffered ? SharedSegment.open({ name, token }, segmentBytes(options.layout)) : null;
+    peers.set(worker, { address, sending: null, holds: -1, segment });
     await sendWeights(worker);
     return;
   }
@@ -124,6 +141,7 @@ async function receive({ peer: address, message, frames }: Received<WorkerDataMe
     const version = message.received.version ?? 0;
     if (version !== peer.sending) throw new WireError(`${worker} acknowledges weights that are not on their way`);
     peer.sending = null;
+    peer.holds = version;
     aggregator.release(version);
     if (version !== aggregator.state.version) await sendWeights(worker);
     return;
@@ -134,7 +152,9 @@ async function receive({ peer: address, message, frames }: Received<WorkerDataMe
   const step = gradient.step ?? 0;
   const node = { level: gradient.level ?? 0, index: gradient.index ?? 0 };
   const ranks = aggregator.accept(step, node, (target) => {
-    fromFrames(frames, target);
+    if (gradient.shared !== true) fromFrames(frames, target);
+    else if (peer.segment !== null) peer.segment.read(gradientPosition(options.layout), target);
+    else throw new WireError(`${worker} speaks of memory that it does not share`);
   });
   if (ranks !== null) report({ kind: "held", step, ranks });
 }

@@ -3,6 +3,7 @@
  * applies the optimizer in fp32 and lets the key encoder follow. No socket in here.
  */
 import { BATCH_NORM_MOMENTUM } from "../src/models/constants.js";
+import { gradientLength } from "../src/models/exchange.js";
 import type { ParameterLayout } from "../src/models/parameters.js";
 import { parameterShards, type ParameterShard } from "../src/models/shards.js";
 import { isNode, SumTree, VectorArena, type DecaySlice, type TreeNode } from "../src/optim/index.js";
@@ -33,11 +34,6 @@ export interface TrainingState {
 }
 
 const VECTORS = ["query", "key", "velocity", "queryBuffers", "keyBuffers"] as const;
-
-/** Length in values of the vector that a rank sends: gradients, then the statistics of the query and the key encoder. */
-export function gradientLength(layout: ParameterLayout): number {
-  return layout.parameterCount + 2 * layout.bufferCount;
-}
 
 export function sliceOf(vector: Float32Array, { offset, size }: ParameterShard): Float32Array {
   return vector.subarray(offset, offset + size);
@@ -128,9 +124,13 @@ export class Aggregator {
   /**
    * One optimizer update from the summed gradients, shard by shard; opens the next step when the last is done. Each shard of
    * the next state may be read as soon as its number comes, buffers with shard 0.
+   * @param keysAtOnce whether θk of a shard is there with its number; otherwise it is when the last number has been taken
    * @throws Error where ranks are missing
    */
-  *apply(learningRate: number): Generator<{ readonly next: TrainingState; readonly shard: number }, void> {
+  *apply(
+    learningRate: number,
+    keysAtOnce = true,
+  ): Generator<{ readonly next: TrainingState; readonly shard: number }, void> {
     const { arena, current } = this;
     const { layout, worldSize, sgdMomentum, weightDecay, keyMomentum } = this.options;
     const sum = this.tree.root();
@@ -155,9 +155,10 @@ export class Aggregator {
         nextVelocity: cut(next.velocity),
       };
       arena.sgd(vectors, this.slices[shard], step);
-      arena.mix(cut(current.key), cut(next.query), keyMomentum, cut(next.key));
+      if (keysAtOnce) arena.mix(cut(current.key), cut(next.query), keyMomentum, cut(next.key));
       yield { next, shard };
     }
+    if (!keysAtOnce) arena.mix(current.key, next.query, keyMomentum, next.key);
 
     this.tree.clear();
     this.current = next;

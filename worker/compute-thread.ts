@@ -7,7 +7,7 @@ import { RankComputer, type RankOutcome } from "./rank-computer.js";
 import { serveCalls } from "./thread-call.js";
 
 export type ComputeCalls = {
-  start: [{ config: RunConfig }, { fingerprint: string; device: string; weightsLength: number }];
+  start: [{ config: RunConfig }, { fingerprint: string; device: string }];
   weights: [{ version: number; vector: Float32Array }, null];
   queue: [{ version: number; keys: Float32Array }, null];
   keys: [{ block: Float32Array }, null];
@@ -36,7 +36,7 @@ const notify = serveCalls<ComputeCalls, ComputeNotice>({
     computer = prepared;
     const device = nodeBackend().isUsingGpuDevice ? "gpu" : "cpu";
     const fingerprint = await engineFingerprint(config.engine, prepared.mode);
-    return { fingerprint, device, weightsLength: prepared.weightsLength };
+    return { fingerprint, device };
   },
   weights: ({ version, vector }) => {
     started().setWeights(version, vector);

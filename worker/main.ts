@@ -3,9 +3,7 @@ import { hostname } from "node:os";
 import type { RunConfig } from "../src/config/schema.js";
 import { configureEngine, type DeviceChoice } from "../src/engine/environment.js";
 import { resnetArchitecture } from "../src/models/architecture.js";
-import { parameterShards } from "../src/models/shards.js";
 import { UserError } from "../src/protocol/errors.js";
-import { WireError } from "../src/protocol/wire-error.js";
 import { PROTOCOL_VERSION } from "../src/protocol/wire.js";
 import { SOFTWARE_VERSION } from "../src/protocol/version.js";
 import type { ComputeCalls, ComputeNotice } from "./compute-thread.js";
@@ -73,12 +71,11 @@ export async function startExecutor(
     },
   );
   threads.push(compute, loader);
-  const [{ fingerprint, device, weightsLength }, { manifestHash }] = await Promise.all([
+  const [{ fingerprint, device }, { manifestHash }] = await Promise.all([
     compute.call("start", { config }),
     loader.call("open", { config, spec: data ?? config.data.spec }),
   ]);
   const { layout } = resnetArchitecture(config.model);
-  const shards = parameterShards(layout);
   if (choice.startsWith("gpu") && device !== "gpu") {
     throw new UserError(
       "DEVICE_MISSING",
@@ -86,16 +83,7 @@ export async function startExecutor(
     );
   }
   const executor: Executor = {
-    weightsLength,
-    shardCount: shards.length,
-    shardOf: (vector, number) => {
-      const shard = shards[number];
-      if (shard === undefined) throw new WireError(`shard ${String(number)} of weights in ${String(shards.length)}`);
-      const cut = (start: number, size: number) => vector.subarray(start, start + size);
-      const { parameterCount, bufferCount } = layout;
-      const slices = [cut(shard.offset, shard.size), cut(parameterCount + shard.offset, shard.size)];
-      return number === 0 ? [...slices, cut(2 * parameterCount, bufferCount)] : slices;
-    },
+    layout,
     setWeights: (version, vector) => compute.call("weights", { version, vector }),
     setQueue: (version, keys) => compute.call("queue", { version, keys }),
     appendKeys: (block) => compute.call("keys", { block }),

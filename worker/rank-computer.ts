@@ -4,7 +4,7 @@ import { DRAW } from "../src/data/draws.js";
 import type { Batch } from "../src/data/loader.js";
 import { readTimestamp, tf, type Tensor, type Tensor1D, type Tensor2D } from "../src/engine/index.js";
 import { backboneFeatures } from "../src/evaluation/features.js";
-import { resnet, type Encoder } from "../src/models/index.js";
+import { gradientLength, resnet, type Encoder } from "../src/models/index.js";
 import { KeyQueue } from "../src/objectives/index.js";
 import { SumTree, VectorArena, type TreeNode } from "../src/optim/index.js";
 import { Purpose, Stream } from "../src/protocol/philox.js";
@@ -52,12 +52,6 @@ export class RankComputer {
   /** how steps really run */
   get mode(): PreparedStep["mode"] {
     return this.step.mode;
-  }
-
-  /** Length in values of the weights vector: θq, θk, query buffers. */
-  get weightsLength(): number {
-    const { parameterCount, bufferCount } = this.encoder.layout;
-    return 2 * parameterCount + bufferCount;
   }
 
   /** @param vector float32 `[weightsLength]`; must stay unwritten until the next call */
@@ -171,8 +165,7 @@ export class RankComputer {
 
   /** One flat vector, gradients before statistics. Read from the device once each, copied once. */
   private flatten(gradients: readonly Tensor[], statistics: readonly Tensor[]): Float32Array {
-    const { parameterCount, bufferCount } = this.encoder.layout;
-    const vector = this.arena.take(parameterCount + 2 * bufferCount);
+    const vector = this.arena.take(gradientLength(this.encoder.layout));
     let offset = 0;
     for (const tensor of [...gradients, ...statistics]) {
       vector.set(tensor.dataSync(), offset);

@@ -18,16 +18,15 @@ import {
   type WorkerMessage,
 } from "../src/protocol/wire.js";
 import { WireError } from "../src/protocol/wire-error.js";
+import type { ParameterLayout } from "../src/models/parameters.js";
 import { DealerSocket } from "../src/transport/index.js";
+import { SharedExchange } from "./shared-exchange.js";
+import { IncomingWeights } from "./incoming-weights.js";
 import type { RankOutcome } from "./rank-computer.js";
 
 /** What the session needs of the engine's and the loader's threads. */
 export interface Executor {
-  readonly weightsLength: number;
-  /** shards that a version of the weights comes in */
-  readonly shardCount: number;
-  /** where a shard's values belong in a weights vector; @throws WireError where there is no such shard */
-  shardOf(vector: Float32Array, shard: number): readonly Float32Array[];
+  readonly layout: ParameterLayout;
   /** @param vector float32 `[weightsLength]`: θq, θk, query buffers; unwritten until the next call has returned */
   setWeights(version: number, vector: Float32Array): Promise<unknown>;
   setQueue(version: number, keys: Float32Array): Promise<unknown>;
@@ -69,6 +68,7 @@ export async function runSession(options: SessionOptions, signal: AbortSignal): 
 class Session {
   private executor: Executor | null = null;
   private data: DealerSocket<AggregatorMessage, WorkerDataMessage> | null = null;
+  private shared: SharedExchange | null = null;
   private runId = "";
   private weightsVersion = -1;
   private queueVersion = -1;
@@ -109,6 +109,7 @@ class Session {
       clearInterval(watch);
       signal.removeEventListener("abort", leave);
       this.data?.close();
+      this.shared?.close();
     }
   }
 
@@ -218,8 +219,10 @@ class Session {
     this.executor = executor;
     this.data = new DealerSocket<AggregatorMessage, WorkerDataMessage>(aggregatorCodec, workerDataCodec, this.onDrop);
     this.data.connect(`${this.options.endpoint.slice(0, this.options.endpoint.lastIndexOf(":"))}:${String(dataPort)}`);
+    this.shared = SharedExchange.offer(executor.layout);
     this.later(this.listenToAggregator(this.data, executor));
-    await this.data.send({ body: "open", open: { runId: this.runId, workerId: workerId ?? "" } });
+    const segment = this.shared?.address;
+    await this.data.send({ body: "open", open: { runId: this.runId, workerId: workerId ?? "", segment } });
     this.say({ body: "ready", ready: { manifestHash, engineFingerprint, device } });
   }
 
@@ -227,22 +230,15 @@ class Session {
     data: DealerSocket<AggregatorMessage, WorkerDataMessage>,
     executor: Executor,
   ): Promise<void> {
-    // The engine may read one vector while the next version is copied into the other.
-    let [idle, inUse] = [sharedFloats(executor.weightsLength), sharedFloats(executor.weightsLength)];
-    let arriving = { version: -1, shards: new Set<number>() };
+    const incoming = new IncomingWeights(executor.layout, this.ready().config.moco.keyMomentum, this.shared);
     for await (const { message, frames } of data) {
       if (message.body !== "weights" || message.weights.runId !== this.runId) continue;
       try {
-        const version = message.weights.version ?? 0;
-        const shard = message.weights.shard ?? 0;
-        if (version !== arriving.version) arriving = { version, shards: new Set() };
-        fromFrames(frames, ...executor.shardOf(idle, shard));
-        arriving.shards.add(shard);
-        if (arriving.shards.size < executor.shardCount) continue;
-        await data.send({ body: "received", received: { runId: this.runId, version } });
-        await executor.setWeights(version, idle);
-        [idle, inUse] = [inUse, idle];
-        this.weightsVersion = version;
+        const whole = incoming.take(message.weights, frames);
+        if (whole === null) continue;
+        await data.send({ body: "received", received: { runId: this.runId, version: whole.version } });
+        await executor.setWeights(whole.version, whole.vector);
+        this.weightsVersion = whole.version;
         this.pump();
       } catch (error) {
         if (!(error instanceof WireError)) throw error;
@@ -310,8 +306,9 @@ class Session {
     if (isLast) executor.prefetch(step + 1, this.executed.ranks);
     const outcome = await running;
     for (const { node, sum } of outcome.nodes) {
-      const gradient = { runId: this.runId, step, level: node.level, index: node.index, length: sum.length };
-      await this.data?.send({ body: "gradient", gradient }, toFrames(sum));
+      const shared = this.shared?.writeGradient(sum, step) === true;
+      const gradient = { runId: this.runId, step, level: node.level, index: node.index, shared };
+      await this.data?.send({ body: "gradient", gradient }, shared ? [] : toFrames(sum));
     }
     const { loss, accuracy, positiveSimilarity, negativeSimilarity, loadMs, forwardMs, backwardMs } = outcome;
     const timings = { loadMs, forwardMs, backwardMs, exchangeMs };

@@ -6,7 +6,7 @@ import { tandem } from "./generated/wire.js";
 import { WireError } from "./wire-error.js";
 
 /** Raised with every change of `proto/` that an older process would misread. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 
 /** Bound of one frame of the data plane: big tensors travel in pieces of it (fastest on loopback between 0.25 and 1 MB). */
 export const CHUNK_BYTES = 512 * 1024;
@@ -15,6 +15,7 @@ export type WorkerMessage = tandem.control.FromWorker.$Shape;
 export type CoordinatorMessage = tandem.control.FromCoordinator.$Shape;
 export type WorkerDataMessage = tandem.data.FromWorker.$Shape;
 export type AggregatorMessage = tandem.data.FromAggregator.$Shape;
+export type Weights = tandem.data.Weights.$Shape;
 export type Hello = tandem.control.Hello.$Shape;
 export type Ready = tandem.control.Ready.$Shape;
 export type RankResult = tandem.control.RankResult.$Shape;

@@ -1,2 +1,3 @@
 /** Typed messages over ZeroMQ. */
 export { DealerSocket, RouterSocket, type DropListener, type Received } from "./sockets.js";
+export { SharedSegment, type SegmentAddress } from "./shared-segment.js";

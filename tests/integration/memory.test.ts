@@ -5,7 +5,7 @@ import { expect, it } from "vitest";
 import { resolveConfig } from "../../src/config/index.js";
 import { Loader, openDataset } from "../../src/data/index.js";
 import { tf } from "../../src/engine/index.js";
-import { initialBuffers, initialParameters } from "../../src/models/index.js";
+import { initialBuffers, initialParameters, weightsLength } from "../../src/models/index.js";
 import { KeyQueue } from "../../src/objectives/index.js";
 import { sharedFloats } from "../../src/protocol/frames.js";
 import { RankComputer } from "../../worker/rank-computer.js";
@@ -42,7 +42,7 @@ it("holds memory over 200 steps", { timeout: 120_000 }, async () => {
   const loader = new Loader(dataset, config, () => undefined);
   const computer = await RankComputer.prepare(config, () => undefined);
   const { layout } = computer.encoder;
-  const weights = sharedFloats(computer.weightsLength);
+  const weights = sharedFloats(weightsLength(layout));
   weights.set(initialParameters(layout, 0));
   weights.set(initialParameters(layout, 0), layout.parameterCount);
   weights.set(initialBuffers(layout), 2 * layout.parameterCount);

@@ -6,6 +6,7 @@ import { dirname } from "node:path";
 import { nodeBackend } from "../backend.js";
 import { tf, type Tensor } from "../tensorflow.js";
 import { codeDigest, GraphCache, graphCacheFolder, sha256, type Located } from "./cache.js";
+import { filterGradientsAsProducts } from "./filter-gradient.js";
 import { isSameNode, prune, type Graph } from "./graph.js";
 import { toBfloat16 } from "./mixed-precision.js";
 import { CannotCompile, record } from "./record.js";
@@ -39,16 +40,22 @@ export async function compile<In extends TensorTree, Out extends TensorTree>(
   const inputs: Tensor[] = [];
   const inputShape = flatten(example, inputs);
   const types = inputs.map(({ dtype, shape }) => [dtype, shape]);
-  const versions = [tf.version["tfjs"], nodeBackend().binding.TF_Version, await codeDigest()];
+  const device = nodeBackend().isUsingGpuDevice;
+  const versions = [device, tf.version["tfjs"], nodeBackend().binding.TF_Version, await codeDigest()];
   const key = sha256(JSON.stringify({ types, inputShape, identity, precision, versions }));
   const cache = new GraphCache(cacheFolder);
 
   const kept = await cache.find(key);
   if (kept !== null) return CompiledStep.load<In, Out>(kept, inputShape, example, null);
   const { recorded, outputShape } = recordTwice(step, inputShape, inputs);
-  const graph = precision === "bf16" ? toBfloat16(recorded) : recorded;
+  const graph = precision === "bf16" ? lowered(recorded) : recorded;
   const stored = await cache.store(key, encodeSavedModel(graph), outputShape);
   return CompiledStep.load<In, Out>(stored, inputShape, example, graph);
+}
+
+function lowered(graph: Graph): Graph {
+  const low = toBfloat16(graph);
+  return nodeBackend().isUsingGpuDevice ? low : filterGradientsAsProducts(low);
 }
 
 /** @throws CannotCompile also where the two records differ: something in the step changes by itself */

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { Aggregator, gradientLength, type TrainingState } from "../../../coordinator/aggregator.js";
+import { Aggregator, type TrainingState } from "../../../coordinator/aggregator.js";
+import { gradientLength } from "../../../src/models/exchange.js";
 import { initialBuffers, initialParameters, resnetArchitecture } from "../../../src/models/index.js";
 
 const f = Math.fround;

@@ -1,0 +1,54 @@
+/** The worker's end of a segment of memory that it shares with an aggregator on the same machine. */
+import { gradientPosition, segmentBytes, type Place } from "../src/models/exchange.js";
+import type { ParameterLayout } from "../src/models/parameters.js";
+import { SharedSegment, type SegmentAddress } from "../src/transport/index.js";
+
+export class SharedExchange {
+  private state: "offered" | "taken" | "closed" = "offered";
+  /** step of the gradient that lies there; the aggregator has read it once weights of a later version come */
+  private gradientStep = -1;
+
+  private constructor(
+    private readonly segment: SharedSegment,
+    private readonly layout: ParameterLayout,
+  ) {}
+
+  /** @returns null where this system has no memory to share */
+  static offer(layout: ParameterLayout): SharedExchange | null {
+    const segment = SharedSegment.create(segmentBytes(layout));
+    return segment === null ? null : new SharedExchange(segment, layout);
+  }
+
+  get address(): SegmentAddress {
+    return this.segment.address;
+  }
+
+  /** Weights have come by it, so the offer is taken, and nobody else needs its name. */
+  readWeights(vector: Float32Array, places: readonly Place[]): void {
+    if (this.state === "offered") this.segment.unlink();
+    this.state = "taken";
+    for (const { offset, size } of places) {
+      this.segment.read(offset * Float32Array.BYTES_PER_ELEMENT, vector.subarray(offset, offset + size));
+    }
+  }
+
+  /** Weights have come by themselves: the aggregator is on another machine. */
+  decline(): void {
+    if (this.state === "offered") this.close();
+  }
+
+  /** @returns false where it must travel otherwise: nobody shares the memory, or it holds another of the same step */
+  writeGradient(sum: Float32Array, step: number): boolean {
+    if (this.state !== "taken" || step === this.gradientStep) return false;
+    this.gradientStep = step;
+    this.segment.write(gradientPosition(this.layout), sum);
+    return true;
+  }
+
+  close(): void {
+    if (this.state === "closed") return;
+    this.state = "closed";
+    this.segment.unlink();
+    this.segment.close();
+  }
+}
