@@ -6,10 +6,11 @@ import { parentPort, workerData } from "node:worker_threads";
 import { fromFrames, toFrames } from "../src/protocol/frames.js";
 import { aggregatorCodec, workerDataCodec } from "../src/protocol/wire.js";
 import { WireError } from "../src/protocol/wire-error.js";
-import { gradientPosition, segmentBytes, weightsPlaces } from "../src/models/exchange.js";
+import { gradientPosition, segmentBytes, weightsParts } from "../src/models/exchange.js";
+import { sliceOf } from "../src/models/shards.js";
 import { RouterSocket, SharedSegment, type Received } from "../src/transport/index.js";
 import type { WorkerDataMessage } from "../src/protocol/wire.js";
-import { Aggregator, sliceOf, type AggregatorOptions, type TrainingState } from "./aggregator.js";
+import { Aggregator, type AggregatorOptions, type TrainingState } from "./aggregator.js";
 
 export interface AggregatorThreadData {
   readonly options: AggregatorOptions;
@@ -88,12 +89,12 @@ async function sendShard(worker: string, of: TrainingState, shard: number, keyFo
   if (peer?.sending !== of.version) return;
   const place = aggregator.shards[shard];
   const sources = { query: sliceOf(of.query, place), key: sliceOf(of.key, place), buffers: of.queryBuffers };
-  const parts = weightsPlaces(options.layout, place, shard, keyFollows);
+  const parts = weightsParts(options.layout, place, shard, keyFollows);
   const { segment } = peer;
   // One version at a time is on its way, so the worker has read whatever is overwritten here.
-  for (const { part, offset } of parts) segment?.write(offset * Float32Array.BYTES_PER_ELEMENT, sources[part]);
+  for (const { name, position } of parts) segment?.write(position, sources[name]);
   const weights = { runId, version: of.version, shard, shared: segment !== null, keyFollows };
-  const frames = segment === null ? toFrames(...parts.map(({ part }) => sources[part])) : [];
+  const frames = segment === null ? toFrames(...parts.map(({ name }) => sources[name])) : [];
   if (await socket.send(peer.address, { body: "weights", weights }, frames)) return;
   drop(`weights ${String(of.version)} for ${worker}: it is gone or too far behind`);
   closePeer(worker);

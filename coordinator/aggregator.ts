@@ -5,7 +5,7 @@
 import { BATCH_NORM_MOMENTUM } from "../src/models/constants.js";
 import { gradientLength } from "../src/models/exchange.js";
 import type { ParameterLayout } from "../src/models/parameters.js";
-import { parameterShards, type ParameterShard } from "../src/models/shards.js";
+import { parameterShards, sliceOf, type ParameterShard } from "../src/models/shards.js";
 import { isNode, SumTree, VectorArena, type DecaySlice, type TreeNode } from "../src/optim/index.js";
 import { WireError } from "../src/protocol/wire-error.js";
 
@@ -34,10 +34,6 @@ export interface TrainingState {
 }
 
 const VECTORS = ["query", "key", "velocity", "queryBuffers", "keyBuffers"] as const;
-
-export function sliceOf(vector: Float32Array, { offset, size }: ParameterShard): Float32Array {
-  return vector.subarray(offset, offset + size);
-}
 
 export class Aggregator {
   private readonly arena = new VectorArena();

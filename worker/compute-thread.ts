@@ -3,15 +3,16 @@ import type { RunConfig } from "../src/config/schema.js";
 import type { Batch } from "../src/data/loader.js";
 import { nodeBackend } from "../src/engine/index.js";
 import { engineFingerprint } from "./fingerprint.js";
+import type { WeightVectors } from "./incoming-weights.js";
 import { RankComputer, type RankOutcome } from "./rank-computer.js";
 import { serveCalls } from "./thread-call.js";
 
 export type ComputeCalls = {
   start: [{ config: RunConfig }, { fingerprint: string; device: string }];
-  weights: [{ version: number; vector: Float32Array }, null];
+  weights: [{ version: number; vectors: WeightVectors }, null];
   queue: [{ version: number; keys: Float32Array }, null];
   keys: [{ block: Float32Array }, null];
-  run: [{ batch: Batch; flush: boolean }, RankOutcome];
+  run: [{ batch: Batch; flush: boolean; segment: number | null }, RankOutcome];
   features: [{ images: Uint8Array }, Float32Array];
 };
 
@@ -38,8 +39,8 @@ const notify = serveCalls<ComputeCalls, ComputeNotice>({
     const fingerprint = await engineFingerprint(config.engine, prepared.mode);
     return { fingerprint, device };
   },
-  weights: ({ version, vector }) => {
-    started().setWeights(version, vector);
+  weights: ({ version, vectors }) => {
+    started().setWeights(version, vectors);
     return null;
   },
   queue: ({ version, keys }) => {
@@ -50,6 +51,6 @@ const notify = serveCalls<ComputeCalls, ComputeNotice>({
     started().appendKeys(block);
     return null;
   },
-  run: ({ batch, flush }) => started().run(batch, flush),
+  run: ({ batch, flush, segment }) => started().run(batch, flush, segment),
   features: ({ images }) => started().features(images),
 });

@@ -1,25 +1,33 @@
 /** Weights as they arrive at a worker, shard by shard: one vector is in use while the next version fills the other. */
-import { weightsLength, weightsPlaces, type Place } from "../src/models/exchange.js";
+import { weightsParts } from "../src/models/exchange.js";
 import type { ParameterLayout } from "../src/models/parameters.js";
-import { parameterShards } from "../src/models/shards.js";
+import { parameterShards, sliceOf, type ParameterShard } from "../src/models/shards.js";
 import { VectorArena } from "../src/optim/index.js";
 import { fromFrames } from "../src/protocol/frames.js";
 import { WireError } from "../src/protocol/wire-error.js";
 import type { Weights } from "../src/protocol/wire.js";
 import type { SharedExchange } from "./shared-exchange.js";
 
-/** A whole version: float32 θq, θk, query buffers. */
+/** The parts of a version, float32, in memory that threads share. */
+export interface WeightVectors {
+  /** θq and θk */
+  readonly query: Float32Array;
+  readonly key: Float32Array;
+  /** running batch-norm statistics of the query encoder */
+  readonly buffers: Float32Array;
+}
+
 export interface WholeWeights {
   readonly version: number;
-  /** in shared memory, on a cache line; unwritten until the version after the next */
-  readonly vector: Float32Array;
+  /** unwritten until the version after the next begins to arrive */
+  readonly vectors: WeightVectors;
 }
 
 export class IncomingWeights {
   private readonly arena = new VectorArena();
-  private readonly shards;
+  private readonly shards: readonly ParameterShard[];
   private held: WholeWeights;
-  private filling: Float32Array;
+  private filling: WeightVectors;
   private arriving = { version: -1, shards: new Set<number>() };
 
   /** @param keyMomentum m of the key encoder's momentum update */
@@ -29,8 +37,14 @@ export class IncomingWeights {
     private readonly memory: SharedExchange | null,
   ) {
     this.shards = parameterShards(layout);
-    this.held = { version: -1, vector: this.arena.take(weightsLength(layout)) };
-    this.filling = this.arena.take(weightsLength(layout));
+    // Vectors of their own: the kernels may run over a vector's end.
+    const take = (): WeightVectors => ({
+      query: this.arena.take(layout.parameterCount),
+      key: this.arena.take(layout.parameterCount),
+      buffers: this.arena.take(layout.bufferCount),
+    });
+    this.held = { version: -1, vectors: take() };
+    this.filling = take();
   }
 
   /**
@@ -49,21 +63,23 @@ export class IncomingWeights {
     }
     if (version !== this.arriving.version) this.arriving = { version, shards: new Set() };
     const { filling } = this;
-    const cut = (vector: Float32Array, { offset, size }: Place) => vector.subarray(offset, offset + size);
-    const places = weightsPlaces(this.layout, shard, number, keyFollows === true);
+    const parts = weightsParts(this.layout, shard, number, keyFollows === true).map((part) => ({
+      position: part.position,
+      vector: sliceOf(filling[part.name], part),
+    }));
     if (shared !== true) {
       this.memory?.decline();
-      fromFrames(frames, ...places.map((place) => cut(filling, place)));
-    } else if (this.memory !== null) this.memory.readWeights(filling, places);
+      fromFrames(frames, ...parts.map(({ vector }) => vector));
+    } else if (this.memory !== null) this.memory.readWeights(parts);
     else throw new WireError("weights in memory that is not shared");
     if (keyFollows === true) {
-      const place = { offset: this.layout.parameterCount + shard.offset, size: shard.size };
-      this.arena.mix(cut(this.held.vector, place), cut(filling, shard), this.keyMomentum, cut(filling, place));
+      const [before, query, key] = [this.held.vectors.key, filling.query, filling.key];
+      this.arena.mix(sliceOf(before, shard), sliceOf(query, shard), this.keyMomentum, sliceOf(key, shard));
     }
     this.arriving.shards.add(number);
     if (this.arriving.shards.size < this.shards.length) return null;
-    this.filling = this.held.vector;
-    this.held = { version, vector: filling };
+    this.filling = this.held.vectors;
+    this.held = { version, vectors: filling };
     return this.held;
   }
 }

@@ -84,14 +84,14 @@ export async function startExecutor(
   }
   const executor: Executor = {
     layout,
-    setWeights: (version, vector) => compute.call("weights", { version, vector }),
+    setWeights: (version, vectors) => compute.call("weights", { version, vectors }),
     setQueue: (version, keys) => compute.call("queue", { version, keys }),
     appendKeys: (block) => compute.call("keys", { block }),
-    run: async (step, rank, flush) => {
+    run: async (step, rank, flush, segment) => {
       const start = performance.now();
       const batch = await loader.call("take", { step, rank });
       const loadMs = performance.now() - start;
-      return { ...(await compute.call("run", { batch, flush })), loadMs };
+      return { ...(await compute.call("run", { batch, flush, segment })), loadMs };
     },
     prefetch: (step, ranks) => {
       // A failed prefetch fails again, and is heard, when the batch is taken.

@@ -4,10 +4,13 @@ import { DRAW } from "../src/data/draws.js";
 import type { Batch } from "../src/data/loader.js";
 import { readTimestamp, tf, type Tensor, type Tensor1D, type Tensor2D } from "../src/engine/index.js";
 import { backboneFeatures } from "../src/evaluation/features.js";
-import { gradientLength, resnet, type Encoder } from "../src/models/index.js";
+import { gradientLength, gradientPosition, segmentBytes } from "../src/models/exchange.js";
+import { resnet, type BufferSpec, type Encoder } from "../src/models/index.js";
 import { KeyQueue } from "../src/objectives/index.js";
 import { SumTree, VectorArena, type TreeNode } from "../src/optim/index.js";
 import { Purpose, Stream } from "../src/protocol/philox.js";
+import { SharedSegment } from "../src/transport/shared-segment.js";
+import type { WeightVectors } from "./incoming-weights.js";
 import { prepareRankStep, type PreparedStep, type RankInputs } from "./rank-step.js";
 
 export interface RankOutcome {
@@ -22,7 +25,18 @@ export interface RankOutcome {
   /** of these, what was spent outside TensorFlow; unknown (0) when running eagerly */
   readonly overheadMs: number;
   /** partial sums to send now, if the caller asked to flush; unwritten until a rank of another step is run */
-  readonly nodes: readonly { readonly node: TreeNode; readonly sum: Float32Array }[];
+  readonly nodes: readonly HandedOut[];
+}
+
+/** A partial sum. */
+export interface HandedOut {
+  readonly node: TreeNode;
+  /** null: it lies in shared memory */
+  readonly sum: Float32Array | null;
+}
+
+function valuesOf(tensor: Tensor): Float32Array {
+  return tensor.dataSync() as Float32Array;
 }
 
 export class RankComputer {
@@ -54,28 +68,21 @@ export class RankComputer {
     return this.step.mode;
   }
 
-  /** @param vector float32 `[weightsLength]`; must stay unwritten until the next call */
-  setWeights(version: number, vector: Float32Array): void {
+  /** @param vectors must stay unwritten until the next call */
+  setWeights(version: number, vectors: WeightVectors): void {
     if (this.weights !== null) {
       tf.dispose([this.weights.query, this.weights.key]);
       for (const buffer of this.weights.buffers.values()) buffer.dispose();
     }
-    const { parameters, parameterCount, buffers } = this.encoder.layout;
-    const cut = (start: number) =>
-      parameters.map(({ offset, size, shape }) =>
-        tf.tensor(vector.subarray(start + offset, start + offset + size), [...shape]),
-      );
-    const buffersStart = 2 * parameterCount;
+    const { parameters, buffers } = this.encoder.layout;
+    const tensors = (vector: Float32Array) =>
+      parameters.map(({ offset, size, shape }) => tf.tensor(vector.subarray(offset, offset + size), [...shape]));
+    const bufferOf = ({ offset, size }: BufferSpec) => tf.tensor1d(vectors.buffers.subarray(offset, offset + size));
     this.weights = {
       version,
-      query: cut(0),
-      key: cut(parameterCount),
-      buffers: new Map(
-        buffers.map(({ name, offset, size }) => {
-          const start = buffersStart + offset;
-          return [name, tf.tensor1d(vector.subarray(start, start + size))];
-        }),
-      ),
+      query: tensors(vectors.query),
+      key: tensors(vectors.key),
+      buffers: new Map(buffers.map((spec) => [spec.name, bufferOf(spec)])),
     };
   }
 
@@ -94,15 +101,20 @@ export class RankComputer {
     this.renewQueueTensor();
   }
 
-  /** @param flush whether to hand out the partial sums gathered so far in this step */
-  run(batch: Batch, flush: boolean): RankOutcome {
+  /**
+   * @param flush whether to hand out the partial sums gathered so far in this step
+   * @param segment descriptor of shared memory where the first of them goes; null: none
+   */
+  run(batch: Batch, flush: boolean, segment: number | null): RankOutcome {
     const { weights, queueTensor: queue } = this;
     if (weights === null || queue === null) throw new Error("a rank was run before weights and queue were there");
     const [startedAt, start] = [Date.now(), performance.now()];
     this.openStep(batch.step);
     const inputs = this.batchInputs(batch);
     const { result, engineMs } = this.step.run({ ...inputs, query: weights.query, key: weights.key, queue });
-    const vector = this.flatten([...result.gradients], [...result.queryStatistics, ...result.keyStatistics]);
+    const parts = [...result.gradients, ...result.queryStatistics, ...result.keyStatistics];
+    const memory = segment === null ? null : SharedSegment.ofFile(segment, segmentBytes(this.encoder.layout));
+    const nodes = this.sum(batch, parts, flush, memory);
     const scalar = (value: Tensor) => value.dataSync()[0];
     const outcome = {
       keys: result.keys.dataSync() as Float32Array,
@@ -113,7 +125,6 @@ export class RankComputer {
     };
     const forwardMs = Math.max(0, readTimestamp(result.forwardDoneAt) - startedAt);
     tf.dispose([result, inputs] as never);
-    const nodes = this.sum(batch, vector, flush);
     const wholeMs = performance.now() - start;
     const overheadMs = engineMs === null ? 0 : wholeMs - engineMs;
     return { ...outcome, nodes, forwardMs, backwardMs: Math.max(0, wholeMs - forwardMs), overheadMs };
@@ -163,23 +174,33 @@ export class RankComputer {
     return { order: tf.tensor1d(order, "int32"), inverse: tf.tensor1d(inverse, "int32") };
   }
 
-  /** One flat vector, gradients before statistics. Read from the device once each, copied once. */
-  private flatten(gradients: readonly Tensor[], statistics: readonly Tensor[]): Float32Array {
-    const vector = this.arena.take(gradientLength(this.encoder.layout));
-    let offset = 0;
-    for (const tensor of [...gradients, ...statistics]) {
-      vector.set(tensor.dataSync(), offset);
-      offset += tensor.size;
+  /** @param parts gradients, then statistics: each is read from the device once */
+  private sum({ rank }: Batch, parts: readonly Tensor[], flush: boolean, memory: SharedSegment | null): HandedOut[] {
+    const { layout } = this.encoder;
+    const leaf = { level: 0, index: rank };
+    if (memory !== null && flush && this.sums.nodes().length === 0) {
+      // Straight to where it is wanted.
+      let position = gradientPosition(layout);
+      for (const part of parts) {
+        memory.write(position, valuesOf(part));
+        position += Float32Array.BYTES_PER_ELEMENT * part.size;
+      }
+      return [{ node: leaf, sum: null }];
     }
-    return vector;
-  }
-
-  private sum({ rank }: Batch, vector: Float32Array, flush: boolean): RankOutcome["nodes"] {
-    this.sums.add({ level: 0, index: rank }, vector);
+    const vector = this.arena.take(gradientLength(layout));
+    let offset = 0;
+    for (const part of parts) {
+      vector.set(valuesOf(part), offset);
+      offset += part.size;
+    }
+    this.sums.add(leaf, vector);
     if (!flush) return [];
     const nodes = this.sums.takeAll();
     this.handedOut.push(...nodes.map(({ sum }) => sum));
-    return nodes;
+    if (memory === null) return [...nodes];
+    const [first, ...rest] = nodes;
+    memory.write(gradientPosition(layout), first.sum);
+    return [{ node: first.node, sum: null }, ...rest];
   }
 
   /** Another step begins, so the last one is over: whatever was sent of it has arrived, or nobody waits for it. */

@@ -21,18 +21,27 @@ import { WireError } from "../src/protocol/wire-error.js";
 import type { ParameterLayout } from "../src/models/parameters.js";
 import { DealerSocket } from "../src/transport/index.js";
 import { SharedExchange } from "./shared-exchange.js";
-import { IncomingWeights } from "./incoming-weights.js";
+import { IncomingWeights, type WeightVectors } from "./incoming-weights.js";
 import type { RankOutcome } from "./rank-computer.js";
 
 /** What the session needs of the engine's and the loader's threads. */
 export interface Executor {
   readonly layout: ParameterLayout;
-  /** @param vector float32 `[weightsLength]`: θq, θk, query buffers; unwritten until the next call has returned */
-  setWeights(version: number, vector: Float32Array): Promise<unknown>;
+  /** @param vectors unwritten until the next call has returned */
+  setWeights(version: number, vectors: WeightVectors): Promise<unknown>;
   setQueue(version: number, keys: Float32Array): Promise<unknown>;
   appendKeys(block: Float32Array): Promise<unknown>;
-  /** one rank of a step; `flush` hands out the partial sums so far */
-  run(step: number, rank: number, flush: boolean): Promise<RankOutcome & { readonly loadMs: number }>;
+  /**
+   * One rank of a step.
+   * @param flush hands out the partial sums so far
+   * @param segment shared memory where the first of them goes; null: none
+   */
+  run(
+    step: number,
+    rank: number,
+    flush: boolean,
+    segment: number | null,
+  ): Promise<RankOutcome & { readonly loadMs: number }>;
   prefetch(step: number, ranks: readonly number[]): void;
   features(request: { split: "train" | "test"; start: number; count: number }): Promise<Float32Array>;
 }
@@ -237,7 +246,7 @@ class Session {
         const whole = incoming.take(message.weights, frames);
         if (whole === null) continue;
         await data.send({ body: "received", received: { runId: this.runId, version: whole.version } });
-        await executor.setWeights(whole.version, whole.vector);
+        await executor.setWeights(whole.version, whole.vectors);
         this.weightsVersion = whole.version;
         this.pump();
       } catch (error) {
@@ -299,16 +308,16 @@ class Session {
     const { executor } = this.ready();
     const exchangeMs = performance.now() - this.lastResultAt;
     const isLast = this.ranks.length === 0;
-    const running = executor.run(step, rank, isLast);
+    const segment = isLast && this.shared?.claimGradient(step) === true ? this.shared.file : null;
+    const running = executor.run(step, rank, isLast, segment);
     // The same ranks are likely to come next: their images load while this rank computes, and after its own.
     if (this.executed.step !== step) this.executed = { step, ranks: [] };
     this.executed.ranks.push(rank);
     if (isLast) executor.prefetch(step + 1, this.executed.ranks);
     const outcome = await running;
     for (const { node, sum } of outcome.nodes) {
-      const shared = this.shared?.writeGradient(sum, step) === true;
-      const gradient = { runId: this.runId, step, level: node.level, index: node.index, shared };
-      await this.data?.send({ body: "gradient", gradient }, shared ? [] : toFrames(sum));
+      const gradient = { runId: this.runId, step, level: node.level, index: node.index, shared: sum === null };
+      await this.data?.send({ body: "gradient", gradient }, sum === null ? [] : toFrames(sum));
     }
     const { loss, accuracy, positiveSimilarity, negativeSimilarity, loadMs, forwardMs, backwardMs } = outcome;
     const timings = { loadMs, forwardMs, backwardMs, exchangeMs };

@@ -1,5 +1,5 @@
 /** The worker's end of a segment of memory that it shares with an aggregator on the same machine. */
-import { gradientPosition, segmentBytes, type Place } from "../src/models/exchange.js";
+import { segmentBytes } from "../src/models/exchange.js";
 import type { ParameterLayout } from "../src/models/parameters.js";
 import { SharedSegment, type SegmentAddress } from "../src/transport/index.js";
 
@@ -8,15 +8,17 @@ export class SharedExchange {
   /** step of the gradient that lies there; the aggregator has read it once weights of a later version come */
   private gradientStep = -1;
 
-  private constructor(
-    private readonly segment: SharedSegment,
-    private readonly layout: ParameterLayout,
-  ) {}
+  private constructor(private readonly segment: SharedSegment) {}
 
   /** @returns null where this system has no memory to share */
   static offer(layout: ParameterLayout): SharedExchange | null {
     const segment = SharedSegment.create(segmentBytes(layout));
-    return segment === null ? null : new SharedExchange(segment, layout);
+    return segment === null ? null : new SharedExchange(segment);
+  }
+
+  /** For the engine's thread, which writes gradients there. */
+  get file(): number {
+    return this.segment.file;
   }
 
   get address(): SegmentAddress {
@@ -24,12 +26,10 @@ export class SharedExchange {
   }
 
   /** Weights have come by it, so the offer is taken, and nobody else needs its name. */
-  readWeights(vector: Float32Array, places: readonly Place[]): void {
+  readWeights(parts: readonly { readonly position: number; readonly vector: Float32Array }[]): void {
     if (this.state === "offered") this.segment.unlink();
     this.state = "taken";
-    for (const { offset, size } of places) {
-      this.segment.read(offset * Float32Array.BYTES_PER_ELEMENT, vector.subarray(offset, offset + size));
-    }
+    for (const { position, vector } of parts) this.segment.read(position, vector);
   }
 
   /** Weights have come by themselves: the aggregator is on another machine. */
@@ -37,11 +37,13 @@ export class SharedExchange {
     if (this.state === "offered") this.close();
   }
 
-  /** @returns false where it must travel otherwise: nobody shares the memory, or it holds another of the same step */
-  writeGradient(sum: Float32Array, step: number): boolean {
+  /**
+   * Claims the gradient's place for a step.
+   * @returns false where it must travel otherwise: nobody shares the memory, or another of the same step lies there
+   */
+  claimGradient(step: number): boolean {
     if (this.state !== "taken" || step === this.gradientStep) return false;
     this.gradientStep = step;
-    this.segment.write(gradientPosition(this.layout), sum);
     return true;
   }
 

@@ -12,4 +12,4 @@ export {
 export { resnetArchitecture, type EncoderOptions } from "./architecture.js";
 export { resnet, type Encoder } from "./resnet.js";
 export { LEAST_SHARD_SIZE, parameterShards, type ParameterShard } from "./shards.js";
-export { gradientLength, weightsLength } from "./exchange.js";
+export { gradientLength } from "./exchange.js";

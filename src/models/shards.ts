@@ -25,3 +25,7 @@ export function parameterShards(layout: ParameterLayout, leastSize = LEAST_SHARD
   }
   return shards;
 }
+
+export function sliceOf(vector: Float32Array, { offset, size }: ParameterShard): Float32Array {
+  return vector.subarray(offset, offset + size);
+}

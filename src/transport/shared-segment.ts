@@ -35,7 +35,8 @@ export interface SegmentAddress {
 
 export class SharedSegment {
   private constructor(
-    private readonly file: number,
+    /** its descriptor, by which another thread of this process gets at it */
+    readonly file: number,
     readonly address: SegmentAddress,
     private readonly size: number,
   ) {}
@@ -89,6 +90,11 @@ export class SharedSegment {
     if (isWhole && timingSafeEqual(found, token)) return segment;
     segment.close();
     return null;
+  }
+
+  /** A segment that another thread of this process has made or opened, and will close. */
+  static ofFile(file: number, size: number): SharedSegment {
+    return new SharedSegment(file, { name: "", token: new Uint8Array(0) }, size);
   }
 
   /** @param at byte within the segment, where the vectors begin, one after another */

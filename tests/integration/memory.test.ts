@@ -5,9 +5,8 @@ import { expect, it } from "vitest";
 import { resolveConfig } from "../../src/config/index.js";
 import { Loader, openDataset } from "../../src/data/index.js";
 import { tf } from "../../src/engine/index.js";
-import { initialBuffers, initialParameters, weightsLength } from "../../src/models/index.js";
+import { initialBuffers, initialParameters } from "../../src/models/index.js";
 import { KeyQueue } from "../../src/objectives/index.js";
-import { sharedFloats } from "../../src/protocol/frames.js";
 import { RankComputer } from "../../worker/rank-computer.js";
 
 const STEPS = 200;
@@ -42,10 +41,8 @@ it("holds memory over 200 steps", { timeout: 120_000 }, async () => {
   const loader = new Loader(dataset, config, () => undefined);
   const computer = await RankComputer.prepare(config, () => undefined);
   const { layout } = computer.encoder;
-  const weights = sharedFloats(weightsLength(layout));
-  weights.set(initialParameters(layout, 0));
-  weights.set(initialParameters(layout, 0), layout.parameterCount);
-  weights.set(initialBuffers(layout), 2 * layout.parameterCount);
+  const parameters = initialParameters(layout, 0);
+  const weights = { query: parameters, key: parameters, buffers: initialBuffers(layout) };
   computer.setQueue(0, KeyQueue.random(64, config.model.embeddingDim, 0).keys);
 
   const block = new Float32Array(16 * config.model.embeddingDim);
@@ -53,7 +50,7 @@ it("holds memory over 200 steps", { timeout: 120_000 }, async () => {
   for (let step = 0; step < STEPS; step++) {
     computer.setWeights(step, weights);
     for (const rank of [0, 1]) {
-      const { keys, loss, nodes } = computer.run(await loader.take(step, rank), rank === 1);
+      const { keys, loss, nodes } = computer.run(await loader.take(step, rank), rank === 1, null);
       expect(loss).toBeGreaterThan(0);
       expect(nodes).toHaveLength(rank);
       block.set(keys, rank * keys.length);
