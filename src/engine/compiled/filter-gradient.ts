@@ -9,8 +9,8 @@ import { DTYPE, type Edge, type Graph, type Node, type TensorType } from "./grap
 
 /** Input channels from which on the products win, by stride. */
 const LEAST_CHANNELS = new Map([
-  [1, 256],
-  [2, 128],
+  [1, 128],
+  [2, 32],
 ]);
 
 export function filterGradientsAsProducts(graph: Graph): Graph {
@@ -49,6 +49,8 @@ function asProducts(
 ): Edge {
   const [side, , channels, filters] = filter;
   const [count, height, width] = build.shapeOf(dy);
+  // Not before dy is there, or the executor would cut the pieces in the forward pass and keep them all.
+  build.after = dy.node;
   const padded = isSame ? build.pad(x, (side - 1) / 2) : x;
   // Each axis as blocks of `stride` positions, so that the positions that a tap sees are one slice.
   const [, down, across] = build.shapeOf(padded).map((size) => Math.floor(size / stride));
@@ -68,6 +70,9 @@ function asProducts(
 
 /** Adds operations on bfloat16 values. */
 class Builder {
+  /** node that must have run before those that are added */
+  after = 0;
+
   constructor(private readonly nodes: Node[]) {}
 
   shapeOf({ node, output }: Edge): readonly number[] {
@@ -120,7 +125,7 @@ class Builder {
     const T = DTYPE.bfloat16;
     const typed = Object.entries({ T, ...types }).map(([name, type]) => [name, { type }] as const);
     const attributes = { ...others, ...Object.fromEntries(typed) };
-    return this.push({ operation, attributes, inputs, outputs: [{ dtype: T, shape }], value: null });
+    return this.push({ operation, attributes, inputs, outputs: [{ dtype: T, shape }], value: null }, [this.after]);
   }
 
   private integers(values: readonly number[], shape: readonly number[] = [values.length]): Edge {
@@ -135,7 +140,7 @@ class Builder {
     });
   }
 
-  private push(node: Omit<Node, "after" | "fullPrecision">): Edge {
-    return { node: this.nodes.push({ ...node, after: [], fullPrecision: false }) - 1, output: 0 };
+  private push(node: Omit<Node, "after" | "fullPrecision">, after: readonly number[] = []): Edge {
+    return { node: this.nodes.push({ ...node, after, fullPrecision: false }) - 1, output: 0 };
   }
 }
