@@ -1,7 +1,15 @@
 /** The engine: tfjs on libtensorflow, plus the kernels that contrastive pretraining needs. */
 export { tf } from "./tensorflow.js";
 export type { Scalar, Tensor, Tensor1D, Tensor2D, Tensor3D, Tensor4D } from "./tensorflow.js";
-export { batchNorm, conv2d, preciseMatMul, relu, transformImages, type BatchNormResult } from "./kernels.js";
+export {
+  batchNorm,
+  conv2d,
+  gatherRows,
+  preciseMatMul,
+  relu,
+  transformImages,
+  type BatchNormResult,
+} from "./kernels.js";
 export { nodeBackend } from "./backend.js";
 export { compile, CompiledStep, type CompileOptions, type Precision } from "./compiled/compile.js";
 export { CannotCompile } from "./compiled/record.js";

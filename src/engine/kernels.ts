@@ -72,6 +72,16 @@ tf.registerGradient({
   },
 });
 
+kernel("TandemGatherRows", ({ x, indices }) => {
+  const axis = tf.scalar(0, "int32");
+  try {
+    const types: Attributes = { Tparams: FLOAT, Tindices: { type: "int32" }, Taxis: { type: "int32" } };
+    return only(execute("GatherV2", [x, indices, axis], { ...types, batch_dims: { int: 0 } }));
+  } finally {
+    axis.dispose();
+  }
+});
+
 kernel("TandemRelu", ({ x }) => only(execute("Relu", [x], { T: FLOAT })));
 
 tf.registerGradient({
@@ -190,6 +200,16 @@ export function conv2d(x: Tensor4D, filter: Tensor4D, stride: number, padding: n
  */
 export function preciseMatMul<T extends Tensor>(a: T, b: T, transposeA = false, transposeB = false): T {
   return tf.engine().runKernel("TandemPreciseMatMul", { a, b }, { transposeA, transposeB }) as unknown as T;
+}
+
+/**
+ * Rows of `x` in another order. tfjs's own reads the indices back to check them, which a compiled step cannot; here
+ * TensorFlow checks. No gradient.
+ * @param indices int32 `[M]`
+ * @returns `[M, …]`
+ */
+export function gatherRows<T extends Tensor>(x: T, indices: Tensor1D): T {
+  return tf.engine().runKernel("TandemGatherRows", { x, indices }) as unknown as T;
 }
 
 /** max(x, 0); the gradient passes where the output is positive. */

@@ -3,6 +3,7 @@
  * against the queue, gradients of θq. The momentum update and the queue belong to the coordinator and its aggregators.
  */
 import {
+  gatherRows,
   tf,
   timestamp,
   type Scalar,
@@ -87,9 +88,9 @@ function encodeKeys(input: MocoInput, sink: StatisticsSink): Tensor2D {
   const { encoder, key, keyViews, keyShuffle, bnSplits } = input;
   return tf.tidy(() => {
     const context = forwardContext(encoder, key, trainingNorm(bnSplits, sink));
-    const views = keyShuffle === null ? tf.clone(keyViews) : tf.gather(keyViews, keyShuffle.order);
+    const views = keyShuffle === null ? tf.clone(keyViews) : gatherRows(keyViews, keyShuffle.order);
     const shuffled = normalise(encoder.project(context, encoder.features(context, views)));
-    return keyShuffle === null ? shuffled : tf.gather(shuffled, keyShuffle.inverse);
+    return keyShuffle === null ? shuffled : gatherRows(shuffled, keyShuffle.inverse);
   });
 }
 

@@ -53,6 +53,23 @@ describe("a run of four ranks and twenty steps", () => {
     expect(digests[0]).toEqual(digests[1]);
   });
 
+  it.each([["--precision", "bf16"], ["--eager"]])(
+    "leaves the same for any number of workers with %s %s",
+    { timeout: 120_000 },
+    async (...flags) => {
+      const digests = [];
+      for (const workers of ["1", "3"]) {
+        const out = join(folder, `${flags.join("")}-${workers}`);
+        const run = ["train", ...SMALL_RUN, "--steps", "8", ...flags, "--workers", workers, "--out", out];
+        const { code, stderr } = await tandem(run);
+        expect(code, stderr).toBe(0);
+        expect(stderr).not.toContain("runs eagerly");
+        digests.push((await checkpointOf(out)).sha256);
+      }
+      expect(digests[0]).toEqual(digests[1]);
+    },
+  );
+
   it("leaves others with another seed", { timeout: 120_000 }, async () => {
     const { out } = await train("seed", ["--workers", "2", "--set", "seed=8"]);
     expect((await checkpointOf(out)).sha256).not.toEqual(reference);

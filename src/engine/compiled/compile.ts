@@ -139,9 +139,12 @@ export class CompiledStep<In extends TensorTree, Out extends TensorTree> {
   }
 }
 
-/** TensorFlow speaks of nodes by the names that they have in the graph; the reader knows operations. */
+/** TensorFlow speaks of nodes by the names that they have in the graph, in its first line or behind; the reader knows operations. */
 function refused(cause: unknown, graph: Graph | null): CannotCompile {
-  const [line = ""] = (cause instanceof Error ? cause.message : String(cause)).split("\n");
-  const named = line.replace(/\bn(\d+)\b/g, (name, number) => graph?.nodes[Number(number)]?.operation ?? name);
-  return new CannotCompile(named, { cause });
+  const message = cause instanceof Error ? cause.message : String(cause);
+  const [line = ""] = message.split("\n");
+  const nameOf = (number: string) => graph?.nodes[Number(number)]?.operation ?? `n${number}`;
+  const [, first] = /\bn(\d+)\b/.exec(message) ?? [];
+  const named = line.replace(/\bn(\d+)\b/g, (_, number: string) => nameOf(number));
+  return new CannotCompile(first === undefined ? named : `${nameOf(first)}: ${named}`, { cause });
 }

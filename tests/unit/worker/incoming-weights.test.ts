@@ -1,0 +1,76 @@
+/** A worker that is sent the query encoder alone has the same bits as one that is sent everything. */
+import { describe, expect, it } from "vitest";
+import { Aggregator, type TrainingState } from "../../../coordinator/aggregator.js";
+import { gradientLength, weightsParts } from "../../../src/models/exchange.js";
+import { initialBuffers, initialParameters, resnetArchitecture } from "../../../src/models/index.js";
+import { sliceOf } from "../../../src/models/shards.js";
+import { toFrames } from "../../../src/protocol/frames.js";
+import { WireError } from "../../../src/protocol/wire-error.js";
+import { IncomingWeights, type WholeWeights } from "../../../worker/incoming-weights.js";
+
+const KEY_MOMENTUM = 0.99;
+/** Several shards, and a count of parameters that no vector kernel's width divides. */
+const { layout } = resnetArchitecture({ encoder: "resnet18", stem: "3x3", head: "linear", embeddingDim: 7 });
+
+function started(): Aggregator {
+  const theta = initialParameters(layout, 1);
+  const options = { sgdMomentum: 0.9, weightDecay: 5e-4, decayNormAndBias: false, keyMomentum: KEY_MOMENTUM };
+  return new Aggregator({ layout, worldSize: 1, ...options }, {
+    version: 0,
+    query: theta,
+    key: initialParameters(layout, 2),
+    velocity: new Float32Array(layout.parameterCount),
+    queryBuffers: initialBuffers(layout),
+    keyBuffers: initialBuffers(layout),
+  }); // prettier-ignore
+}
+
+/** One shard as it travels. */
+function send(state: TrainingState, aggregator: Aggregator, shard: number, keyFollows: boolean, to: IncomingWeights) {
+  const place = aggregator.shards[shard];
+  const sources = { query: sliceOf(state.query, place), key: sliceOf(state.key, place), buffers: state.queryBuffers };
+  const frames = toFrames(...weightsParts(layout, place, shard, keyFollows).map(({ name }) => sources[name]));
+  return to.take({ version: state.version, shard, keyFollows }, frames);
+}
+
+function sendAll(aggregator: Aggregator, to: IncomingWeights): WholeWeights | null {
+  const sent = aggregator.shards.map((_, shard) => send(aggregator.state, aggregator, shard, false, to));
+  return sent.at(-1) ?? null;
+}
+
+describe("weights arriving at a worker", () => {
+  it("are whole with the last shard, and follow the key encoder bit for bit over updates", () => {
+    const aggregator = started();
+    expect(layout.parameterCount % 4).not.toBe(0);
+    const incoming = new IncomingWeights(layout, KEY_MOMENTUM, null);
+    let whole = sendAll(aggregator, incoming);
+    for (let step = 0; step < 3; step++) {
+      aggregator.accept(step, { level: 0, index: 0 }, (target) => {
+        for (let i = 0; i < gradientLength(layout); i++) target[i] = Math.sin(i * 0.37 + step) / 10;
+      });
+      const arrived: (WholeWeights | null)[] = [];
+      for (const { next, shard } of aggregator.apply(0.06, false)) {
+        arrived.push(send(next, aggregator, shard, true, incoming));
+      }
+      expect(arrived.slice(0, -1).every((entry) => entry === null)).toBe(true);
+      whole = arrived.at(-1) ?? null;
+      expect(whole?.version).toBe(step + 1);
+      const { query, key, queryBuffers } = aggregator.state;
+      const bits = (vector: Float32Array | undefined) => Buffer.from(vector?.slice().buffer ?? new ArrayBuffer(0));
+      expect(bits(whole?.vectors.query).equals(bits(query))).toBe(true);
+      expect(bits(whole?.vectors.key).equals(bits(key))).toBe(true);
+      expect(bits(whole?.vectors.buffers).equals(bits(queryBuffers))).toBe(true);
+    }
+  });
+
+  it("are refused where they build on a version that is not here, or name a shard that is none", () => {
+    const aggregator = started();
+    const incoming = new IncomingWeights(layout, KEY_MOMENTUM, null);
+    expect(() => send(aggregator.state, aggregator, 0, true, new IncomingWeights(layout, KEY_MOMENTUM, null))).not.toThrow(); // prettier-ignore
+    sendAll(aggregator, incoming);
+    const later = { ...aggregator.state, version: 2 };
+    expect(() => send(later, aggregator, 0, true, incoming)).toThrow(WireError);
+    expect(() => incoming.take({ version: 1, shard: 99 }, [])).toThrow(/shard 99 of \d+/);
+    expect(() => incoming.take({ version: 1, shard: 0, shared: true }, [])).toThrow(/not shared/);
+  });
+});
