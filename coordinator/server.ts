@@ -363,5 +363,6 @@ function metricsOf(result: RankResult): RankMetrics {
     forwardMs: timings.forwardMs ?? 0,
     backwardMs: timings.backwardMs ?? 0,
     exchangeMs: timings.exchangeMs ?? 0,
+    graphMs: timings.graphMs ?? 0,
   };
 }

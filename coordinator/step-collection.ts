@@ -12,6 +12,7 @@ export interface RankMetrics {
   readonly forwardMs: number;
   readonly backwardMs: number;
   readonly exchangeMs: number;
+  readonly graphMs: number;
 }
 
 export class StepCollection {
@@ -55,6 +56,7 @@ export class StepCollection {
       forwardMs: mean((entry) => entry.forwardMs),
       backwardMs: mean((entry) => entry.backwardMs),
       exchangeMs: mean((entry) => entry.exchangeMs),
+      graphMs: mean((entry) => entry.graphMs),
     };
   }
 }

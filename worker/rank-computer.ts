@@ -22,8 +22,8 @@ export interface RankOutcome {
   readonly negativeSimilarity: number;
   readonly forwardMs: number;
   readonly backwardMs: number;
-  /** of these, what was spent outside TensorFlow; unknown (0) when running eagerly */
-  readonly overheadMs: number;
+  /** of these, what was spent within TensorFlow's graph; 0 when running eagerly */
+  readonly graphMs: number;
   /** partial sums to send now, if the caller asked to flush; unwritten until a rank of another step is run */
   readonly nodes: readonly HandedOut[];
 }
@@ -111,7 +111,7 @@ export class RankComputer {
     const [startedAt, start] = [Date.now(), performance.now()];
     this.openStep(batch.step);
     const inputs = this.batchInputs(batch);
-    const { result, engineMs } = this.step.run({ ...inputs, query: weights.query, key: weights.key, queue });
+    const { result, graphMs } = this.step.run({ ...inputs, query: weights.query, key: weights.key, queue });
     const parts = [...result.gradients, ...result.queryStatistics, ...result.keyStatistics];
     const memory = segment === null ? null : SharedSegment.ofFile(segment, segmentBytes(this.encoder.layout));
     const nodes = this.sum(batch, parts, flush, memory);
@@ -126,8 +126,7 @@ export class RankComputer {
     const forwardMs = Math.max(0, readTimestamp(result.forwardDoneAt) - startedAt);
     tf.dispose([result, inputs] as never);
     const wholeMs = performance.now() - start;
-    const overheadMs = engineMs === null ? 0 : wholeMs - engineMs;
-    return { ...outcome, nodes, forwardMs, backwardMs: Math.max(0, wholeMs - forwardMs), overheadMs };
+    return { ...outcome, nodes, forwardMs, backwardMs: Math.max(0, wholeMs - forwardMs), graphMs };
   }
 
   /**

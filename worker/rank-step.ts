@@ -64,8 +64,8 @@ function exampleInputs(config: RunConfig, encoder: Encoder): RankInputs {
 
 export interface PreparedStep {
   readonly mode: RunConfig["engine"]["mode"];
-  /** The caller disposes of the result. `engineMs`: time inside TensorFlow; null where it is not known */
-  run(inputs: RankInputs): { readonly result: MocoResult; readonly engineMs: number | null };
+  /** The caller disposes of the result. `graphMs`: time within TensorFlow's graph; 0 when running eagerly */
+  run(inputs: RankInputs): { readonly result: MocoResult; readonly graphMs: number };
 }
 
 /** @param warn hears why the step runs eagerly although the config says compiled */
@@ -77,7 +77,7 @@ export async function prepareRankStep(
   const step = rankStep(config, encoder);
   const eager: PreparedStep = {
     mode: "eager",
-    run: (inputs: RankInputs) => ({ result: step(inputs), engineMs: null }),
+    run: (inputs: RankInputs) => ({ result: step(inputs), graphMs: 0 }),
   };
   const { mode, precision } = config.engine;
   if (mode === "eager") return eager;
@@ -90,7 +90,7 @@ export async function prepareRankStep(
       mode: "compiled",
       run: (inputs) => {
         const result = compiled.run(inputs);
-        return { result, engineMs: compiled.engineMs };
+        return { result, graphMs: compiled.engineMs };
       },
     };
   } catch (error) {

@@ -319,8 +319,8 @@ class Session {
       const gradient = { runId: this.runId, step, level: node.level, index: node.index, shared: sum === null };
       await this.data?.send({ body: "gradient", gradient }, sum === null ? [] : toFrames(sum));
     }
-    const { loss, accuracy, positiveSimilarity, negativeSimilarity, loadMs, forwardMs, backwardMs } = outcome;
-    const timings = { loadMs, forwardMs, backwardMs, exchangeMs };
+    const { loss, accuracy, positiveSimilarity, negativeSimilarity, loadMs, forwardMs, backwardMs, graphMs } = outcome;
+    const timings = { loadMs, forwardMs, backwardMs, exchangeMs, graphMs };
     const rankResult = { step, rank, loss, accuracy, positiveSimilarity, negativeSimilarity, timings };
     this.say({ body: "rankResult", rankResult }, toFrames(outcome.keys));
     this.lastResultAt = performance.now();

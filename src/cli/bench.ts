@@ -32,13 +32,15 @@ export interface StepBenchmark {
   /** medians */
   readonly imagesPerSecond: number;
   readonly stepMs: number;
-  /** of a step's time, in [0, 1]; they add up to 1 */
+  /** of a step's time, in [0, 1]; the first four add up to 1 */
   readonly share: {
     readonly loading: number;
     readonly forward: number;
     readonly backward: number;
     /** everything else: weights, keys and gradients on their way, the update, waiting */
     readonly exchange: number;
+    /** of forward and backward, what is not TensorFlow's graph: tensors made and read, sums; null when running eagerly */
+    readonly overhead: number | null;
   };
 }
 
@@ -78,7 +80,9 @@ const stepCommand: CommandModule<object, BenchArguments> = {
     });
     const result = await benchmark(config, once("device", given.device), given.warmup);
     const { share } = result;
-    const percents = Object.entries(share).map(([name, value]) => `${name} ${(100 * value).toFixed(1)}%`);
+    const percents = Object.entries(share).flatMap(([name, value]) =>
+      value === null ? [] : [`${name} ${(100 * value).toFixed(1)}%`],
+    );
     process.stdout.write(
       given.json
         ? `${JSON.stringify(result)}\n`
@@ -134,6 +138,8 @@ function summary({ model, parallel, engine }: RunConfig, steps: readonly Measure
   const loading = share(({ loadMs }) => loadMs);
   const forward = share(({ forwardMs }) => forwardMs);
   const backward = share(({ backwardMs }) => backwardMs);
+  const isCompiled = steps.every(({ graphMs }) => graphMs > 0);
+  const overhead = isCompiled ? share(({ forwardMs, backwardMs, graphMs }) => forwardMs + backwardMs - graphMs) : null;
   return {
     encoder: model.encoder,
     batch: parallel.batchSize,
@@ -143,7 +149,7 @@ function summary({ model, parallel, engine }: RunConfig, steps: readonly Measure
     steps: steps.length,
     imagesPerSecond: (parallel.batchSize / stepMs) * 1000,
     stepMs,
-    share: { loading, forward, backward, exchange: 1 - loading - forward - backward },
+    share: { loading, forward, backward, exchange: 1 - loading - forward - backward, overhead },
   };
 }
 

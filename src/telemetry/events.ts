@@ -27,6 +27,8 @@ export interface StepNumbers {
   readonly forwardMs: number;
   readonly backwardMs: number;
   readonly exchangeMs: number;
+  /** of forward and backward, what was spent within TensorFlow's graph; 0 when running eagerly */
+  readonly graphMs: number;
   readonly imagesPerSecond: number;
   readonly workers: number;
 }
