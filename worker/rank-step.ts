@@ -5,7 +5,9 @@ import { makeViews, viewStages } from "../src/data/views.js";
 import {
   CannotCompile,
   compile,
+  isKept,
   tf,
+  type CompileOptions,
   type Tensor,
   type Tensor1D,
   type Tensor2D,
@@ -13,6 +15,7 @@ import {
 } from "../src/engine/index.js";
 import type { Encoder } from "../src/models/index.js";
 import { mocoStep, type MocoResult } from "../src/objectives/index.js";
+import { recordApart } from "./record-apart.js";
 
 /** Everything that differs from step to step. (A type, since tfjs takes no interface for a container of tensors.) */
 export type RankInputs = {
@@ -68,6 +71,11 @@ export interface PreparedStep {
   run(inputs: RankInputs): { readonly result: MocoResult; readonly graphMs: number };
 }
 
+function compileOptions({ engine, model, moco, augmentation, data, parallel }: RunConfig): CompileOptions {
+  const identity = JSON.stringify({ model, moco, augmentation, imageSize: data.imageSize, threads: parallel.threads });
+  return { precision: engine.precision, identity };
+}
+
 /** @param warn hears why the step runs eagerly although the config says compiled */
 export async function prepareRankStep(
   config: RunConfig,
@@ -79,13 +87,12 @@ export async function prepareRankStep(
     mode: "eager",
     run: (inputs: RankInputs) => ({ result: step(inputs), graphMs: 0 }),
   };
-  const { mode, precision } = config.engine;
-  if (mode === "eager") return eager;
-  const { model, moco, augmentation, data, parallel } = config;
-  const identity = JSON.stringify({ model, moco, augmentation, imageSize: data.imageSize, threads: parallel.threads });
+  if (config.engine.mode === "eager") return eager;
   const example = exampleInputs(config, encoder);
   try {
-    const compiled = await compile(step, example, { precision, identity });
+    const options = compileOptions(config);
+    if (!(await isKept(example, options))) await recordApart(config);
+    const compiled = await compile(step, example, options);
     return {
       mode: "compiled",
       run: (inputs) => {

@@ -67,9 +67,9 @@ export const workerCommand: CommandModule<object, WorkerArguments> = {
         data: once("data", data),
         signal: stopSignal(),
         log: say,
+        // Shown also where a log is kept.
         warn: (message) => {
           logger.warn(message);
-          process.stderr.write(`${name}: ${message}\n`);
         },
       });
       say("done");

@@ -11,6 +11,6 @@ export {
   type BatchNormResult,
 } from "./kernels.js";
 export { nodeBackend } from "./backend.js";
-export { compile, CompiledStep, type CompileOptions, type Precision } from "./compiled/compile.js";
+export { compile, CompiledStep, isKept, type CompileOptions, type Precision } from "./compiled/compile.js";
 export { CannotCompile } from "./compiled/record.js";
 export { readTimestamp, timestamp } from "./clock.js";

@@ -86,19 +86,25 @@ export class GraphCache {
   }
 }
 
+/**
+ * Each file takes its place in one stroke and none is ever taken away first: several workers of one machine write the same
+ * graph at the same time, while others load it.
+ */
 async function write(root: string, key: string, model: Uint8Array, step: StoredStep): Promise<string> {
-  const temporary = join(root, `.${key}.${randomUUID()}`);
   const folder = join(root, key);
-  try {
-    await mkdir(temporary, { recursive: true });
-    await writeFile(join(temporary, "saved_model.pb"), model);
-    await writeFile(join(temporary, "step.json"), JSON.stringify(step));
-    // A damaged one, or another worker's that has just been written: either way this one serves as well.
-    await rm(folder, { recursive: true, force: true });
-    await rename(temporary, folder);
-  } catch (error) {
-    await rm(temporary, { recursive: true, force: true });
-    throw error;
+  await mkdir(folder, { recursive: true });
+  for (const [name, content] of [
+    ["saved_model.pb", model],
+    ["step.json", JSON.stringify(step)],
+  ] as const) {
+    const temporary = join(folder, `.${name}.${randomUUID()}`);
+    try {
+      await writeFile(temporary, content);
+      await rename(temporary, join(folder, name));
+    } catch (error) {
+      await rm(temporary, { force: true });
+      throw error;
+    }
   }
   return folder;
 }

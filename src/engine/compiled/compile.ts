@@ -39,14 +39,17 @@ export async function compile<In extends TensorTree, Out extends TensorTree>(
 ): Promise<CompiledStep<In, Out>> {
   const inputs: Tensor[] = [];
   const inputShape = flatten(example, inputs);
-  const types = inputs.map(({ dtype, shape }) => [dtype, shape]);
-  const device = nodeBackend().isUsingGpuDevice;
-  const versions = [device, tf.version["tfjs"], nodeBackend().binding.TF_Version, await codeDigest()];
-  const key = sha256(JSON.stringify({ types, inputShape, identity, precision, versions }));
   const cache = new GraphCache(cacheFolder);
-
+  const key = await keyOf(example, precision, identity);
   const kept = await cache.find(key);
-  if (kept !== null) return CompiledStep.load<In, Out>(kept, inputShape, example, null);
+  if (kept !== null) {
+    try {
+      return await CompiledStep.load<In, Out>(kept, inputShape, example, null);
+    } catch (error) {
+      // Taken away meanwhile, or of no use here: recorded anew, with the step's own words for what is wrong.
+      if (!(error instanceof CannotCompile)) throw error;
+    }
+  }
   const { recorded, outputShape } = recordTwice(step, inputShape, inputs);
   const graph = precision === "bf16" ? lowered(recorded) : recorded;
   const stored = await cache.store(key, encodeSavedModel(graph), outputShape);
@@ -56,6 +59,24 @@ export async function compile<In extends TensorTree, Out extends TensorTree>(
 function lowered(graph: Graph): Graph {
   const low = toBfloat16(graph);
   return nodeBackend().isUsingGpuDevice ? low : filterGradientsAsProducts(low);
+}
+
+/** Whether `compile` with the same arguments will find the graph rather than record the step. */
+export async function isKept(
+  example: TensorTree,
+  { precision, identity, cache = graphCacheFolder() }: CompileOptions,
+): Promise<boolean> {
+  return (await new GraphCache(cache).find(await keyOf(example, precision, identity))) !== null;
+}
+
+/** Names a graph by everything that it depends on. */
+async function keyOf(example: TensorTree, precision: Precision, identity: string): Promise<string> {
+  const inputs: Tensor[] = [];
+  const shape = flatten(example, inputs);
+  const types = inputs.map((input) => [input.dtype, input.shape]);
+  const { binding, isUsingGpuDevice } = nodeBackend();
+  const versions = [isUsingGpuDevice, tf.version["tfjs"], binding.TF_Version, await codeDigest()];
+  return sha256(JSON.stringify({ types, shape, identity, precision, versions }));
 }
 
 /** @throws CannotCompile also where the two records differ: something in the step changes by itself */

@@ -171,6 +171,17 @@ describe("kept graphs", () => {
     expect((await compile(product, wider, options)).cached).toBe(false);
   });
 
+  it("may be written by several workers at once while others load them", async () => {
+    const cache = join(folder, "busy");
+    const ask = () => compile(product, pair(), { ...options, cache });
+    for (let round = 0; round < 5; round++) {
+      const steps = await Promise.all([ask(), ask(), ask()]);
+      for (const step of steps) expect(step.run(pair()).sums[0].arraySync()).toBe(21);
+      for (const name of readdirSync(cache)) rmSync(join(cache, name, "step.json"));
+    }
+    rmSync(cache, { recursive: true });
+  });
+
   it("are recorded anew where one is damaged", async () => {
     for (const name of graphs()) {
       const path = join(folder, name, "saved_model.pb");
