@@ -23,17 +23,18 @@ function started(): RankComputer {
   return computer;
 }
 
-/** Why the step runs otherwise than the config says. */
-export interface ComputeNotice {
-  readonly warning: string;
-}
+/** What is said unasked: why the step runs otherwise than the config says, or how it was prepared. */
+export type ComputeNotice = { readonly warning: string } | { readonly note: string };
 
 const notify = serveCalls<ComputeCalls, ComputeNotice>({
   start: async ({ config }) => {
     const warn = (warning: string) => {
       notify({ warning });
     };
+    const start = performance.now();
     const prepared = await RankComputer.prepare(config, warn);
+    const seconds = ((performance.now() - start) / 1000).toFixed(1);
+    notify({ note: `the step is ready after ${seconds} s: ${prepared.description}` });
     computer = prepared;
     const device = nodeBackend().isUsingGpuDevice ? "gpu" : "cpu";
     const fingerprint = await engineFingerprint(config.engine, prepared.mode);

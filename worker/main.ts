@@ -54,14 +54,15 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
 /** Starts the engine's and the loader's threads for a run. Whoever owns `threads` closes them. */
 export async function startExecutor(
   config: RunConfig,
-  { data, device: choice, warn = () => undefined }: Pick<WorkerOptions, "data" | "device" | "warn">,
+  { data, device: choice, warn = () => undefined, log = () => undefined }: Omit<WorkerOptions, "connect" | "signal">,
   onCorrupt: (name: string) => void,
   threads: { close(): Promise<void> }[],
 ): Promise<{ executor: Executor; manifestHash: string; engineFingerprint: string; device: string }> {
   const compute = new ThreadClient<ComputeCalls, ComputeNotice>(
     new URL("./compute-thread.js", import.meta.url),
-    ({ warning }) => {
-      warn(warning);
+    (notice) => {
+      if ("warning" in notice) warn(notice.warning);
+      else log(notice.note);
     },
   );
   const loader = new ThreadClient<LoaderCalls, LoaderNotice>(

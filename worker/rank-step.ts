@@ -67,6 +67,8 @@ function exampleInputs(config: RunConfig, encoder: Encoder): RankInputs {
 
 export interface PreparedStep {
   readonly mode: RunConfig["engine"]["mode"];
+  /** the same in words, for logs */
+  readonly description: string;
   /** The caller disposes of the result. `graphMs`: time within TensorFlow's graph; 0 when running eagerly */
   run(inputs: RankInputs): { readonly result: MocoResult; readonly graphMs: number };
 }
@@ -85,16 +87,19 @@ export async function prepareRankStep(
   const step = rankStep(config, encoder);
   const eager: PreparedStep = {
     mode: "eager",
+    description: "eager, fp32",
     run: (inputs: RankInputs) => ({ result: step(inputs), graphMs: 0 }),
   };
   if (config.engine.mode === "eager") return eager;
   const example = exampleInputs(config, encoder);
   try {
     const options = compileOptions(config);
-    if (!(await isKept(example, options))) await recordApart(config);
+    const isKeptAlready = await isKept(example, options);
+    if (!isKeptAlready) await recordApart(config);
     const compiled = await compile(step, example, options);
     return {
       mode: "compiled",
+      description: `compiled, ${config.engine.precision}, ${isKeptAlready ? "from a kept graph" : "recorded"}`,
       run: (inputs) => {
         const result = compiled.run(inputs);
         return { result, graphMs: compiled.engineMs };

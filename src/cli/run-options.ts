@@ -35,6 +35,10 @@ const options = {
 } as const;
 
 export type RunOptionName = keyof typeof options;
+/** Flags that each set one config key. */
+export const KEY_FLAGS = (Object.keys(options) as RunOptionName[]).filter(
+  (name) => name !== "preset" && name !== "config" && name !== "set",
+);
 export type RunArguments = InferredOptionTypes<typeof options>;
 
 /** Adds the named flags (all by default) to a command. */

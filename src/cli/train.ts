@@ -5,7 +5,7 @@ import { defaultRunDirectory, logFile } from "../checkpoint/index.js";
 import { printConfig } from "../config/index.js";
 import { UserError } from "../protocol/errors.js";
 import { stopAfterOf, withRunDirectory } from "./coordinator.js";
-import { configOf, once, pathOf, withRunOptions, type RunArguments } from "./run-options.js";
+import { configOf, KEY_FLAGS, once, pathOf, withRunOptions, type RunArguments } from "./run-options.js";
 import { stopSignal } from "./stop-signal.js";
 import { deviceChoice } from "./worker.js";
 import { ended, endWithin, startCoordinator, startWorker, type FromParent, type ToParent } from "./train/children.js";
@@ -52,8 +52,7 @@ export const trainCommand: CommandModule<object, TrainArguments> = {
 
 /** Flags as the coordinator takes them, for a resumed run. */
 function freeKeys(given: TrainArguments): string[] {
-  const named = ["data", "encoder", "world-size", "batch", "epochs", "steps", "threads", "workers", "seed"] as const;
-  const flags = named.flatMap((name) => (given[name] === undefined ? [] : [`--${name}`, String(given[name])]));
+  const flags = KEY_FLAGS.flatMap((name) => (given[name] === undefined ? [] : [`--${name}=${String(given[name])}`]));
   return [...flags, ...(given.set ?? []).flatMap((text) => ["--set", text])];
 }
 

@@ -43,6 +43,9 @@ describe("a mistake", () => {
     [["train", "--config", "none.yaml", ...out], "cannot read the config file none.yaml"],
     [["train", "--encoder", "resnet19", ...out], "resnet19"],
     [["train", "--batch", "many", ...out], "--batch wants a number"],
+    [["train", "--precision", "fp16", ...out], 'Given: "fp16", Choices: "fp32", "bf16", "auto"'],
+    [["train", "--eager", "--precision", "bf16", ...out], "engine.precision = bf16 needs engine.mode = compiled"],
+    [["train", "--set", "engine.mode=graph", ...out], 'engine.mode = "graph"'],
     [["train", "--epochs", "3", "--steps", "4", ...out], "mutually exclusive"],
     [["train", "--seed", "1", "--seed", "2", ...out], "--seed is given 2 times"],
     [["train", "--stop-after", "0", ...out], "--stop-after 0: give the number of a step"],
@@ -87,6 +90,11 @@ describe("a mistake", () => {
       'model.encoder = "resnet-tiny"',
     );
     expect(await checkpointOf(run)).toEqual(before);
+  });
+
+  it("such as a resumption in another precision, or eagerly, is told", async () => {
+    await mistake(["train", "--resume", "--out", run, "--precision", "bf16"], "engine.precision");
+    await mistake(["train", "--resume", "--out", run, "--eager"], "engine.mode");
   });
 
   it("such as a resumption with other data is told", async () => {
