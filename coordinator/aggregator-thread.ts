@@ -100,8 +100,11 @@ async function sendShard(worker: string, of: TrainingState, shard: number, keyFo
   closePeer(worker);
 }
 
-/** While one shard is on its way to the workers, the next is computed. */
-async function applyAndSend(learningRate: number): Promise<void> {
+/**
+ * While one shard is on its way to the workers, the next is computed.
+ * @param onSent is called when the last is on its way, and θk may still have to follow: nobody else's turn comes before
+ */
+async function applyAndSend(learningRate: number, onSent: () => void): Promise<void> {
   const receivers = [...admitted].flatMap((worker) => {
     const peer = idlePeer(worker);
     return peer === null ? [] : [{ worker, peer, keyFollows: peer.holds === aggregator.state.version }];
@@ -112,6 +115,7 @@ async function applyAndSend(learningRate: number): Promise<void> {
       if (shard === 0) peer.sending = aggregator.hold(next).version;
       await sendShard(worker, next, shard, keyFollows);
     }
+    if (shard === aggregator.shards.length - 1) onSent();
   }
 }
 
@@ -172,8 +176,9 @@ async function obey(command: AggregatorCommand): Promise<void> {
       return;
     case "apply": {
       const start = performance.now();
-      await applyAndSend(command.learningRate);
-      report({ kind: "applied", step: command.step, applyMs: performance.now() - start });
+      await applyAndSend(command.learningRate, () => {
+        report({ kind: "applied", step: command.step, applyMs: performance.now() - start });
+      });
       return;
     }
     case "capture":

@@ -78,9 +78,9 @@ export type Effect =
   | { readonly kind: "forget"; readonly worker: WorkerId; readonly reason: string }
   | { readonly kind: "open-step"; readonly step: number }
   | { readonly kind: "assign"; readonly worker: WorkerId; readonly step: number; readonly ranks: readonly number[] }
-  /** all ranks are in: let the aggregator finish the tree and update, then append the keys */
+  /** all ranks are in: let the aggregator finish the tree and update, and send the keys meanwhile */
   | { readonly kind: "apply"; readonly step: number }
-  /** the update is made: tell every worker the new keys */
+  /** the update is made: append the keys, and send them to who has joined meanwhile */
   | { readonly kind: "publish"; readonly step: number }
   | { readonly kind: "open-evaluation"; readonly step: number }
   | { readonly kind: "request-features"; readonly worker: WorkerId; readonly step: number; readonly chunk: number }

@@ -62,6 +62,8 @@ export interface ServerParts {
 export class Server {
   private state: RunState;
   private readonly events: RunEvent[] = [];
+  /** who has been sent the open step's keys before its update was made */
+  private keysSentTo: ReadonlySet<WorkerId> = new Set();
   private collection: StepCollection;
   private evaluation: Evaluation | null = null;
   private lastAccuracy: number | null = null;
@@ -243,11 +245,14 @@ export class Server {
         return;
       case "apply":
         aggregator.command({ kind: "apply", step: effect.step, learningRate: this.learningRate(effect.step) });
+        // The keys travel while the update is made; a worker that joins meanwhile gets the queue before them.
+        this.keysSentTo = new Set(this.state.workers.keys());
+        this.sendKeys(effect.step + 1, this.keysSentTo);
         return;
       case "publish": {
         queue.append(this.collection.keys);
-        const block: CoordinatorMessage = { body: "queueBlock", queueBlock: { version: effect.step } };
-        for (const worker of this.state.workers.keys()) this.send(worker, block, toFrames(this.collection.keys));
+        const late = [...this.state.workers.keys()].filter((worker) => !this.keysSentTo.has(worker));
+        this.sendKeys(effect.step, late);
         this.reportStep(effect.step);
         return;
       }
@@ -306,6 +311,12 @@ export class Server {
         if (!sent) this.dispatch({ kind: "worker-left", worker, reason: "its connection is closed or stalled" });
       }),
     );
+  }
+
+  /** @param version steps whose keys are in the queue with these */
+  private sendKeys(version: number, workers: Iterable<WorkerId>): void {
+    const block: CoordinatorMessage = { body: "queueBlock", queueBlock: { version } };
+    for (const worker of workers) this.send(worker, block, toFrames(this.collection.keys));
   }
 
   private sendQueue(worker: WorkerId): void {
