@@ -2,12 +2,16 @@
 import type { RunConfig } from "../src/config/schema.js";
 import type { Batch } from "../src/data/loader.js";
 import { nodeBackend } from "../src/engine/index.js";
+import { resnet } from "../src/models/index.js";
 import { engineFingerprint } from "./fingerprint.js";
 import type { WeightVectors } from "./incoming-weights.js";
 import { RankComputer, type RankOutcome } from "./rank-computer.js";
+import { isStepKept } from "./rank-step.js";
 import { serveCalls } from "./thread-call.js";
 
 export type ComputeCalls = {
+  /** whether the step has to be recorded first, which another process does better */
+  needsRecording: [{ config: RunConfig }, boolean];
   start: [{ config: RunConfig }, { fingerprint: string; device: string }];
   weights: [{ version: number; vectors: WeightVectors }, null];
   queue: [{ version: number; keys: Float32Array }, null];
@@ -27,6 +31,8 @@ function started(): RankComputer {
 export type ComputeNotice = { readonly warning: string } | { readonly note: string };
 
 const notify = serveCalls<ComputeCalls, ComputeNotice>({
+  needsRecording: async ({ config }) =>
+    config.engine.mode === "compiled" && !(await isStepKept(config, resnet(config.model))),
   start: async ({ config }) => {
     const warn = (warning: string) => {
       notify({ warning });

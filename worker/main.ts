@@ -8,6 +8,7 @@ import { PROTOCOL_VERSION } from "../src/protocol/wire.js";
 import { SOFTWARE_VERSION } from "../src/protocol/version.js";
 import type { ComputeCalls, ComputeNotice } from "./compute-thread.js";
 import type { LoaderCalls, LoaderNotice } from "./loader-thread.js";
+import { recordApart } from "./record-apart.js";
 import { runSession, type Executor } from "./session.js";
 import { ThreadClient } from "./thread-call.js";
 
@@ -54,7 +55,7 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
 /** Starts the engine's and the loader's threads for a run. Whoever owns `threads` closes them. */
 export async function startExecutor(
   config: RunConfig,
-  { data, device: choice, warn = () => undefined, log = () => undefined }: Omit<WorkerOptions, "connect" | "signal">,
+  { data, device: choice, warn = () => undefined, log = () => undefined, signal }: Omit<WorkerOptions, "connect">,
   onCorrupt: (name: string) => void,
   threads: { close(): Promise<void> }[],
 ): Promise<{ executor: Executor; manifestHash: string; engineFingerprint: string; device: string }> {
@@ -72,8 +73,13 @@ export async function startExecutor(
     },
   );
   threads.push(compute, loader);
+  const prepare = async () => {
+    if (await compute.call("needsRecording", { config })) await recordApart(config, signal);
+    signal.throwIfAborted();
+    return compute.call("start", { config });
+  };
   const [{ fingerprint, device }, { manifestHash }] = await Promise.all([
-    compute.call("start", { config }),
+    prepare(),
     loader.call("open", { config, spec: data ?? config.data.spec }),
   ]);
   const { layout } = resnetArchitecture(config.model);

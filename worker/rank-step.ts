@@ -15,7 +15,6 @@ import {
 } from "../src/engine/index.js";
 import type { Encoder } from "../src/models/index.js";
 import { mocoStep, type MocoResult } from "../src/objectives/index.js";
-import { recordApart } from "./record-apart.js";
 
 /** Everything that differs from step to step. (A type, since tfjs takes no interface for a container of tensors.) */
 export type RankInputs = {
@@ -78,6 +77,14 @@ function compileOptions({ engine, model, moco, augmentation, data, parallel }: R
   return { precision: engine.precision, identity };
 }
 
+/** Whether the step's graph is kept on this machine, so that `prepareRankStep` need not record it. */
+export async function isStepKept(config: RunConfig, encoder: Encoder): Promise<boolean> {
+  const example = exampleInputs(config, encoder);
+  const kept = await isKept(example, compileOptions(config));
+  tf.dispose(example as never);
+  return kept;
+}
+
 /** @param warn hears why the step runs eagerly although the config says compiled */
 export async function prepareRankStep(
   config: RunConfig,
@@ -93,13 +100,10 @@ export async function prepareRankStep(
   if (config.engine.mode === "eager") return eager;
   const example = exampleInputs(config, encoder);
   try {
-    const options = compileOptions(config);
-    const isKeptAlready = await isKept(example, options);
-    if (!isKeptAlready) await recordApart(config);
-    const compiled = await compile(step, example, options);
+    const compiled = await compile(step, example, compileOptions(config));
     return {
       mode: "compiled",
-      description: `compiled, ${config.engine.precision}, ${isKeptAlready ? "from a kept graph" : "recorded"}`,
+      description: `compiled, ${config.engine.precision}, ${compiled.cached ? "from a kept graph" : "recorded"}`,
       run: (inputs) => {
         const result = compiled.run(inputs);
         return { result, graphMs: compiled.engineMs };

@@ -8,20 +8,23 @@ import { fileURLToPath } from "node:url";
 import type { RunConfig } from "../src/config/schema.js";
 
 const PROGRAM = fileURLToPath(new URL("./record-step.js", import.meta.url));
-/** Set in that process, which is to record by itself. */
-const MARK = "TANDEM_RECORDING";
+/** A recording that takes longer hangs: it is given up, and the worker records by itself. */
+const MOST_MS = 10 * 60_000;
 
-/** Whatever goes wrong there happens again where it is awaited: in `compile`. */
-export async function recordApart(config: RunConfig): Promise<void> {
-  if (process.env[MARK] !== undefined) return;
-  const child = spawn(process.execPath, [PROGRAM], {
-    env: { ...process.env, [MARK]: "1" },
-    stdio: ["pipe", "ignore", "ignore"],
-  });
-  child.stdin.on("error", () => undefined);
-  child.stdin.end(JSON.stringify(config));
+/**
+ * Whatever goes wrong there happens again, and is heard, where the worker prepares its step.
+ * @param signal ends the process
+ */
+export async function recordApart(config: RunConfig, signal: AbortSignal): Promise<void> {
+  const child = spawn(process.execPath, [PROGRAM], { stdio: ["pipe", "ignore", "ignore"] });
   const end = () => child.kill("SIGKILL");
-  process.once("exit", end);
+  const timer = setTimeout(end, MOST_MS);
+  signal.addEventListener("abort", end, { once: true });
+  if (signal.aborted) end();
+  child.stdin.on("error", () => undefined);
+  // Left open: its end tells the process that we are gone.
+  child.stdin.write(`${JSON.stringify(config)}\n`);
   await once(child, "close").catch(() => undefined);
-  process.off("exit", end);
+  clearTimeout(timer);
+  signal.removeEventListener("abort", end);
 }

@@ -1,9 +1,16 @@
-/** The process that `recordApart` starts: records the step of the config on its standard input, and ends. */
-import { text } from "node:stream/consumers";
+/**
+ * The process that `recordApart` starts: records the step of the config in the first line of its standard input, and ends; also
+ * where standard input ends, since whoever asked is gone.
+ */
+import { createInterface } from "node:readline";
 import type { RunConfig } from "../src/config/schema.js";
 import { resnet } from "../src/models/index.js";
 import { prepareRankStep } from "./rank-step.js";
 
-// The environment says how many threads and which device: it is the worker's.
-const config = JSON.parse(await text(process.stdin)) as RunConfig;
-await prepareRankStep(config, resnet(config.model), () => undefined);
+const lines = createInterface({ input: process.stdin });
+lines.once("close", () => process.exit());
+lines.once("line", (line) => {
+  // The environment says how many threads and which device: it is the worker's.
+  const config = JSON.parse(line) as RunConfig;
+  void prepareRankStep(config, resnet(config.model), () => undefined).finally(() => process.exit());
+});

@@ -81,7 +81,8 @@ function overrides(given: Partial<RunArguments>): Record<string, unknown> {
     "schedule.steps": steps ?? (epochs === undefined ? undefined : null),
     "schedule.epochs": epochs,
     "engine.mode": eager === undefined ? undefined : eager ? "eager" : "compiled",
-    "engine.precision": precision === "auto" ? (hasBfloat16() ? "bf16" : "fp32") : precision,
+    // Eager execution knows fp32 alone.
+    "engine.precision": precision === "auto" ? (eager !== true && hasBfloat16() ? "bf16" : "fp32") : precision,
     seed,
   };
 }

@@ -7,14 +7,22 @@ import { DRAW } from "./draws.js";
 const CHANNEL_MEAN = [0.485, 0.456, 0.406];
 const CHANNEL_DEVIATION = [0.229, 0.224, 0.225];
 
+/**
+ * Side of decoded images in pixels up to which products of matrices resample faster than reading pixel by pixel (at 32:
+ * 2 ms instead of 4 for 256 images); their cost grows with the side.
+ */
+const MOST_SEPARABLE = 64;
+
 /** Which stages the config can ever need; what it cannot is left out of the computation. */
 export interface ViewStages {
+  readonly rotation: boolean;
   readonly colour: boolean;
   readonly blur: boolean;
 }
 
 export function viewStages(config: AugmentationConfig): ViewStages {
   return {
+    rotation: config.rotation.probability > 0,
     colour: config.jitter.probability > 0 || config.grayscale.probability > 0,
     blur: config.blur.probability > 0,
   };
@@ -30,7 +38,9 @@ export function makeViews(images: Tensor4D, draws: Tensor2D, size: number, stage
   return tf.tidy(() => {
     const count = images.shape[0];
     const drawn = (offset: number, length: number) => tf.slice(draws, [0, offset], [count, length]);
-    let views = transformImages(images, drawn(DRAW.transform, 8), size);
+    const transforms = drawn(DRAW.transform, 8);
+    const isSeparable = !stages.rotation && images.shape[1] <= MOST_SEPARABLE;
+    let views = isSeparable ? resampleAxes(images, transforms, size) : transformImages(images, transforms, size);
     if (stages.colour) {
       const pixels = tf.reshape(views, [count, size * size, 3]);
       const matrix = tf.reshape(drawn(DRAW.colour, 9), [count, 3, 3]);
@@ -42,6 +52,26 @@ export function makeViews(images: Tensor4D, draws: Tensor2D, size: number, stage
     if (stages.blur) views = blur(views, drawn(DRAW.blur, 1));
     return normaliseChannels(views);
   });
+}
+
+/**
+ * `transformImages` where no axis mixes with the other: bilinear resampling as one matrix product along each axis.
+ * @param transforms `[N, 8]`: output pixel (x, y) reads input pixel (a0·x + a2, b1·y + b2), which lies within the image
+ */
+function resampleAxes(images: Tensor4D, transforms: Tensor2D, size: number): Tensor4D {
+  const [count, side] = images.shape;
+  const positions = tf.range(0, size);
+  const pixels = tf.range(0, side);
+  /** `[N, S, S']`: what each pixel of the input weighs in each of the output */
+  const weights = (scale: number, offset: number): Tensor => {
+    const column = (index: number) => tf.slice(transforms, [0, index], [count, 1]);
+    const centres = tf.clipByValue(tf.add(tf.mul(column(scale), positions), column(offset)), 0, side - 1);
+    return tf.relu(tf.sub(1, tf.abs(tf.sub(tf.expandDims(centres, 2), pixels))));
+  };
+  const alongHeight = preciseMatMul(weights(4, 5), tf.reshape(images, [count, side, side * 3]));
+  const turned = tf.transpose(tf.reshape(alongHeight, [count, size, side, 3]), [0, 2, 1, 3]);
+  const alongWidth = preciseMatMul(weights(0, 2), tf.reshape(turned, [count, side, size * 3]));
+  return tf.transpose(tf.reshape(alongWidth, [count, size, size, 3]), [0, 2, 1, 3]);
 }
 
 /** `(x / 255 − mean) / deviation` by channel. `[N, S, S, 3]` */

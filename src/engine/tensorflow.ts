@@ -11,7 +11,10 @@ type TensorFlow = typeof import("@tensorflow/tfjs-node-gpu");
 
 function load(): TensorFlow {
   // tfjs prints a banner through console.warn when it finds itself in Node twice; nothing else is printed on load.
-  return createRequire(import.meta.url)("@tensorflow/tfjs-node-gpu") as TensorFlow;
+  const loaded = createRequire(import.meta.url)("@tensorflow/tfjs-node-gpu") as TensorFlow;
+  // A thread that ends before TensorFlow has executed anything takes the process along (2.21: a segmentation fault).
+  loaded.tidy(() => loaded.add(1, 1).dataSync());
+  return loaded;
 }
 
 export const tf: TensorFlow = load();

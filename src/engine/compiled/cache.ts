@@ -3,6 +3,7 @@ import { createHash, randomUUID } from "node:crypto";
 import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
+import { CannotCompile } from "./record.js";
 import type { TreeShape } from "./tree.js";
 
 /** Graphs kept; those unused for longest go first. One is 0.1 to 1 MB. */
@@ -10,7 +11,7 @@ const KEPT = 64;
 
 /** A step as it lies on disk, beside its `saved_model.pb`. */
 export interface StoredStep {
-  /** hex sha256 of `saved_model.pb` */
+  /** `digestOf` */
   readonly sha256: string;
   readonly outputShape: TreeShape;
 }
@@ -50,6 +51,11 @@ export async function codeDigest(): Promise<string> {
   return sha256(...parts);
 }
 
+/** hex sha256 over the graph and what its outputs mean */
+function digestOf(model: Uint8Array, outputShape: TreeShape): string {
+  return sha256(model, JSON.stringify(outputShape));
+}
+
 export class GraphCache {
   /** @param root null: nothing is kept */
   constructor(private readonly root: string | null) {}
@@ -60,9 +66,11 @@ export class GraphCache {
     const folder = join(this.root, key);
     try {
       const step = JSON.parse(await readFile(join(folder, "step.json"), "utf8")) as StoredStep;
-      if (sha256(await readFile(join(folder, "saved_model.pb"))) !== step.sha256) return null;
+      const model = await readFile(join(folder, "saved_model.pb"));
+      if (digestOf(model, step.outputShape) !== step.sha256) return null;
       const now = new Date();
-      await utimes(folder, now, now);
+      // In a folder that is read-only or somebody else's nothing is removed either.
+      await utimes(folder, now, now).catch(() => undefined);
       return { folder, step, isTemporary: false };
     } catch {
       return null;
@@ -71,18 +79,27 @@ export class GraphCache {
 
   /** Keeps a step; where the disk refuses, it lies in a temporary folder. */
   async store(key: string, model: Uint8Array, outputShape: TreeShape): Promise<Located> {
-    const stored = { outputShape, sha256: sha256(model) };
+    const stored = { outputShape, sha256: digestOf(model, outputShape) };
     if (this.root !== null) {
       try {
         const folder = await write(this.root, key, model, stored);
-        await forgetOldest(this.root);
+        await forgetOldest(this.root).catch(() => undefined);
         return { folder, step: stored, isTemporary: false };
       } catch {
         // A full or read-only disk costs the next start some seconds, no more.
       }
     }
-    const folder = await write(join(tmpdir(), `tandem-graphs-${randomUUID()}`), key, model, stored);
-    return { folder, step: stored, isTemporary: true };
+    const temporary = join(tmpdir(), `tandem-graphs-${randomUUID()}`);
+    try {
+      return { folder: await write(temporary, key, model, stored), step: stored, isTemporary: true };
+    } catch (cause) {
+      await rm(temporary, { recursive: true, force: true });
+      const why = cause instanceof Error ? cause.message : String(cause);
+      const places = [this.root, tmpdir()].filter((place) => place !== null).join(" nor in ");
+      throw new CannotCompile(`its graph cannot be kept in ${places} (${why}): free some space, or set TANDEM_CACHE`, {
+        cause,
+      });
+    }
   }
 }
 
