@@ -6,13 +6,13 @@ import { resnet } from "../src/models/index.js";
 import { engineFingerprint } from "./fingerprint.js";
 import type { WeightVectors } from "./incoming-weights.js";
 import { RankComputer, type RankOutcome } from "./rank-computer.js";
-import { isStepKept } from "./rank-step.js";
+import { isStepKept, type PreparedStep } from "./rank-step.js";
 import { serveCalls } from "./thread-call.js";
 
 export type ComputeCalls = {
   /** whether the step has to be recorded first, which another process does better */
   needsRecording: [{ config: RunConfig }, boolean];
-  start: [{ config: RunConfig }, { fingerprint: string; device: string }];
+  start: [{ config: RunConfig }, { fingerprint: string; device: string; mode: PreparedStep["mode"] }];
   weights: [{ version: number; vectors: WeightVectors }, null];
   queue: [{ version: number; keys: Float32Array }, null];
   keys: [{ block: Float32Array }, null];
@@ -27,8 +27,10 @@ function started(): RankComputer {
   return computer;
 }
 
-/** What is said unasked: why the step runs otherwise than the config says, or how it was prepared. */
-export type ComputeNotice = { readonly warning: string } | { readonly note: string };
+/** Said unasked: why the step runs otherwise than the config says. */
+export interface ComputeNotice {
+  readonly warning: string;
+}
 
 const notify = serveCalls<ComputeCalls, ComputeNotice>({
   needsRecording: async ({ config }) =>
@@ -37,14 +39,11 @@ const notify = serveCalls<ComputeCalls, ComputeNotice>({
     const warn = (warning: string) => {
       notify({ warning });
     };
-    const start = performance.now();
     const prepared = await RankComputer.prepare(config, warn);
-    const seconds = ((performance.now() - start) / 1000).toFixed(1);
-    notify({ note: `the step is ready after ${seconds} s: ${prepared.description}` });
     computer = prepared;
     const device = nodeBackend().isUsingGpuDevice ? "gpu" : "cpu";
     const fingerprint = await engineFingerprint(config.engine, prepared.mode);
-    return { fingerprint, device };
+    return { fingerprint, device, mode: prepared.mode };
   },
   weights: ({ version, vectors }) => {
     started().setWeights(version, vectors);

@@ -61,9 +61,8 @@ export async function startExecutor(
 ): Promise<{ executor: Executor; manifestHash: string; engineFingerprint: string; device: string }> {
   const compute = new ThreadClient<ComputeCalls, ComputeNotice>(
     new URL("./compute-thread.js", import.meta.url),
-    (notice) => {
-      if ("warning" in notice) warn(notice.warning);
-      else log(notice.note);
+    ({ warning }) => {
+      warn(warning);
     },
   );
   const loader = new ThreadClient<LoaderCalls, LoaderNotice>(
@@ -74,9 +73,15 @@ export async function startExecutor(
   );
   threads.push(compute, loader);
   const prepare = async () => {
-    if (await compute.call("needsRecording", { config })) await recordApart(config, signal);
+    const start = performance.now();
+    const isNew = await compute.call("needsRecording", { config });
+    if (isNew) await recordApart(config, signal);
     signal.throwIfAborted();
-    return compute.call("start", { config });
+    const found = await compute.call("start", { config });
+    const seconds = ((performance.now() - start) / 1000).toFixed(1);
+    const how = found.mode === "eager" ? "eager" : `compiled, ${isNew ? "recorded" : "from a kept graph"}`;
+    log(`the engine is ready after ${seconds} s: ${how}`);
+    return found;
   };
   const [{ fingerprint, device }, { manifestHash }] = await Promise.all([
     prepare(),

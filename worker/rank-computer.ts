@@ -63,11 +63,6 @@ export class RankComputer {
     return new RankComputer(config, encoder, await prepareRankStep(config, encoder, warn));
   }
 
-  /** how steps run, in words */
-  get description(): string {
-    return this.step.description;
-  }
-
   /** how steps really run */
   get mode(): PreparedStep["mode"] {
     return this.step.mode;

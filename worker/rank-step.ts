@@ -66,8 +66,6 @@ function exampleInputs(config: RunConfig, encoder: Encoder): RankInputs {
 
 export interface PreparedStep {
   readonly mode: RunConfig["engine"]["mode"];
-  /** the same in words, for logs */
-  readonly description: string;
   /** The caller disposes of the result. `graphMs`: time within TensorFlow's graph; 0 when running eagerly */
   run(inputs: RankInputs): { readonly result: MocoResult; readonly graphMs: number };
 }
@@ -94,7 +92,6 @@ export async function prepareRankStep(
   const step = rankStep(config, encoder);
   const eager: PreparedStep = {
     mode: "eager",
-    description: "eager, fp32",
     run: (inputs: RankInputs) => ({ result: step(inputs), graphMs: 0 }),
   };
   if (config.engine.mode === "eager") return eager;
@@ -103,7 +100,6 @@ export async function prepareRankStep(
     const compiled = await compile(step, example, compileOptions(config));
     return {
       mode: "compiled",
-      description: `compiled, ${config.engine.precision}, ${compiled.cached ? "from a kept graph" : "recorded"}`,
       run: (inputs) => {
         const result = compiled.run(inputs);
         return { result, graphMs: compiled.engineMs };

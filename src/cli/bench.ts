@@ -80,9 +80,10 @@ const stepCommand: CommandModule<object, BenchArguments> = {
     });
     const result = await benchmark(config, once("device", given.device), given.warmup);
     const { share } = result;
-    const percents = Object.entries(share).flatMap(([name, value]) =>
-      value === null ? [] : [`${name} ${(100 * value).toFixed(1)}%`],
-    );
+    const { overhead, ...parts } = share;
+    const percent = (value: number) => `${(100 * value).toFixed(1)}%`;
+    const percents = Object.entries(parts).map(([name, value]) => `${name} ${percent(value)}`);
+    if (overhead !== null) percents.push(`of forward and backward, outside TensorFlow: ${percent(overhead)}`);
     process.stdout.write(
       given.json
         ? `${JSON.stringify(result)}\n`

@@ -26,7 +26,7 @@ export const trainCommand: CommandModule<object, TrainArguments> = {
   builder: (yargs) =>
     withRunDirectory(withRunOptions(yargs))
       .option("device", { type: "string", default: "auto", requiresArg: true, describe: "Device of every worker" })
-      .example("$0 train", "The quickstart: a synthetic data set, two workers, under four minutes on two cores")
+      .example("$0 train", "The quickstart: a synthetic data set, two workers, about two minutes on two cores")
       .example("$0 train --preset cifar10 --data cifar10:cifar-10-batches-bin --workers 4", "MoCo v2 on CIFAR-10")
       .example("$0 train --data folder:photos --encoder resnet18 --set data.imageSize=64", "Your own pictures")
       .example("$0 train --resume --out runs/a", "Go on with a run that was stopped"),

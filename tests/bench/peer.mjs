@@ -25,9 +25,10 @@ const { values } = parseArgs({
     rounds: { type: "string", default: "3" },
     threads: { type: "string", default: "2" },
     only: { type: "string" },
+    help: { type: "boolean", default: false },
   },
 });
-if (values.python === undefined || values.data === undefined) {
+if (values.help || values.python === undefined || values.data === undefined) {
   process.stderr.write(
     "usage: node tests/bench/peer.mjs --python PYTHON --data DIR [--rounds 3] [--threads 2] [--only CASE]\n",
   );
