@@ -110,15 +110,17 @@ describe.each(variants)("a step of %s", (_, overrides, bf16) => {
     expect(errors.filter(({ error }) => !(error < 1e-4))).toEqual([]);
   });
 
-  it.runIf(bf16 !== null)("is close in bf16: loss and keys to 2e-2, the gradient as rounding and ReLUs allow", () => {
-    const [eager, low] = [outcome("eager"), outcome("bf16")];
-    expect(Math.abs(low.loss / eager.loss - 1)).toBeLessThan(2e-2);
-    expect(relative(low.keys, eager.keys)).toBeLessThan(3e-2);
-    const whole = Math.hypot(...low.gradients.map((values, i) => difference(values, eager.gradients[i])));
-    const error = whole / Math.hypot(...eager.gradients.map(norm));
-    expect(error).toBeLessThan(bf16 ?? 0);
-    expect(error).toBeGreaterThan(1e-4); // it is another precision
-  });
+  // Without a bound there is nothing to assert, and no test.
+  if (bf16 !== null)
+    it("is close in bf16: loss to 2e-2, keys to 3e-2, the gradient as rounding and ReLUs allow", () => {
+      const [eager, low] = [outcome("eager"), outcome("bf16")];
+      expect(Math.abs(low.loss / eager.loss - 1)).toBeLessThan(2e-2);
+      expect(relative(low.keys, eager.keys)).toBeLessThan(3e-2);
+      const whole = Math.hypot(...low.gradients.map((values, i) => difference(values, eager.gradients[i])));
+      const error = whole / Math.hypot(...eager.gradients.map(norm));
+      expect(error).toBeLessThan(bf16);
+      expect(error).toBeGreaterThan(1e-4); // it is another precision
+    });
 
   it("says when its forward pass was done", () => {
     for (const { forwardDoneAt } of outcomes.values()) {
