@@ -2,10 +2,13 @@
 import { randomBytes } from "node:crypto";
 import {
   latestCheckpoint,
+  lockRun,
   openRunDirectory,
   readCheckpoint,
+  readRunConfig,
   writeCheckpoint,
   type CheckpointState,
+  type RunLock,
 } from "../src/checkpoint/index.js";
 import { runLength } from "../src/config/derived.js";
 import { checkAgainstDataset } from "../src/config/resolve.js";
@@ -50,6 +53,30 @@ export interface CoordinatorResult {
 }
 
 export async function runCoordinator(options: CoordinatorOptions): Promise<CoordinatorResult> {
+  const lock = new RunHold(options.out);
+  try {
+    return await coordinate(options, lock);
+  } finally {
+    await lock.release();
+  }
+}
+
+/** The lock on the run directory, once it is taken. */
+class RunHold {
+  private lock: RunLock | null = null;
+
+  constructor(private readonly directory: string) {}
+
+  async take(): Promise<void> {
+    this.lock = await lockRun(this.directory);
+  }
+
+  async release(): Promise<void> {
+    await this.lock?.release();
+  }
+}
+
+async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<CoordinatorResult> {
   const { config, out, observer } = options;
   const dataset = await openDataset(config.data.spec, { decodeSize: config.data.decodeSize });
   checkAgainstDataset(config, dataset.splits.train.length);
@@ -57,7 +84,11 @@ export async function runCoordinator(options: CoordinatorOptions): Promise<Coord
   const { layout } = architecture;
   const openDirectory = () =>
     openRunDirectory(out, { config, manifestHash: dataset.manifestHash, resume: options.resume });
-  if (options.resume) await openDirectory();
+  if (options.resume) {
+    await readRunConfig(out);
+    await lock.take();
+    await openDirectory();
+  }
 
   const begun = options.resume
     ? await resumed(out, config, layout, dataset)
@@ -86,7 +117,10 @@ export async function runCoordinator(options: CoordinatorOptions): Promise<Coord
       endpoint: dataEndpoint(options.listen, endpoint),
     });
     // Only now: a port in use must not leave a run behind.
-    if (!options.resume) await openDirectory();
+    if (!options.resume) {
+      await openDirectory();
+      await lock.take();
+    }
     const membership = new Membership(
       {
         runId: begun.id,

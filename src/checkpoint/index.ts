@@ -16,6 +16,7 @@ export {
   runFiles,
   type RunIdentity,
 } from "./run-directory.js";
+export { lockRun, type RunLock } from "./run-lock.js";
 export { decodeSafetensors, encodeSafetensors, SafetensorsError, type Dtype, type NamedTensor } from "./safetensors.js";
 export {
   CHECKPOINT_GROUPS,

@@ -104,6 +104,21 @@ describe("a mistake", () => {
     );
   });
 
+  it("such as a second coordinator on a run directory is told, and one that was killed leaves it free", async () => {
+    const taken = join(folder, "locked");
+    cpSync(run, taken, { recursive: true });
+    const args = ["coordinator", "--resume", "--out", taken, "--listen", "tcp://127.0.0.1:*"];
+    const first = start(args, folder);
+    await vi.waitUntil(() => first.stdout().includes("listening") || first.stderr().includes("listening"), {
+      timeout: 20_000,
+    });
+    await mistake(args, `locked is in use by the coordinator with process id ${String(first.process.pid)}`);
+    first.process.kill("SIGKILL");
+    await first.ended;
+    const resumed = await tandem(["train", "--resume", "--out", taken, "--workers", "1"], folder);
+    expect(resumed.code, resumed.stderr).toBe(0);
+  });
+
   it("such as a port in use is told", async () => {
     const server = createServer().listen(0, "127.0.0.1");
     await vi.waitUntil(() => server.listening);
