@@ -5,9 +5,9 @@
  */
 import { createHash } from "node:crypto";
 import type { RunConfig } from "../src/config/schema.js";
-import { compile, tf, type Tensor, type Tensor2D, type Tensor4D } from "../src/engine/index.js";
+import { compile, tf, type Tensor, type Tensor4D } from "../src/engine/index.js";
 import { initialParameters, resnet } from "../src/models/index.js";
-import { mocoStep, normalise } from "../src/objectives/index.js";
+import { mocoStep, normalise, type MocoInput } from "../src/objectives/index.js";
 import { Purpose, Stream } from "../src/protocol/philox.js";
 
 const BATCH = 16;
@@ -15,13 +15,7 @@ const SIDE = 32;
 const NEGATIVES = 64;
 const DIMENSION = 32;
 
-type Inputs = {
-  readonly query: readonly Tensor[];
-  readonly key: readonly Tensor[];
-  readonly queryViews: Tensor4D;
-  readonly keyViews: Tensor4D;
-  readonly queue: Tensor2D;
-};
+type Inputs = Pick<MocoInput, "query" | "key" | "queryViews" | "keyViews" | "queue">;
 
 /**
  * @param mode how the run's steps run on this worker, which may be eagerly although the config says compiled

@@ -8,27 +8,19 @@ import {
   isKept,
   tf,
   type CompileOptions,
-  type Tensor,
-  type Tensor1D,
   type Tensor2D,
   type Tensor4D,
 } from "../src/engine/index.js";
 import type { Encoder } from "../src/models/index.js";
-import { mocoStep, type MocoResult } from "../src/objectives/index.js";
+import { mocoStep, type MocoInput, type MocoResult } from "../src/objectives/index.js";
 
 /** Everything that differs from step to step. (A type, since tfjs takes no interface for a container of tensors.) */
-export type RankInputs = {
-  /** θq and θk, one tensor a parameter in the layout's order */
-  readonly query: readonly Tensor[];
-  readonly key: readonly Tensor[];
+export type RankInputs = Pick<MocoInput, "query" | "key" | "queue" | "keyShuffle"> & {
   /** `[B, S', S', 3]` decoded images, 0 to 255 */
   readonly pixels: Tensor4D;
   /** `[B, DRAW.floats]` each: how the views are made */
   readonly drawsQuery: Tensor2D;
   readonly drawsKey: Tensor2D;
-  /** `[K, D]` */
-  readonly queue: Tensor2D;
-  readonly keyShuffle: { readonly order: Tensor1D; readonly inverse: Tensor1D } | null;
 };
 
 function rankStep(config: RunConfig, encoder: Encoder): (inputs: RankInputs) => MocoResult {

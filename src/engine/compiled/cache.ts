@@ -38,8 +38,15 @@ export function graphCacheFolder(env: NodeJS.ProcessEnv = process.env): string {
   return join(own, "graphs");
 }
 
-/** Digest of the compiled code that says what a step computes: whatever changes there makes other graphs. */
-export async function codeDigest(): Promise<string> {
+let digest: Promise<string> | null = null;
+
+/** Digest of the compiled code that says what a step computes: whatever changes there makes other graphs. Read once. */
+export function codeDigest(): Promise<string> {
+  digest ??= readCode();
+  return digest;
+}
+
+async function readCode(): Promise<string> {
   const root = new URL("../../../", import.meta.url);
   const parts: string[] = [];
   for (const folder of ["src/data/", "src/engine/", "src/models/", "src/objectives/", "worker/"]) {

@@ -4,7 +4,7 @@
  */
 
 /** TensorFlow's `DataType` numbers, as far as steps use them. */
-export const DTYPE = { float32: 1, float64: 2, uint8: 4, int32: 3, int64: 9, bool: 10, bfloat16: 14 } as const;
+export const DTYPE = { float32: 1, float64: 2, int32: 3, bool: 10, bfloat16: 14 } as const;
 
 /** Value of an attribute, by kind. Numbers of a `type` are `DataType`s. */
 export type AttributeValue =
@@ -13,8 +13,7 @@ export type AttributeValue =
   | { readonly float: number | readonly number[] }
   | { readonly bool: boolean }
   | { readonly string: string | readonly string[] }
-  | { readonly shape: readonly number[] }
-  | { readonly types: readonly number[] };
+  | { readonly shape: readonly number[] };
 
 export interface TensorType {
   readonly dtype: number;

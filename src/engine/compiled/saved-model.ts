@@ -25,7 +25,7 @@ const SCHEMA = `
     }
   }
   message ListValue {
-    repeated bytes s = 2; repeated int64 i = 3; repeated float f = 4; repeated int32 type = 6;
+    repeated bytes s = 2; repeated int64 i = 3; repeated float f = 4;
   }
   message TensorShapeProto { repeated Dim dim = 2; }
   message Dim { int64 size = 1; }
@@ -114,7 +114,6 @@ const text = new TextEncoder();
 
 function attrValue(value: AttributeValue): object {
   if ("type" in value) return { type: value.type };
-  if ("types" in value) return { list: { type: value.types } };
   if ("bool" in value) return { b: value.bool };
   if ("shape" in value) return { shape: shapeProto(value.shape) };
   if ("int" in value) return typeof value.int === "number" ? { i: value.int } : { list: { i: value.int } };
