@@ -82,11 +82,13 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
   checkAgainstDataset(config, dataset.splits.train.length);
   const architecture = resnetArchitecture(config.model);
   const { layout } = architecture;
-  const openDirectory = () =>
-    openRunDirectory(out, { config, manifestHash: dataset.manifestHash, resume: options.resume });
+  const openDirectory = async () => {
+    // Locked before anything is written: of two that begin a run in one directory at once, one finds it taken.
+    await lock.take();
+    await openRunDirectory(out, { config, manifestHash: dataset.manifestHash, resume: options.resume });
+  };
   if (options.resume) {
     await readRunConfig(out);
-    await lock.take();
     await openDirectory();
   }
 
@@ -117,10 +119,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
       endpoint: dataEndpoint(options.listen, endpoint),
     });
     // Only now: a port in use must not leave a run behind.
-    if (!options.resume) {
-      await openDirectory();
-      await lock.take();
-    }
+    if (!options.resume) await openDirectory();
     const membership = new Membership(
       {
         runId: begun.id,

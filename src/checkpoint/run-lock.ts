@@ -3,7 +3,7 @@
  * then found stale: on the same host when the process is gone, on another when it has not been touched for a while.
  */
 import { randomBytes } from "node:crypto";
-import { link, readFile, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { link, mkdir, readFile, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { UserError } from "../protocol/errors.js";
@@ -28,7 +28,7 @@ export interface RunLock {
   release(): Promise<void>;
 }
 
-/** @throws UserError `RUN_LOCKED` naming the holder, `RUN_DIRECTORY` where the lock cannot be written */
+/** Makes the directory if need be. @throws UserError `RUN_LOCKED` naming the holder, `RUN_DIRECTORY` where the lock cannot be written */
 export async function lockRun(directory: string): Promise<RunLock> {
   const path = join(directory, NAME);
   const own: Holder = {
@@ -40,6 +40,7 @@ export async function lockRun(directory: string): Promise<RunLock> {
   };
   const temporary = `${path}.${own.token}`;
   try {
+    await mkdir(directory, { recursive: true });
     await writeFile(temporary, `${JSON.stringify(own)}\n`, { flag: "wx" });
     await take(directory, path, temporary, own);
   } catch (cause) {
@@ -47,7 +48,8 @@ export async function lockRun(directory: string): Promise<RunLock> {
     const { message } = cause as Error;
     throw new UserError("RUN_DIRECTORY", `cannot lock the run directory ${directory}: ${message}`, { cause });
   } finally {
-    await rm(temporary, { force: true });
+    // Where it could not be made there is nothing to remove.
+    await rm(temporary, { force: true }).catch(() => undefined);
   }
   const touching = setInterval(() => {
     const now = new Date();

@@ -64,6 +64,7 @@ describe("a run directory's lock", () => {
   });
 
   it("that cannot be written is told with the directory", async () => {
-    await expect(lockRun(join(run, "missing"))).rejects.toMatchObject({ code: "RUN_DIRECTORY" });
+    writeFileSync(join(run, "file"), "");
+    await expect(lockRun(join(run, "file", "run"))).rejects.toMatchObject({ code: "RUN_DIRECTORY" });
   });
 });
