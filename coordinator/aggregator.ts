@@ -5,12 +5,14 @@
 import { BATCH_NORM_MOMENTUM } from "../src/models/constants.js";
 import { gradientLength } from "../src/models/exchange.js";
 import type { ParameterLayout } from "../src/models/parameters.js";
-import { parameterShards, sliceOf, type ParameterShard } from "../src/models/shards.js";
+import { sliceOf, type ParameterShard } from "../src/models/shards.js";
 import { isNode, SumTree, VectorArena, type DecaySlice, type TreeNode } from "../src/optim/index.js";
 import { WireError } from "../src/protocol/wire-error.js";
 
 export interface AggregatorOptions {
   readonly layout: ParameterLayout;
+  /** how the parameters are cut */
+  readonly shards: readonly ParameterShard[];
   readonly worldSize: number;
   readonly sgdMomentum: number;
   readonly weightDecay: number;
@@ -36,8 +38,6 @@ export interface TrainingState {
 const VECTORS = ["query", "key", "velocity", "queryBuffers", "keyBuffers"] as const;
 
 export class Aggregator {
-  private readonly arena = new VectorArena();
-  readonly shards: readonly ParameterShard[];
   /** tensors of each shard */
   private readonly slices: readonly (readonly DecaySlice[])[];
   private readonly tree: SumTree;
@@ -51,9 +51,9 @@ export class Aggregator {
   constructor(
     private readonly options: AggregatorOptions,
     initial: TrainingState,
+    private readonly arena = new VectorArena(),
   ) {
-    this.tree = new SumTree(options.worldSize, this.arena);
-    this.shards = parameterShards(options.layout);
+    this.tree = new SumTree(options.worldSize, arena);
     this.slices = this.shards.map((shard) =>
       options.layout.parameters
         .filter(({ offset }) => offset >= shard.offset && offset < shard.offset + shard.size)
@@ -65,6 +65,10 @@ export class Aggregator {
     );
     this.current = this.newState(initial.version);
     for (const name of VECTORS) this.current[name].set(initial[name]);
+  }
+
+  get shards(): readonly ParameterShard[] {
+    return this.options.shards;
   }
 
   get state(): TrainingState {
@@ -155,7 +159,19 @@ export class Aggregator {
       yield { next, shard };
     }
     if (!keysAtOnce) arena.mix(current.key, next.query, keyMomentum, next.key);
+    this.advance(next);
+  }
 
+  /** Leaves the step's update out: the next state holds what this one does. Opens the next step. */
+  skip(): void {
+    const { current } = this;
+    const next = this.newState(current.version + 1);
+    for (const name of VECTORS) next[name].set(current[name]);
+    this.advance(next);
+  }
+
+  private advance(next: TrainingState): void {
+    const { current } = this;
     this.tree.clear();
     this.current = next;
     if (!this.held.has(current.version)) this.recycle(current);

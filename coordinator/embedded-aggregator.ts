@@ -2,12 +2,11 @@
 import { Worker } from "node:worker_threads";
 import { UserError } from "../src/protocol/errors.js";
 import type { TrainingState } from "./aggregator.js";
-import type { AggregatorCommand, AggregatorReport, AggregatorThreadData } from "./aggregator-thread.js";
+import type { AggregatorThreadData, ThreadCommand, ThreadReport } from "./aggregator-thread.js";
+import type { AggregatorReport } from "./data-plane.js";
 
 export interface AggregatorListener {
-  held(step: number, ranks: readonly number[]): void;
-  applied(step: number, applyMs: number): void;
-  dropped(reason: string): void;
+  reported(report: AggregatorReport): void;
   failed(error: Error): void;
 }
 
@@ -20,7 +19,7 @@ export class EmbeddedAggregator {
     /** where the data plane listens, with its port */
     readonly endpoint: string,
   ) {
-    thread.on("message", (report: AggregatorReport) => {
+    thread.on("message", (report: ThreadReport) => {
       this.take(report);
     });
     thread.on("error", (error) => this.listener?.failed(error));
@@ -29,7 +28,7 @@ export class EmbeddedAggregator {
   /** @throws UserError `PORT_IN_USE`, `ENDPOINT_INVALID` */
   static async start(data: AggregatorThreadData): Promise<EmbeddedAggregator> {
     const thread = new Worker(new URL("./aggregator-thread.js", import.meta.url), { workerData: data });
-    const first = await new Promise<AggregatorReport>((resolve, reject) => {
+    const first = await new Promise<ThreadReport>((resolve, reject) => {
       thread.once("message", resolve);
       thread.once("error", reject);
     });
@@ -43,7 +42,7 @@ export class EmbeddedAggregator {
     this.listener = listener;
   }
 
-  command(command: AggregatorCommand): void {
+  command(command: ThreadCommand): void {
     this.thread.postMessage(command);
   }
 
@@ -61,25 +60,9 @@ export class EmbeddedAggregator {
     await exited;
   }
 
-  private take(report: AggregatorReport): void {
-    switch (report.kind) {
-      case "held":
-        this.listener?.held(report.step, report.ranks);
-        return;
-      case "applied":
-        this.listener?.applied(report.step, report.applyMs);
-        return;
-      case "captured":
-        this.captures.shift()?.(report.state);
-        return;
-      case "dropped":
-        this.listener?.dropped(report.reason);
-        return;
-      case "failed":
-        this.listener?.failed(new UserError(report.code, report.message));
-        return;
-      case "listening":
-        return;
-    }
+  private take(report: ThreadReport): void {
+    if (report.kind === "captured") this.captures.shift()?.(report.state);
+    else if (report.kind === "failed") this.listener?.failed(new UserError(report.code, report.message));
+    else if (report.kind !== "listening") this.listener?.reported(report);
   }
 }

@@ -6,8 +6,6 @@ import {
   openRunDirectory,
   readCheckpoint,
   readRunConfig,
-  writeCheckpoint,
-  type CheckpointState,
   type RunLock,
 } from "../src/checkpoint/index.js";
 import { runLength } from "../src/config/derived.js";
@@ -17,24 +15,27 @@ import { CorruptLimit, openDataset, type Dataset } from "../src/data/index.js";
 import { resnetArchitecture } from "../src/models/architecture.js";
 import { initialBuffers, initialParameters, type ParameterLayout } from "../src/models/parameters.js";
 import { KeyQueue } from "../src/objectives/key-queue.js";
+import { learningRateAt } from "../src/optim/index.js";
 import { UserError } from "../src/protocol/errors.js";
 import { sharedFloats } from "../src/protocol/frames.js";
 import { runId } from "../src/protocol/identifiers.js";
-import { coordinatorCodec, workerCodec } from "../src/protocol/wire.js";
 import { SOFTWARE_VERSION } from "../src/protocol/version.js";
-import { RouterSocket } from "../src/transport/index.js";
+import type { ServerKeys } from "../src/transport/index.js";
 import type { TrainingState } from "./aggregator.js";
+import { ControlSocket, serveRun } from "./control-plane.js";
 import { EmbeddedAggregator } from "./embedded-aggregator.js";
-import { evaluationChunks } from "./evaluation.js";
+import { Evaluation, evaluationChunks } from "./evaluation.js";
 import { Membership } from "./membership.js";
 import { initialState, type Outcome, type RunPlan } from "./run-state.js";
-import { Server, type RunObserver } from "./server.js";
-import { fromGroups, toGroups } from "./stored-state.js";
+import type { RunObserver, Schedule } from "./server.js";
+import { fromGroups } from "./stored-state.js";
 
 export interface CoordinatorOptions {
   readonly config: RunConfig;
   /** control plane, `tcp://ADDRESS:PORT`; the data plane takes the next port, or a free one where the port is `*` */
   readonly listen: string;
+  /** CURVE keys; null: whoever reaches the ports may speak */
+  readonly keys: ServerKeys | null;
   /** run directory */
   readonly out: string;
   readonly resume: boolean;
@@ -94,14 +95,13 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
 
   const begun = options.resume
     ? await resumed(out, config, layout, dataset)
-    : { ...fresh(config, layout), id: runId(randomBytes(8).toString("hex")), fingerprint: null };
+    : { ...fresh(config, layout), id: runId(randomBytes(8).toString("hex")), fingerprint: null, reproducible: true };
   const step = begun.state.version;
   const { totalSteps } = runLength(config, dataset.splits.train.length);
 
-  const drop = (peer: string, error: Error) => {
-    observer.dropped(peer, error.message);
-  };
-  const control = new RouterSocket(workerCodec, coordinatorCodec, drop);
+  const control = new ControlSocket(options.keys, (reason) => {
+    observer.dropped("stranger", reason);
+  });
   let aggregator: EmbeddedAggregator | null = null;
   try {
     const endpoint = await control.bind(options.listen);
@@ -117,6 +117,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
       state: begun.state,
       runId: begun.id,
       endpoint: dataEndpoint(options.listen, endpoint),
+      keys: options.keys,
     });
     // Only now: a port in use must not leave a run behind.
     if (!options.resume) await openDirectory();
@@ -127,59 +128,63 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
         softwareVersion: SOFTWARE_VERSION,
         dataPort: portOf(aggregator.endpoint),
         manifestHash: dataset.manifestHash,
+        newTicket: () => randomBytes(16).toString("hex"),
       },
       begun.fingerprint,
     );
-    const written: { last: string | null } = { last: null };
     const corrupt = new CorruptLimit(config.data.maxCorrupt);
-    const held = aggregator;
-    const server = new Server({
-      config,
-      dataset,
-      embeddingDim: config.model.embeddingDim,
-      featureDim: architecture.featureDim,
-      membership,
-      aggregator,
-      control,
-      queue: begun.queue,
-      observer,
-      initial: initialState(planOf(config, dataset, totalSteps), step),
-      countCorrupt: (name) => {
-        if (corrupt.count(name)) observer.corrupt(name, corrupt.size);
-      },
-      checkpoint: async (at, knn) => {
-        // Both are taken now, before the next update can begin.
-        const queueKeys = begun.queue.keys.slice();
-        const state = await held.capture();
-        if (state.version !== at)
-          throw new Error(`a checkpoint of step ${String(at)} met the state of ${String(state.version)}`);
-        const checkpoint: CheckpointState = {
-          step: at,
-          meta: {
-            runId: begun.id,
-            config,
-            manifestHash: dataset.manifestHash,
-            engineFingerprint: membership.engineFingerprint,
-            architecture: config.model.encoder,
-            knn,
-          },
-          groups: toGroups(layout, state, queueKeys, config.model.embeddingDim),
-        };
-        try {
-          written.last = await writeCheckpoint(out, checkpoint, { keep: config.checkpoint.keep });
-          return written.last;
-        } finally {
-          held.command({ kind: "release", version: at });
-        }
-      },
-    });
     options.onListening?.({ control: endpoint });
-    const outcome = await server.run(options.signal);
-    return { outcome, step: server.step, totalSteps, checkpoint: written.last };
+    const {
+      end,
+      step: reached,
+      checkpoint,
+    } = await serveRun(
+      control,
+      {
+        parts: {
+          membership,
+          queue: begun.queue,
+          schedule: scheduleOf(config, dataset),
+          keysPerRank: config.parallel.batchSize * config.model.embeddingDim,
+          initial: initialState(planOf(config, dataset, totalSteps), step),
+        },
+        aggregator,
+        checkpoints: { config, out },
+        describe: (knn) => ({
+          runId: begun.id,
+          config,
+          manifestHash: dataset.manifestHash,
+          engineFingerprint: membership.engineFingerprint,
+          architecture: config.model.encoder,
+          queuePosition: begun.queue.position,
+          reproducible: begun.reproducible && !membership.isMixed,
+          knn,
+        }),
+        heartbeatMs: config.membership.heartbeatMs,
+        observer,
+        openEvaluation: (at) => new Evaluation(at, config, dataset, architecture.featureDim),
+        countCorrupt: (name) => {
+          if (corrupt.count(name)) observer.corrupt(name, corrupt.size);
+        },
+      },
+      options.signal,
+    );
+    if (end.failure !== null) throw new UserError(end.failure.code, end.failure.message);
+    return { outcome: end.outcome, step: reached, totalSteps, checkpoint };
   } finally {
     control.close();
     await aggregator?.close();
   }
+}
+
+function scheduleOf(config: RunConfig, dataset: Dataset): Schedule {
+  const length = runLength(config, dataset.splits.train.length);
+  const { learningRate: peak, warmupEpochs } = config.optimizer;
+  const warmupSteps = Math.round(warmupEpochs * length.stepsPerEpoch);
+  return {
+    ...length,
+    learningRate: (step) => learningRateAt(step, { peak, warmupSteps, totalSteps: length.totalSteps }),
+  };
 }
 
 function planOf(config: RunConfig, dataset: Dataset, totalSteps: number): RunPlan {
@@ -189,7 +194,10 @@ function planOf(config: RunConfig, dataset: Dataset, totalSteps: number): RunPla
     worldSize: config.parallel.worldSize,
     totalSteps,
     minWorkers: config.membership.minWorkers,
+    heartbeatMs: config.membership.heartbeatMs,
     deadAfterMs: config.membership.deadAfterMs,
+    lateQuantile: config.membership.lateQuantile,
+    nonFinite: config.numerics.nonFinite,
     checkpointEverySteps: config.checkpoint.everySteps,
     evaluateEverySteps: chunks === 0 ? 0 : config.evaluation.everyEpochs * stepsPerEpoch,
     featureChunks: chunks,
@@ -227,7 +235,8 @@ async function resumed(out: string, config: RunConfig, layout: ParameterLayout, 
     );
   }
   const { state, queue } = fromGroups(layout, checkpoint, config, directory);
-  return { state, queue, id: runId(checkpoint.meta.runId), fingerprint: checkpoint.meta.engineFingerprint };
+  const { runId: id, engineFingerprint: fingerprint, reproducible } = checkpoint.meta;
+  return { state, queue, id: runId(id), fingerprint, reproducible };
 }
 
 function portOf(endpoint: string): number {

@@ -4,13 +4,32 @@
  */
 import type { RunConfig } from "../src/config/schema.js";
 import { workerId, type RunId, type WorkerId } from "../src/protocol/identifiers.js";
-import { PROTOCOL_VERSION, type CoordinatorMessage, type Hello, type Ready } from "../src/protocol/wire.js";
+import { Numbering } from "../src/protocol/numbering.js";
+import {
+  PROTOCOL_VERSION,
+  type CoordinatorMessage,
+  type Hello,
+  type Holding,
+  type Ready,
+} from "../src/protocol/wire.js";
 
+/** One connection of one worker's process. */
 export interface Session {
   readonly id: WorkerId;
-  readonly host: string;
-  readonly pid: number;
-  readonly state: "welcomed" | "admitted";
+  readonly peer: string;
+  /** 128 random bits by which the worker's process names itself */
+  readonly instance: string;
+  /** what the worker shows to the aggregator */
+  readonly ticket: string;
+  readonly incoming: Numbering;
+  readonly outgoing: Numbering;
+  isAdmitted: boolean;
+  /** what it has shown to hold when it was ready */
+  holding: Holding | null;
+  /** when it was last heard of, in ms */
+  heardAt: number;
+  /** messages of it that had to be dropped */
+  strikes: number;
 }
 
 export interface Door {
@@ -19,18 +38,40 @@ export interface Door {
   readonly softwareVersion: string;
   readonly dataPort: number;
   readonly manifestHash: string;
+  /** a new ticket: 128 random bits as hex */
+  readonly newTicket: () => string;
 }
 
 /** Connections at once; another is refused. */
 export const MAX_SESSIONS = 4096;
+/** How a worker's process names itself. */
+const INSTANCE = /^[0-9a-f]{32}$/;
+/** Processes whose attempts are remembered, the present ones included. */
+const MAX_INSTANCES = 4 * MAX_SESSIONS;
 
-function refusal(code: string, reason: string): CoordinatorMessage {
-  return { body: "refused", refused: { code, reason } };
+export interface Refusal {
+  readonly refused: CoordinatorMessage;
+  readonly reason: string;
+}
+export interface Admitted {
+  readonly admitted: Session;
+  /** both fingerprints, where the engine computes other bits than the run's and may do so */
+  readonly differs: string | null;
+}
+
+function refusal(code: string, reason: string): Refusal {
+  return { refused: { body: "refused", refused: { code, reason } }, reason };
 }
 
 export class Membership {
   private readonly byPeer = new Map<string, Session>();
+  private readonly byWorker = new Map<WorkerId, Session>();
+  /** of each worker process that has said hello: its name in this run, and how many connections it has made */
+  private readonly instances = new Map<string, { readonly id: WorkerId; attempt: number }>();
   private count = 0;
+  /** whether a worker takes or took part whose engine computes other bits */
+  isMixed = false;
+  private configJson: string | null = null;
 
   constructor(
     private readonly door: Door,
@@ -46,20 +87,22 @@ export class Membership {
     return this.byPeer.get(peer);
   }
 
-  peerOf(worker: WorkerId): string | undefined {
-    return [...this.byPeer].find(([, session]) => session.id === worker)?.[0];
+  sessionOf(worker: WorkerId): Session | undefined {
+    return this.byWorker.get(worker);
   }
 
-  admitted(): Session[] {
-    return [...this.byPeer.values()].filter(({ state }) => state === "admitted");
+  sessions(): Iterable<Session> {
+    return this.byPeer.values();
   }
 
-  peers(): string[] {
-    return [...this.byPeer.keys()];
+  /** The connection that a worker's process has now; a new one of it takes its place. */
+  sessionOfInstance(instance: string): Session | undefined {
+    const known = this.instances.get(instance);
+    return known === undefined ? undefined : this.byWorker.get(known.id);
   }
 
-  /** @returns the answer: Welcome, or Refused with the remedy */
-  hello(peer: string, hello: Hello): CoordinatorMessage {
+  /** @returns null where hello is welcome */
+  refusalOf(hello: Hello): Refusal | null {
     const { door } = this;
     if (hello.protocolVersion !== PROTOCOL_VERSION || hello.softwareVersion !== door.softwareVersion) {
       return refusal(
@@ -76,47 +119,88 @@ export class Membership {
           `${String(threads)} (sums depend on it): drop the flag, or set parallel.threads`,
       );
     }
-    if (this.byPeer.size >= MAX_SESSIONS) {
+    const instance = hello.instance ?? "";
+    if (!INSTANCE.test(instance) || (hello.attempt ?? 0) <= (this.instances.get(instance)?.attempt ?? 0)) {
+      return refusal(
+        "REPLAYED_HELLO",
+        "a hello that has been here before, or names nobody: each connection says its own",
+      );
+    }
+    if (this.byPeer.size >= MAX_SESSIONS && this.sessionOfInstance(instance) === undefined) {
       return refusal("TOO_MANY_WORKERS", `the run has ${String(MAX_SESSIONS)} connections already`);
     }
-    const id = workerId(`worker-${String(++this.count)}`);
-    this.byPeer.set(peer, { id, host: hello.host ?? "", pid: hello.pid ?? 0, state: "welcomed" });
-    return {
-      body: "welcome",
-      welcome: { runId: door.runId, workerId: id, configJson: JSON.stringify(door.config), dataPort: door.dataPort },
-    };
+    return null;
   }
 
-  /** @returns the session now admitted, or the refusal to send */
-  ready(peer: string, ready: Ready): { readonly admitted: Session } | { readonly refused: CoordinatorMessage } {
-    const session = this.byPeer.get(peer);
-    if (session === undefined) return { refused: refusal("NO_HELLO", "a worker says hello before it is ready") };
-    const refuse = (code: string, reason: string) => {
-      this.byPeer.delete(peer);
-      return { refused: refusal(code, reason) };
+  /** Opens a session for a hello that is welcome; the one before of the same process must be forgotten by now. */
+  welcome(peer: string, hello: Hello, now: number): { readonly session: Session; readonly answer: CoordinatorMessage } {
+    const { door } = this;
+    const instance = hello.instance ?? "";
+    const id = this.instances.get(instance)?.id ?? workerId(`worker-${String(++this.count)}`);
+    this.rememberInstance(instance, id, hello.attempt ?? 0);
+    const session: Session = {
+      ...{ id, peer, instance, ticket: door.newTicket(), holding: null },
+      ...{ incoming: new Numbering(), outgoing: new Numbering() },
+      ...{ isAdmitted: false, heardAt: now, strikes: 0 },
     };
-    if (ready.manifestHash !== this.door.manifestHash) {
+    session.incoming.arrived(1);
+    this.byPeer.set(peer, session);
+    this.byWorker.set(id, session);
+    this.configJson ??= JSON.stringify(door.config);
+    const { runId, dataPort } = door;
+    const welcome = { runId, workerId: id, configJson: this.configJson, dataPort, ticket: session.ticket };
+    return { session, answer: { body: "welcome", welcome } };
+  }
+
+  /** A refused session is forgotten. */
+  ready(session: Session, ready: Ready): Admitted | Refusal {
+    const { door } = this;
+    const refuse = (code: string, reason: string) => {
+      this.forget(session);
+      return refusal(code, reason);
+    };
+    if (ready.manifestHash !== door.manifestHash) {
       return refuse(
         "MANIFEST_MISMATCH",
         `the worker's data set differs from the run's (manifest ${short(ready.manifestHash)}, the run's is ` +
-          `${short(this.door.manifestHash)}): give both the same files with --data`,
+          `${short(door.manifestHash)}): give both the same files with --data`,
       );
     }
     this.fingerprint ??= ready.engineFingerprint ?? "";
-    if (ready.engineFingerprint !== this.fingerprint) {
+    const fits = ready.engineFingerprint === this.fingerprint;
+    const both = `fingerprint ${short(ready.engineFingerprint)}, the run's is ${short(this.fingerprint)}`;
+    if (!fits && !door.config.membership.allowMixedHardware) {
       return refuse(
         "ENGINE_MISMATCH",
-        `the worker's engine computes other bits (fingerprint ${short(ready.engineFingerprint)}, the run's is ` +
-          `${short(this.fingerprint)}): use the same kind of processor and the same engine build`,
+        `the worker's engine computes other bits (${both}): use the same kind of processor and the same engine build, ` +
+          "or give up reproducibility with membership.allowMixedHardware",
       );
     }
-    const admitted: Session = { ...session, state: "admitted" };
-    this.byPeer.set(peer, admitted);
-    return { admitted };
+    session.isAdmitted = true;
+    if (!fits) this.isMixed = true;
+    session.holding = ready.holding ?? null;
+    return { admitted: session, differs: fits ? null : both };
   }
 
-  forget(peer: string): void {
-    this.byPeer.delete(peer);
+  forget(session: Session): void {
+    if (this.byPeer.get(session.peer) === session) this.byPeer.delete(session.peer);
+    if (this.byWorker.get(session.id) === session) this.byWorker.delete(session.id);
+  }
+
+  /** Connections that have not come through the handshake and are silent for longer than `limitMs`. */
+  silent(now: number, limitMs: number): Session[] {
+    return [...this.byPeer.values()].filter(({ isAdmitted, heardAt }) => !isAdmitted && now - heardAt > limitMs);
+  }
+
+  private rememberInstance(instance: string, id: WorkerId, attempt: number): void {
+    // The newest last: the oldest goes when there are too many.
+    this.instances.delete(instance);
+    this.instances.set(instance, { id, attempt });
+    if (this.instances.size <= MAX_INSTANCES) return;
+    for (const oldest of this.instances.keys()) {
+      this.instances.delete(oldest);
+      break;
+    }
   }
 }
 

@@ -1,20 +1,48 @@
 /** Who does what: pure functions from a set of units and a list of workers to a split. */
 
+/** Rank times between these shares of the median count as the median: noise must not move ranks from worker to worker. */
+const LIKE_THE_MEDIAN = { from: 0.75, to: 1.33 };
+/** Other speeds are rounded to this share of the median's, for the same reason. */
+const SPEED_GRAIN = 0.25;
+
 /**
- * Cuts `units` into one contiguous run for each worker, lengths differing by at most one, the longer runs first.
- * Contiguous ranks share subtrees of the summation tree, so a worker sends few partial sums.
+ * Cuts `units` into one contiguous run for each worker, as long as its speed allows. Contiguous ranks share subtrees of the
+ * summation tree, so a worker sends few partial sums.
+ * @param paces mean time of one unit of each worker, in ms; null: not known, taken for the median
  * @returns one list a worker, in the workers' order; empty lists where there are more workers than units
  */
-export function splitEvenly<Unit>(units: readonly Unit[], workers: number): Unit[][] {
-  const base = Math.floor(units.length / workers);
-  const longer = units.length % workers;
+export function splitBySpeed<Unit>(units: readonly Unit[], paces: readonly (number | null)[]): Unit[][] {
+  const lengths = apportion(units.length, speedsOf(paces));
   let start = 0;
-  return Array.from({ length: workers }, (_, index) => {
-    const length = base + (index < longer ? 1 : 0);
-    const run = units.slice(start, start + length);
-    start += length;
-    return run;
+  return lengths.map((length) => units.slice(start, (start += length)));
+}
+
+/** Speeds relative to the median worker's, rounded. */
+function speedsOf(paces: readonly (number | null)[]): number[] {
+  const known = paces.filter((pace) => pace !== null).sort((a, b) => a - b);
+  const median = known.at(Math.floor(known.length / 2));
+  return paces.map((pace) => {
+    if (pace === null || median === undefined || pace <= 0) return 1;
+    const share = pace / median;
+    if (share >= LIKE_THE_MEDIAN.from && share <= LIKE_THE_MEDIAN.to) return 1;
+    return Math.max(SPEED_GRAIN, Math.round(1 / share / SPEED_GRAIN) * SPEED_GRAIN);
   });
+}
+
+/** Shares of `total` in proportion to `weights`, by the largest remainder; of equal ones the earlier gets more. */
+function apportion(total: number, weights: readonly number[]): number[] {
+  const sum = weights.reduce((all, weight) => all + weight, 0);
+  const exact = weights.map((weight) => (total * weight) / sum);
+  const lengths = exact.map(Math.floor);
+  let left = total - lengths.reduce((all, length) => all + length, 0);
+  const byRemainder = weights
+    .map((_, index) => index)
+    .sort((a, b) => exact[b] - lengths[b] - (exact[a] - lengths[a]) || a - b);
+  for (const index of byRemainder) {
+    if (left-- <= 0) break;
+    lengths[index]++;
+  }
+  return lengths;
 }
 
 /** A stretch of one split whose features one worker computes in one go. */

@@ -1,30 +1,40 @@
 /**
- * The shell around the run's state machine: messages in become events, effects out become messages, thread commands and
- * files. It decides nothing itself.
+ * The coordinator's end of the control plane: messages become events of the run's state machine, its effects become messages
+ * and commands. It decides nothing about the run itself. No socket, clock, thread or file in here: `ServerPorts` are all it
+ * touches, so a simulation can drive it.
  */
-import { clearInterval, setInterval } from "node:timers";
-import type { RunConfig } from "../src/config/schema.js";
-import { runLength } from "../src/config/derived.js";
-import type { Dataset } from "../src/data/dataset.js";
-import { KeyQueue } from "../src/objectives/key-queue.js";
-import { learningRateAt } from "../src/optim/index.js";
 import type { WorkerId } from "../src/protocol/identifiers.js";
 import { toFrames } from "../src/protocol/frames.js";
-import type { CoordinatorMessage, RankResult, WorkerMessage } from "../src/protocol/wire.js";
+import type {
+  CoordinatorMessage,
+  Drain,
+  Features,
+  Hello,
+  Holding,
+  RankResult,
+  Ready,
+  WorkerMessage,
+} from "../src/protocol/wire.js";
 import { WireError } from "../src/protocol/wire-error.js";
-import { RouterSocket, type Received } from "../src/transport/index.js";
-import type { EmbeddedAggregator } from "./embedded-aggregator.js";
-import { Evaluation } from "./evaluation.js";
-import type { Membership } from "./membership.js";
-import { transition, type Effect, type Outcome, type RunEvent, type RunState } from "./run-state.js";
+import type { KeyQueue } from "../src/objectives/key-queue.js";
+import type { AggregatorCommand, AggregatorReport } from "./data-plane.js";
+import { DropLog } from "./drop-log.js";
+import type { Evaluation } from "./evaluation.js";
+import type { Membership, Refusal, Session } from "./membership.js";
+import { transition } from "./run-transition.js";
+import type { Effect, End, RunEvent, RunState } from "./run-state.js";
 import { StepCollection, type RankMetrics } from "./step-collection.js";
 
 /** What the run tells whoever shows it: logs, progress line, event file. */
 export interface RunObserver {
   stepDone(report: StepReport): void;
+  stepSkipped(step: number): void;
   evaluated(step: number, accuracy: number): void;
   workerJoined(worker: string, workers: number): void;
   workerLeft(worker: string, reason: string, workers: number): void;
+  straggler(worker: string, slow: boolean, paceMs: number, medianMs: number): void;
+  /** a worker computes other bits: the run can no longer be repeated */
+  notReproducible(worker: string, fingerprints: string): void;
   explained(reason: string): void;
   dropped(peer: string, reason: string): void;
   /** an image that could not be decoded; `count` so far */
@@ -42,240 +52,397 @@ export interface StepReport extends RankMetrics {
   readonly workers: number;
 }
 
-export interface ServerParts {
-  readonly config: RunConfig;
-  readonly dataset: Dataset;
-  readonly embeddingDim: number;
-  readonly featureDim: number;
-  readonly membership: Membership;
-  readonly aggregator: EmbeddedAggregator;
-  readonly control: RouterSocket<WorkerMessage, CoordinatorMessage>;
-  readonly queue: KeyQueue;
-  readonly observer: RunObserver;
-  readonly initial: RunState;
-  /** stores a checkpoint of the state as it is when called; resolves with its directory once it is whole */
-  readonly checkpoint: (step: number, knn: number | null) => Promise<string>;
+/** Lengths and rates that follow from config and data set. */
+export interface Schedule {
+  readonly stepsPerEpoch: number;
+  readonly totalSteps: number;
+  readonly globalBatch: number;
+  readonly learningRate: (step: number) => number;
+}
+
+/** Everything outside that the server touches. Nothing of it answers at once: answers come by the server's methods. */
+export interface ServerPorts {
+  /** monotonic clock in ms */
+  readonly now: () => number;
+  /** what cannot be sent comes back as `unreachable` */
+  readonly send: (peer: string, message: CoordinatorMessage, frames: readonly Uint8Array[]) => void;
+  /** answered by `reported` */
+  readonly command: (command: AggregatorCommand) => void;
+  readonly openEvaluation: (step: number) => Evaluation;
+  /** answered by `classified` */
+  readonly classify: (evaluation: Evaluation) => void;
+  /** stores the state as it is when called; answered by `checkpointWritten` or `checkpointFailed` */
+  readonly checkpoint: (step: number, knn: number | null) => void;
+  /** hex sha256 of values */
+  readonly digest: (values: Float32Array) => string;
   /** counts a sample that could not be decoded; throws past the limit */
   readonly countCorrupt: (name: string) => void;
+  readonly ended: (end: End) => void;
+  readonly observer: RunObserver;
 }
+
+export interface ServerParts {
+  readonly membership: Membership;
+  readonly queue: KeyQueue;
+  readonly schedule: Schedule;
+  /** values that one rank adds to the queue: B·D */
+  readonly keysPerRank: number;
+  readonly initial: RunState;
+}
+
+/** Messages of one peer that may be dropped before it is cut off. */
+export const MAX_STRIKES = 100;
+/** Strangers who are told that they have no part in the run, between two ticks. */
+const MOST_TURNED_AWAY = 64;
 
 export class Server {
   private state: RunState;
   private readonly events: RunEvent[] = [];
+  private readonly drops: DropLog;
   /** who has been sent the open step's keys before its update was made */
   private keysSentTo: ReadonlySet<WorkerId> = new Set();
   private collection: StepCollection;
   private evaluation: Evaluation | null = null;
   private lastAccuracy: number | null = null;
   private stepOpenedAt = 0;
-  private checkpoints: Promise<unknown> = Promise.resolve();
-  private settle: { resolve: (outcome: Outcome) => void; reject: (error: unknown) => void } | null = null;
+  private turnedAway = 0;
 
-  constructor(private readonly parts: ServerParts) {
+  constructor(
+    private readonly parts: ServerParts,
+    private readonly ports: ServerPorts,
+  ) {
     this.state = parts.initial;
     this.collection = this.newCollection(parts.initial.step);
+    this.drops = new DropLog(ports.now, (peer, reason) => {
+      ports.observer.dropped(peer, reason);
+    });
   }
 
-  /** updates applied so far */
+  /** updates made so far */
   get step(): number {
     return this.state.step;
   }
 
-  /** Runs until the state machine ends or something fails. `signal` asks for a checkpoint and an orderly end. */
-  async run(signal: AbortSignal): Promise<Outcome> {
-    const { parts } = this;
-    const ended = new Promise<Outcome>((resolve, reject) => (this.settle = { resolve, reject }));
-    const heartbeat = setInterval(() => {
-      for (const peer of parts.membership.peers()) void parts.control.send(peer, { body: "ping", ping: {} });
-      this.dispatch({ kind: "tick" });
-    }, parts.config.membership.heartbeatMs);
-    const stop = () => {
-      this.dispatch({ kind: "stop-requested" });
-    };
-    parts.aggregator.listen({
-      held: (step, ranks) => {
-        this.dispatch({ kind: "gradients-held", step, ranks });
-      },
-      applied: (step) => {
-        this.dispatch({ kind: "applied", step });
-      },
-      dropped: (reason) => {
-        parts.observer.dropped("data plane", reason);
-      },
-      failed: (error) => {
-        this.fail(error);
-      },
-    });
-    if (signal.aborted) stop();
-    else signal.addEventListener("abort", stop, { once: true });
-    this.serve().catch((error: unknown) => {
-      this.fail(error);
-    });
+  get runState(): RunState {
+    return this.state;
+  }
+
+  // --- What happens outside.
+
+  /** Every heartbeat interval. */
+  tick(): void {
+    const { membership } = this.parts;
+    this.turnedAway = 0;
+    this.drops.tick();
+    for (const session of membership.silent(this.ports.now(), this.state.plan.deadAfterMs)) {
+      this.drop(session, "silent before it was ready");
+    }
+    this.ping();
+    this.dispatch({ kind: "tick" });
+  }
+
+  /** Speaks to everybody, so that whoever is gone shows. */
+  ping(): void {
+    // An array: whoever turns out to be gone leaves the sessions meanwhile.
+    for (const session of [...this.parts.membership.sessions()]) this.tell(session, { body: "ping", ping: {} });
+  }
+
+  /** Somebody did not get through the door of the socket. */
+  refused(reason: string): void {
+    this.drops.count("stranger", reason);
+  }
+
+  stop(): void {
+    this.dispatch({ kind: "stop-requested" });
+  }
+
+  received(peer: string, message: WorkerMessage, frames: readonly Uint8Array[]): void {
     try {
-      const outcome = await ended;
-      await this.checkpoints;
-      return outcome;
-    } finally {
-      clearInterval(heartbeat);
-      signal.removeEventListener("abort", stop);
-      await this.farewell();
+      this.hear(peer, message, frames);
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error;
+      this.misread(peer, error);
     }
   }
 
-  private newCollection(step: number): StepCollection {
-    const { worldSize, batchSize } = this.parts.config.parallel;
-    return new StepCollection(step, worldSize, batchSize * this.parts.embeddingDim);
+  /** A message that could not be read, or should not have been sent. */
+  misread(peer: string, error: WireError): void {
+    const session = this.parts.membership.session(peer);
+    this.drops.count(session?.id ?? peer, error.message);
+    if (session === undefined || ++session.strikes < MAX_STRIKES) return;
+    this.drop(session, `cut off after ${String(MAX_STRIKES)} messages that had to be dropped`);
   }
 
-  private fail(error: unknown): void {
-    this.settle?.reject(error);
+  /** A message could not be sent: the connection is closed, or too much waits in it. */
+  unreachable(peer: string): void {
+    const session = this.parts.membership.session(peer);
+    if (session !== undefined) this.drop(session, "its connection is closed or stalled");
   }
 
-  private async serve(): Promise<void> {
-    for await (const received of this.parts.control) {
-      try {
-        await this.receive(received);
-      } catch (error) {
-        if (!(error instanceof WireError)) throw error;
-        this.parts.observer.dropped(received.peer, error.message);
-      }
-    }
-  }
-
-  private async receive({ peer, message, frames }: Received<WorkerMessage>): Promise<void> {
-    const { membership, control } = this.parts;
-    if (message.body === "hello") {
-      const answer = membership.hello(peer, message.hello);
-      if (answer.body === "refused") this.parts.observer.dropped(peer, String(answer.refused.reason));
-      await control.send(peer, answer);
-      return;
-    }
-    if (message.body === "ready") {
-      const answer = membership.ready(peer, message.ready);
-      if ("refused" in answer) {
-        if (answer.refused.body === "refused") {
-          this.parts.observer.dropped(peer, String(answer.refused.refused.reason));
-        }
-        await control.send(peer, answer.refused);
+  reported(report: AggregatorReport): void {
+    switch (report.kind) {
+      case "held":
+        this.dispatch({ kind: "gradients-held", step: report.step, ranks: report.ranks });
+        return;
+      case "applied":
+        this.dispatch({ kind: "applied", step: report.step });
+        return;
+      case "lost": {
+        const session = this.parts.membership.sessionOf(report.worker);
+        if (session?.ticket === report.ticket) this.drop(session, report.reason);
         return;
       }
-      this.dispatch({ kind: "worker-joined", worker: answer.admitted.id });
+      case "dropped":
+        this.drops.count("data plane", report.reason);
+        return;
+      case "captured":
+        // Whoever asked for it has it.
+        return;
+    }
+  }
+
+  classified(step: number, accuracy: number): void {
+    this.evaluation = null;
+    this.lastAccuracy = accuracy;
+    this.ports.observer.evaluated(step, accuracy);
+    this.dispatch({ kind: "classified", step });
+  }
+
+  checkpointWritten(step: number, directory: string): void {
+    this.ports.observer.checkpointed(step, directory);
+    this.dispatch({ kind: "checkpoint-written", step });
+  }
+
+  checkpointFailed(step: number, reason: string): void {
+    this.dispatch({ kind: "checkpoint-failed", step, reason });
+  }
+
+  /** Tells every worker that it may go. */
+  farewell(reason: string): void {
+    for (const session of [...this.parts.membership.sessions()]) {
+      this.tell(session, { body: "finished", finished: { reason } });
+    }
+  }
+
+  // --- Messages in.
+
+  private hear(peer: string, message: WorkerMessage, frames: readonly Uint8Array[]): void {
+    if (message.body === "hello") {
+      this.greet(peer, message.hello, message.number);
       return;
     }
-    const session = membership.session(peer);
-    if (session?.state !== "admitted") {
-      if (message.body === "heartbeat" && session !== undefined) return;
-      throw new WireError(`${String(message.body)} from a peer that is not admitted`);
+    const session = this.parts.membership.session(peer);
+    if (session === undefined) {
+      this.turnAway(peer);
+      throw new WireError(`${String(message.body)} from a peer that has not said hello`);
     }
-    const worker = session.id;
-    this.dispatch({ kind: "heard", worker });
+    switch (session.incoming.arrived(message.number)) {
+      case "repeated":
+        throw new WireError(`message ${String(message.number)} of ${session.id} has been here before`);
+      case "gap":
+        this.drop(session, "a message of it is missing");
+        return;
+      case "due":
+    }
+    session.heardAt = this.ports.now();
+    if (message.body === "ready") {
+      this.makeReady(session, message.ready);
+      return;
+    }
+    if (!session.isAdmitted) {
+      if (message.body === "heartbeat") return;
+      if (message.body === "goodbye" || message.body === "drain") {
+        this.forget(session);
+        return;
+      }
+      throw new WireError(`${String(message.body)} from ${session.id}, which is not admitted`);
+    }
+    this.dispatch({ kind: "heard", worker: session.id });
     switch (message.body) {
       case "heartbeat":
         return;
-      case "rankResult": {
-        const { rankResult } = message;
-        const step = rankResult.step ?? 0;
-        const rank = rankResult.rank ?? 0;
-        if (step !== this.collection.step) return;
-        this.collection.accept(rank, metricsOf(rankResult), frames);
-        this.dispatch({ kind: "rank-result", step, rank });
+      case "rankResult":
+        this.takeResult(session, message.rankResult, frames);
         return;
-      }
-      case "features": {
-        const step = message.features.step ?? 0;
-        const chunk = message.features.chunk ?? 0;
-        if (this.evaluation?.step !== step) return;
-        this.evaluation.accept(chunk, frames);
-        this.dispatch({ kind: "features", step, chunk });
+      case "features":
+        this.takeFeatures(session, message.features, frames);
         return;
-      }
       case "corruptSample":
-        this.parts.countCorrupt(message.corruptSample.name ?? "");
+        this.ports.countCorrupt(message.corruptSample.name ?? "");
         return;
-      case "snapshotRequest":
-        this.sendQueue(worker);
-        this.parts.aggregator.command({ kind: "admit", worker });
+      case "drain":
+        this.dispatch({ kind: "worker-drains", worker: session.id, keeps: this.kept(message.drain) });
         return;
       case "goodbye":
-        this.dispatch({ kind: "worker-left", worker, reason: message.goodbye.reason ?? "left" });
+        this.dispatch({ kind: "worker-left", worker: session.id, reason: message.goodbye.reason ?? "left" });
         return;
       case undefined:
         return;
     }
   }
 
+  private greet(peer: string, hello: Hello, number: number | null | undefined): void {
+    const { membership } = this.parts;
+    if (number !== 1 || membership.session(peer) !== undefined) throw new WireError("hello comes first, and once");
+    const refused = membership.refusalOf(hello);
+    if (refused !== null) {
+      this.refuse(peer, refused, 1);
+      return;
+    }
+    const before = membership.sessionOfInstance(hello.instance ?? "");
+    if (before !== undefined) this.drop(before, "it has connected anew");
+    const { session, answer } = membership.welcome(peer, hello, this.ports.now());
+    this.ports.command({ kind: "expect", worker: session.id, ticket: session.ticket });
+    this.tell(session, answer);
+  }
+
+  private makeReady(session: Session, ready: Ready): void {
+    if (session.isAdmitted) throw new WireError(`${session.id} is ready twice`);
+    const answer = this.parts.membership.ready(session, ready);
+    if ("refused" in answer) {
+      this.ports.command({ kind: "forget", worker: session.id });
+      this.refuse(session.peer, answer, session.outgoing.next());
+      return;
+    }
+    if (answer.differs !== null) this.ports.observer.notReproducible(session.id, answer.differs);
+    this.dispatch({ kind: "worker-joined", worker: session.id });
+  }
+
+  private takeResult({ id }: Session, result: RankResult, frames: readonly Uint8Array[]): void {
+    const step = result.step ?? 0;
+    const rank = result.rank ?? 0;
+    // Of a step that is over, or of a coordinator's before this one: everything of it is known already.
+    if (step !== this.collection.step) return;
+    this.collection.accept(rank, metricsOf(result), frames);
+    const where = result.nonFinite ?? "";
+    this.dispatch({ kind: "rank-result", worker: id, step, rank, nonFinite: where === "" ? null : where });
+  }
+
+  private takeFeatures({ id }: Session, features: Features, frames: readonly Uint8Array[]): void {
+    const step = features.step ?? 0;
+    const chunk = features.chunk ?? 0;
+    if (this.evaluation?.step !== step || this.state.phase.kind !== "evaluating") return;
+    this.evaluation.accept(chunk, frames);
+    this.dispatch({ kind: "features", worker: id, step, chunk });
+  }
+
+  /** Units of the open phase that a worker that drains finishes first. */
+  private kept({ step, ranks, chunks }: Drain): readonly number[] {
+    if ((step ?? 0) !== this.state.step) return [];
+    return (this.state.phase.kind === "evaluating" ? chunks : ranks) ?? [];
+  }
+
+  // --- Connections end.
+
+  private refuse(peer: string, { refused, reason }: Refusal, number: number): void {
+    this.drops.count(peer, reason);
+    this.ports.send(peer, { ...refused, number }, []);
+  }
+
+  /** Whoever is not known is told so, that it may connect anew; not more often than it costs little. */
+  private turnAway(peer: string): void {
+    if (++this.turnedAway > MOST_TURNED_AWAY) return;
+    this.ports.send(peer, { body: "dropped", dropped: { reason: "the coordinator does not know you" }, number: 1 }, []);
+  }
+
+  /** Ends a connection, telling the worker, which may make another. */
+  private drop(session: Session, reason: string): void {
+    this.tell(session, { body: "dropped", dropped: { reason } });
+    // First of all: what was just told may come back as unreachable.
+    this.forget(session);
+    if (session.isAdmitted) this.dispatch({ kind: "worker-left", worker: session.id, reason });
+  }
+
+  private forget(session: Session): void {
+    this.parts.membership.forget(session);
+    this.ports.command({ kind: "forget", worker: session.id });
+  }
+
+  // --- The state machine.
+
   /** Events are taken one after another, and an event's effects are carried out before the next event is. */
   private dispatch(event: RunEvent): void {
     this.events.push(event);
     if (this.events.length > 1) return;
     for (let next = this.events[0]; next !== undefined; next = this.events[0]) {
-      const { state, effects } = transition(this.state, next, performance.now());
+      const { state, effects } = transition(this.state, next, this.ports.now());
       this.state = state;
       try {
         for (const effect of effects) this.carryOut(effect);
-      } catch (error) {
-        this.fail(error);
+      } finally {
+        this.events.shift();
       }
-      this.events.shift();
     }
   }
 
   private carryOut(effect: Effect): void {
-    const { parts } = this;
-    const { config, aggregator, observer, queue } = parts;
+    const { ports } = this;
+    const { command, observer } = ports;
     switch (effect.kind) {
       case "admit":
-        aggregator.command({ kind: "admit", worker: effect.worker });
-        this.sendQueue(effect.worker);
-        observer.workerJoined(effect.worker, this.state.workers.size);
+        this.admit(effect.worker);
         return;
       case "forget": {
-        const peer = parts.membership.peerOf(effect.worker);
-        if (peer !== undefined) parts.membership.forget(peer);
-        aggregator.command({ kind: "forget", worker: effect.worker });
+        const session = this.parts.membership.sessionOf(effect.worker);
+        if (session !== undefined) {
+          this.tell(session, { body: "dropped", dropped: { reason: effect.reason } });
+          this.forget(session);
+        }
         observer.workerLeft(effect.worker, effect.reason, this.state.workers.size);
         return;
       }
+      case "dismiss":
+        this.dismiss(effect.worker);
+        return;
+      case "straggler":
+        observer.straggler(effect.worker, effect.slow, effect.paceMs, effect.medianMs);
+        return;
       case "open-step":
-        this.stepOpenedAt = performance.now();
+        this.stepOpenedAt = ports.now();
         this.collection = this.newCollection(effect.step);
         return;
       case "assign":
-        this.send(effect.worker, { body: "assignment", assignment: { step: effect.step, ranks: [...effect.ranks] } });
+        this.tellWorker(effect.worker, {
+          body: "assignment",
+          assignment: { step: effect.step, ranks: [...effect.ranks] },
+        });
         return;
-      case "apply":
-        aggregator.command({ kind: "apply", step: effect.step, learningRate: this.learningRate(effect.step) });
+      case "apply": {
+        const { step, skip } = effect;
+        command({ kind: "apply", step, learningRate: skip ? null : this.parts.schedule.learningRate(step) });
         // The keys travel while the update is made; a worker that joins meanwhile gets the queue before them.
         this.keysSentTo = new Set(this.state.workers.keys());
-        this.sendKeys(effect.step + 1, this.keysSentTo);
+        this.sendKeys(step + 1, skip, this.keysSentTo);
         return;
+      }
       case "publish": {
-        queue.append(this.collection.keys);
+        const { step, skipped } = effect;
+        if (!skipped) this.parts.queue.append(this.collection.keys);
         const late = [...this.state.workers.keys()].filter((worker) => !this.keysSentTo.has(worker));
-        this.sendKeys(effect.step, late);
-        this.reportStep(effect.step);
+        this.sendKeys(step, skipped, late);
+        if (skipped) observer.stepSkipped(step);
+        else this.reportStep(step);
         return;
       }
       case "open-evaluation":
-        this.evaluation = new Evaluation(effect.step, config, parts.dataset, parts.featureDim);
+        this.evaluation = ports.openEvaluation(effect.step);
         return;
       case "request-features": {
         const chunk = this.evaluation?.chunks[effect.chunk];
         if (chunk === undefined) throw new Error(`chunk ${String(effect.chunk)} does not exist`);
         const { split, start, count } = chunk;
         const featureRequest = { step: effect.step, chunk: effect.chunk, testSplit: split === "test", start, count };
-        this.send(effect.worker, { body: "featureRequest", featureRequest });
+        this.tellWorker(effect.worker, { body: "featureRequest", featureRequest });
         return;
       }
       case "classify":
-        this.later(this.classify(effect.step));
+        if (this.evaluation !== null) ports.classify(this.evaluation);
         return;
       case "checkpoint":
-        this.checkpoints = Promise.all([this.checkpoints, this.writeCheckpoint(effect.step)]);
-        this.later(this.checkpoints);
+        ports.checkpoint(effect.step, this.lastAccuracy);
         return;
       case "end":
-        this.settle?.resolve(effect.outcome);
+        ports.ended(effect);
         return;
       case "explain":
         observer.explained(effect.reason);
@@ -283,83 +450,70 @@ export class Server {
     }
   }
 
-  private later(work: Promise<unknown>): void {
-    work.catch((error: unknown) => {
-      this.fail(error);
-    });
+  private admit(worker: WorkerId): void {
+    const session = this.parts.membership.sessionOf(worker);
+    if (session === undefined) return;
+    const { holding } = session;
+    const weights =
+      holding === null ? null : { version: holding.weightsVersion ?? 0, sha256: holding.weightsSha256 ?? "" };
+    this.ports.command({ kind: "admit", worker, holding: weights });
+    this.sendQueue(session, holding);
+    this.ports.observer.workerJoined(worker, this.state.workers.size);
   }
 
-  private async classify(step: number): Promise<void> {
-    const accuracy = await this.evaluation?.classify();
-    this.evaluation = null;
-    if (accuracy === undefined) return;
-    this.lastAccuracy = accuracy;
-    this.parts.observer.evaluated(step, accuracy);
-    this.dispatch({ kind: "classified", step });
+  /** A worker that has drained may go. */
+  private dismiss(worker: WorkerId): void {
+    const session = this.parts.membership.sessionOf(worker);
+    if (session === undefined) return;
+    this.tell(session, { body: "finished", finished: { reason: "drained" } });
+    this.forget(session);
+    this.ports.observer.workerLeft(worker, "drained", this.state.workers.size);
   }
 
-  private async writeCheckpoint(step: number): Promise<void> {
-    const directory = await this.parts.checkpoint(step, this.lastAccuracy);
-    this.parts.observer.checkpointed(step, directory);
+  // --- Messages out.
+
+  private tell(session: Session, message: CoordinatorMessage, frames: readonly Uint8Array[] = []): void {
+    this.ports.send(session.peer, { ...message, number: session.outgoing.next() }, frames);
   }
 
-  private send(worker: WorkerId, message: CoordinatorMessage, frames: readonly Uint8Array[] = []): void {
-    const peer = this.parts.membership.peerOf(worker);
-    if (peer === undefined) return;
-    this.later(
-      this.parts.control.send(peer, message, frames).then((sent) => {
-        if (!sent) this.dispatch({ kind: "worker-left", worker, reason: "its connection is closed or stalled" });
-      }),
-    );
+  private tellWorker(worker: WorkerId, message: CoordinatorMessage, frames: readonly Uint8Array[] = []): void {
+    const session = this.parts.membership.sessionOf(worker);
+    if (session !== undefined) this.tell(session, message, frames);
   }
 
-  /** @param version steps whose keys are in the queue with these */
-  private sendKeys(version: number, workers: Iterable<WorkerId>): void {
-    const block: CoordinatorMessage = { body: "queueBlock", queueBlock: { version } };
-    for (const worker of workers) this.send(worker, block, toFrames(this.collection.keys));
+  /** @param version steps that are over with these */
+  private sendKeys(version: number, skipped: boolean, workers: Iterable<WorkerId>): void {
+    const block: CoordinatorMessage = { body: "queueBlock", queueBlock: { version, skipped } };
+    const frames = skipped ? [] : toFrames(this.collection.keys);
+    for (const worker of workers) this.tellWorker(worker, block, frames);
   }
 
-  private sendQueue(worker: WorkerId): void {
+  private sendQueue(session: Session, holding: Holding | null): void {
+    const { keys, position } = this.parts.queue;
+    const version = this.state.step;
+    const held = holding?.queueVersion === version && holding.queueSha256 === this.ports.digest(keys);
     // A copy: the ring is written again while ZeroMQ may still be sending it.
-    const frames = toFrames(this.parts.queue.keys.slice());
-    this.send(worker, { body: "queueSnapshot", queueSnapshot: { version: this.state.step } }, frames);
+    const frames = held ? [] : toFrames(keys.slice());
+    this.tell(session, { body: "queueSnapshot", queueSnapshot: { version, position, held } }, frames);
   }
 
-  private learningRate(step: number): number {
-    const { optimizer } = this.parts.config;
-    const { stepsPerEpoch, totalSteps } = this.length();
-    const warmupSteps = Math.round(optimizer.warmupEpochs * stepsPerEpoch);
-    return learningRateAt(step, { peak: optimizer.learningRate, warmupSteps, totalSteps });
-  }
-
-  private length() {
-    return runLength(this.parts.config, this.parts.dataset.splits.train.length);
+  private newCollection(step: number): StepCollection {
+    return new StepCollection(step, this.parts.initial.plan.worldSize, this.parts.keysPerRank);
   }
 
   private reportStep(step: number): void {
-    const { stepsPerEpoch, totalSteps, globalBatch } = this.length();
-    const stepMs = performance.now() - this.stepOpenedAt;
-    this.parts.observer.stepDone({
+    const { stepsPerEpoch, totalSteps, globalBatch, learningRate } = this.parts.schedule;
+    const stepMs = this.ports.now() - this.stepOpenedAt;
+    this.ports.observer.stepDone({
       ...this.collection.means(),
       step,
       totalSteps,
       epoch: Math.floor((step - 1) / stepsPerEpoch),
-      learningRate: this.learningRate(step - 1),
+      learningRate: learningRate(step - 1),
       stepMs,
       imagesPerSecond: (globalBatch / stepMs) * 1000,
       workers: this.state.workers.size,
     });
-  }
-
-  private async farewell(): Promise<void> {
-    const reason = this.state.phase.kind === "ended" ? `the run has ${this.state.phase.outcome}` : "the run has failed";
-    const { membership, control } = this.parts;
-    await Promise.all(
-      membership
-        .peers()
-        .map((peer) => control.send(peer, { body: "finished", finished: { reason } }).catch(() => false)),
-    );
-    control.close();
   }
 }
 

@@ -89,7 +89,7 @@ export function fromGroups(
     [{ name: "queue", shape: [queueSize, embeddingDim], offset: 0, size: queueSize * embeddingDim }],
     where,
   );
-  const appended = step * config.parallel.worldSize * config.parallel.batchSize;
+  const position = checkpoint.meta.queuePosition ?? step * config.parallel.worldSize * config.parallel.batchSize;
   return {
     state: {
       version: step,
@@ -99,6 +99,6 @@ export function fromGroups(
       queryBuffers: buffers("query"),
       keyBuffers: buffers("key"),
     },
-    queue: KeyQueue.restore(keys, queueSize, embeddingDim, appended),
+    queue: KeyQueue.restore(keys, queueSize, embeddingDim, position),
   };
 }

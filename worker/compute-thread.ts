@@ -6,6 +6,7 @@ import { resnet } from "../src/models/index.js";
 import { engineFingerprint } from "./fingerprint.js";
 import type { WeightVectors } from "./incoming-weights.js";
 import { RankComputer, type RankOutcome } from "./rank-computer.js";
+import type { HandedOut } from "./session.js";
 import { isStepKept, type PreparedStep } from "./rank-step.js";
 import { serveCalls } from "./thread-call.js";
 
@@ -14,11 +15,21 @@ export type ComputeCalls = {
   needsRecording: [{ config: RunConfig }, boolean];
   start: [{ config: RunConfig }, { fingerprint: string; device: string; mode: PreparedStep["mode"] }];
   weights: [{ version: number; vectors: WeightVectors }, null];
-  queue: [{ version: number; keys: Float32Array }, null];
+  queue: [{ position: number; keys: Float32Array }, null];
   keys: [{ block: Float32Array }, null];
-  run: [{ batch: Batch; flush: boolean; segment: number | null }, RankOutcome];
+  queueDigest: [null, string];
+  run: [RunRequest, RankOutcome];
+  flush: [null, readonly HandedOut[]];
   features: [{ images: Uint8Array }, Float32Array];
 };
+
+export interface RunRequest {
+  readonly batch: Batch;
+  /** connection for which the rank is run: sums of another are not mixed with its own */
+  readonly link: number;
+  readonly flush: boolean;
+  readonly segment: number | null;
+}
 
 let computer: RankComputer | null = null;
 
@@ -49,14 +60,16 @@ const notify = serveCalls<ComputeCalls, ComputeNotice>({
     started().setWeights(version, vectors);
     return null;
   },
-  queue: ({ version, keys }) => {
-    started().setQueue(version, keys);
+  queue: ({ position, keys }) => {
+    started().setQueue(position, keys);
     return null;
   },
   keys: ({ block }) => {
     started().appendKeys(block);
     return null;
   },
-  run: ({ batch, flush, segment }) => started().run(batch, flush, segment),
+  queueDigest: () => started().queueDigest(),
+  run: (request) => started().run(request),
+  flush: () => started().flush(),
   features: ({ images }) => started().features(images),
 });

@@ -24,8 +24,7 @@ export interface WholeWeights {
 }
 
 export class IncomingWeights {
-  private readonly arena = new VectorArena();
-  private readonly shards: readonly ParameterShard[];
+  private memory: SharedExchange | null = null;
   private held: WholeWeights;
   private filling: WeightVectors;
   private arriving = { version: -1, shards: new Set<number>() };
@@ -34,9 +33,9 @@ export class IncomingWeights {
   constructor(
     private readonly layout: ParameterLayout,
     private readonly keyMomentum: number,
-    private readonly memory: SharedExchange | null,
+    private readonly shards: readonly ParameterShard[] = parameterShards(layout),
+    private readonly arena = new VectorArena(),
   ) {
-    this.shards = parameterShards(layout);
     // Vectors of their own: the kernels may run over a vector's end.
     const take = (): WeightVectors => ({
       query: this.arena.take(layout.parameterCount),
@@ -47,6 +46,17 @@ export class IncomingWeights {
     this.filling = take();
   }
 
+  /** The last version that was whole; −1: none yet. */
+  get whole(): WholeWeights {
+    return this.held;
+  }
+
+  /** A new connection: what has come of a version by the one before is void. @param memory shared with the aggregator */
+  restart(memory: SharedExchange | null): void {
+    this.memory = memory;
+    this.arriving = { version: -1, shards: new Set() };
+  }
+
   /**
    * @returns the version, once its last shard has come; null before
    * @throws WireError where the message does not fit the model, or what it builds on is not here
@@ -54,6 +64,7 @@ export class IncomingWeights {
   take(header: Weights, frames: readonly Uint8Array[]): WholeWeights | null {
     const { shared, keyFollows } = header;
     const [version, number] = [header.version ?? 0, header.shard ?? 0];
+    if (header.unchanged === true) return this.renumber(version);
     const shard = this.shards[number];
     if (shard === undefined) throw new WireError(`shard ${String(number)} of ${String(this.shards.length)}`);
     if (keyFollows === true && version !== this.held.version + 1) {
@@ -80,6 +91,17 @@ export class IncomingWeights {
     if (this.arriving.shards.size < this.shards.length) return null;
     this.filling = this.held.vectors;
     this.held = { version, vectors: filling };
+    return this.held;
+  }
+
+  /** What is held is also `version`: it was confirmed, or the update was skipped. */
+  private renumber(version: number): WholeWeights {
+    if (version !== this.held.version && version !== this.held.version + 1) {
+      throw new WireError(
+        `weights ${String(this.held.version)} are here, which cannot be ${String(version)} unchanged`,
+      );
+    }
+    this.held = { ...this.held, version };
     return this.held;
   }
 }

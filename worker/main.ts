@@ -1,115 +1,185 @@
 /** A worker process: one device, an engine thread, a loader thread, and the session that ties them to a run. */
+import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
+import { clearInterval, setInterval } from "node:timers";
 import type { RunConfig } from "../src/config/schema.js";
-import { configureEngine, type DeviceChoice } from "../src/engine/environment.js";
-import { resnetArchitecture } from "../src/models/architecture.js";
-import { UserError } from "../src/protocol/errors.js";
+import type { DeviceChoice } from "../src/engine/environment.js";
+import { sha256OfFloats } from "../src/protocol/digest.js";
 import { PROTOCOL_VERSION } from "../src/protocol/wire.js";
 import { SOFTWARE_VERSION } from "../src/protocol/version.js";
-import type { ComputeCalls, ComputeNotice } from "./compute-thread.js";
-import type { LoaderCalls, LoaderNotice } from "./loader-thread.js";
-import { recordApart } from "./record-apart.js";
-import { runSession, type Executor } from "./session.js";
-import { ThreadClient } from "./thread-call.js";
+import type { ClientKeys } from "../src/transport/index.js";
+import { Connection } from "./connection.js";
+import { startExecutor, type Executor } from "./executor.js";
+import { IncomingWeights } from "./incoming-weights.js";
+import { WorkerSession } from "./session.js";
 
 export interface WorkerOptions {
   /** the coordinator's control plane, `tcp://HOST:PORT` */
   readonly connect: string;
+  /** null: the run uses none */
+  readonly keys: ClientKeys | null;
   readonly device: DeviceChoice;
   /** must be what the run's config says, if given */
   readonly threads?: number | undefined;
   /** where this machine keeps the run's data set, if elsewhere than the config says */
   readonly data?: string | undefined;
+  /** how long a coordinator may be away before the worker gives up, in ms */
+  readonly patienceMs: number;
+  /** how long a worker that was asked to leave may go on with the rank in hand, in ms */
+  readonly graceMs: number;
+  /** asks the worker to leave in order */
   readonly signal: AbortSignal;
   readonly log?: (message: string) => void;
   /** hears what its user should know even where a log is kept */
   readonly warn?: (message: string) => void;
 }
 
-/** Serves one run until the coordinator ends it or `signal` aborts. */
+/** How often the session looks at the clock, in ms. */
+const TICK_MS = 50;
+
+/** Serves one run until the coordinator ends it or `signal` aborts, through any number of connections. */
 export async function runWorker(options: WorkerOptions): Promise<void> {
+  const engine = new AbortController();
   const threads: { close(): Promise<void> }[] = [];
-  const hello = {
-    protocolVersion: PROTOCOL_VERSION,
-    softwareVersion: SOFTWARE_VERSION,
-    host: hostname(),
-    pid: process.pid,
-    threads: options.threads ?? 0,
-  };
-  const prepare = async (config: RunConfig, onCorrupt: (name: string) => void) => {
-    // Both threads inherit the environment as it is when they start.
-    configureEngine({ threads: config.parallel.threads, device: options.device });
-    const { executor, ...found } = await startExecutor(config, options, onCorrupt, threads);
-    return { executor, ...found };
-  };
+  const log = options.log ?? (() => undefined);
+  let timer: NodeJS.Timeout | null = null;
+  let connection: Connection | null = null;
   try {
-    await runSession(
-      { endpoint: options.connect, hello, prepare, log: options.log ?? (() => undefined) },
-      options.signal,
-    );
+    await new Promise<void>((resolve, reject) => {
+      const start = async (config: RunConfig) => {
+        const onCorrupt = (name: string) => {
+          session.corruptSample(name);
+        };
+        const { executor, ...found } = await startExecutor(
+          config,
+          { ...options, log, signal: engine.signal },
+          onCorrupt,
+          threads,
+        );
+        engineParts = { executor, weights: new IncomingWeights(executor.layout, config.moco.keyMomentum) };
+        session.prepared(found);
+      };
+      const link = new Connection(options.connect, options.keys, () => session, reject);
+      connection = link;
+      let engineParts: { executor: Executor; weights: IncomingWeights } | null = null;
+      const parts = () => {
+        if (engineParts === null) throw new Error("the engine was used before it was started");
+        return engineParts;
+      };
+      const session = new WorkerSession(
+        {
+          endpoint: options.connect,
+          hello: {
+            protocolVersion: PROTOCOL_VERSION,
+            softwareVersion: SOFTWARE_VERSION,
+            host: hostname(),
+            pid: process.pid,
+            threads: options.threads ?? 0,
+            instance: randomBytes(16).toString("hex"),
+          },
+          patienceMs: options.patienceMs,
+        },
+        {
+          now: () => performance.now(),
+          random: Math.random,
+          connect: (number) => {
+            link.connect(number);
+          },
+          disconnect: () => {
+            link.disconnect();
+          },
+          say: (message, frames) => {
+            link.say(message, frames);
+          },
+          tell: (message, frames) => {
+            link.tell(message, frames);
+          },
+          openData: (number, port, open) => {
+            const { executor, weights } = parts();
+            link.openData(number, port, open, executor.layout);
+            weights.restart(link.memory);
+          },
+          prepare: (config) => {
+            start(config).catch(reject);
+          },
+          prove: (number, queueVersion) => {
+            const { version, vectors } = parts().weights.whole;
+            if (version < 0 || queueVersion < 0) {
+              session.proved(number, null);
+              return;
+            }
+            const weightsSha256 = sha256OfFloats(vectors.query, vectors.key, vectors.buffers);
+            const prove = async () => {
+              const queueSha256 = await parts().executor.queueDigest();
+              session.proved(number, { weightsVersion: version, weightsSha256, queueVersion, queueSha256 });
+            };
+            prove().catch(reject);
+          },
+          takeWeights: (header, frames) => parts().weights.take(header, frames)?.version ?? null,
+          loadWeights: (number) => {
+            const { executor, weights } = parts();
+            executor
+              .setWeights(weights.whole.version, weights.whole.vectors)
+              .then(() => {
+                session.weightsLoaded(number);
+              })
+              .catch(reject);
+          },
+          setQueue: (position, frames) => {
+            parts().executor.setQueue(position, frames).catch(reject);
+          },
+          appendKeys: (frames) => {
+            parts().executor.appendKeys(frames).catch(reject);
+          },
+          run: (number, step, rank, flush) => {
+            const segment = flush && link.memory?.claimGradient(step) === true ? link.memory.file : null;
+            parts()
+              .executor.run({ link: number, step, rank, flush, segment })
+              .then((report) => {
+                session.rankDone(number, step, rank, flush, report);
+              })
+              .catch(reject);
+          },
+          flush: (number, step) => {
+            parts()
+              .executor.flush()
+              .then((nodes) => {
+                session.flushed(number, step, nodes);
+              })
+              .catch(reject);
+          },
+          prefetch: (step, ranks) => {
+            parts().executor.prefetch(step, ranks);
+          },
+          features: (number, request, slice) => {
+            parts()
+              .executor.features(slice)
+              .then((features) => {
+                session.featuresDone(number, request, features);
+              })
+              .catch(reject);
+          },
+          log,
+          ended: (error) => {
+            if (error === null) resolve();
+            else reject(error);
+          },
+        },
+      );
+      const drain = () => {
+        session.drain(options.graceMs);
+      };
+      session.start();
+      if (options.signal.aborted) drain();
+      else options.signal.addEventListener("abort", drain, { once: true });
+      timer = setInterval(() => {
+        session.tick();
+      }, TICK_MS);
+    });
   } finally {
+    if (timer !== null) clearInterval(timer);
+    engine.abort();
+    await (connection as Connection | null)?.end();
     await Promise.all(threads.map((thread) => thread.close()));
   }
-}
-
-/** Starts the engine's and the loader's threads for a run. Whoever owns `threads` closes them. */
-export async function startExecutor(
-  config: RunConfig,
-  { data, device: choice, warn = () => undefined, log = () => undefined, signal }: Omit<WorkerOptions, "connect">,
-  onCorrupt: (name: string) => void,
-  threads: { close(): Promise<void> }[],
-): Promise<{ executor: Executor; manifestHash: string; engineFingerprint: string; device: string }> {
-  const compute = new ThreadClient<ComputeCalls, ComputeNotice>(
-    new URL("./compute-thread.js", import.meta.url),
-    ({ warning }) => {
-      warn(warning);
-    },
-  );
-  const loader = new ThreadClient<LoaderCalls, LoaderNotice>(
-    new URL("./loader-thread.js", import.meta.url),
-    ({ corrupt }) => {
-      onCorrupt(corrupt);
-    },
-  );
-  threads.push(compute, loader);
-  const prepare = async () => {
-    const start = performance.now();
-    const isNew = await compute.call("needsRecording", { config });
-    if (isNew) await recordApart(config, signal);
-    signal.throwIfAborted();
-    const found = await compute.call("start", { config });
-    const seconds = ((performance.now() - start) / 1000).toFixed(1);
-    const how = found.mode === "eager" ? "eager" : `compiled, ${isNew ? "recorded" : "from a kept graph"}`;
-    log(`the engine is ready after ${seconds} s: ${how}`);
-    return found;
-  };
-  const [{ fingerprint, device }, { manifestHash }] = await Promise.all([
-    prepare(),
-    loader.call("open", { config, spec: data ?? config.data.spec }),
-  ]);
-  const { layout } = resnetArchitecture(config.model);
-  if (choice.startsWith("gpu") && device !== "gpu") {
-    throw new UserError(
-      "DEVICE_MISSING",
-      `the engine finds no device ${choice} here: see tandem doctor, or use --device cpu`,
-    );
-  }
-  const executor: Executor = {
-    layout,
-    setWeights: (version, vectors) => compute.call("weights", { version, vectors }),
-    setQueue: (version, keys) => compute.call("queue", { version, keys }),
-    appendKeys: (block) => compute.call("keys", { block }),
-    run: async (step, rank, flush, segment) => {
-      const start = performance.now();
-      const batch = await loader.call("take", { step, rank });
-      const loadMs = performance.now() - start;
-      return { ...(await compute.call("run", { batch, flush, segment })), loadMs };
-    },
-    prefetch: (step, ranks) => {
-      // A failed prefetch fails again, and is heard, when the batch is taken.
-      loader.call("prefetch", { step, ranks: [...ranks] }).catch(() => undefined);
-    },
-    features: async (request) => compute.call("features", { images: await loader.call("read", request) }),
-  };
-  return { executor, manifestHash, engineFingerprint: fingerprint, device };
 }

@@ -7,33 +7,18 @@ import { backboneFeatures } from "../src/evaluation/features.js";
 import { gradientLength, gradientPosition, segmentBytes } from "../src/models/exchange.js";
 import { resnet, type BufferSpec, type Encoder } from "../src/models/index.js";
 import { KeyQueue } from "../src/objectives/index.js";
-import { SumTree, VectorArena, type TreeNode } from "../src/optim/index.js";
+import { SumTree, VectorArena } from "../src/optim/index.js";
+import { sha256OfFloats } from "../src/protocol/digest.js";
 import { Purpose, Stream } from "../src/protocol/philox.js";
 import { SharedSegment } from "../src/transport/shared-segment.js";
 import type { WeightVectors } from "./incoming-weights.js";
+import type { RunRequest } from "./compute-thread.js";
+import { firstNonFinite } from "./non-finite.js";
+import type { HandedOut, RankReport } from "./session.js";
 import { prepareRankStep, type PreparedStep, type RankInputs } from "./rank-step.js";
 
-export interface RankOutcome {
-  /** float32 `[B, D]` */
-  readonly keys: Float32Array;
-  readonly loss: number;
-  readonly accuracy: number;
-  readonly positiveSimilarity: number;
-  readonly negativeSimilarity: number;
-  readonly forwardMs: number;
-  readonly backwardMs: number;
-  /** of these, what was spent within TensorFlow's graph; 0 when running eagerly */
-  readonly graphMs: number;
-  /** partial sums to send now, if the caller asked to flush; unwritten until a rank of another step is run */
-  readonly nodes: readonly HandedOut[];
-}
-
-/** A partial sum. */
-export interface HandedOut {
-  readonly node: TreeNode;
-  /** null: it lies in shared memory */
-  readonly sum: Float32Array | null;
-}
+/** What a rank gives; partial sums are unwritten until a rank of another step is run. */
+export type RankOutcome = Omit<RankReport, "loadMs">;
 
 function valuesOf(tensor: Tensor): Float32Array {
   return tensor.dataSync() as Float32Array;
@@ -45,8 +30,8 @@ export class RankComputer {
   private queueTensor: Tensor2D | null = null;
   private readonly arena = new VectorArena();
   private readonly sums: SumTree;
-  /** step of the sums gathered and handed out */
-  private summedStep = -1;
+  /** link and step of the sums gathered and handed out */
+  private summed = "";
   private readonly handedOut: Float32Array[] = [];
 
   private constructor(
@@ -86,12 +71,19 @@ export class RankComputer {
     };
   }
 
-  /** @param keys float32 `[K, D]` after `version` steps */
-  setQueue(version: number, keys: Float32Array): void {
+  /**
+   * @param position row that the next key overwrites
+   * @param keys float32 `[K, D]`
+   */
+  setQueue(position: number, keys: Float32Array): void {
     const { queueSize } = this.config.moco;
-    const { worldSize, batchSize } = this.config.parallel;
-    this.queue = KeyQueue.restore(keys, queueSize, this.config.model.embeddingDim, version * worldSize * batchSize);
+    this.queue = KeyQueue.restore(keys, queueSize, this.config.model.embeddingDim, position);
     this.renewQueueTensor();
+  }
+
+  /** hex sha256 of the queue's ring */
+  queueDigest(): string {
+    return sha256OfFloats(this.queue?.keys ?? new Float32Array(0));
   }
 
   /** @param block float32 `[W·B, D]`, the keys of one step in rank order */
@@ -101,19 +93,20 @@ export class RankComputer {
     this.renewQueueTensor();
   }
 
-  /**
-   * @param flush whether to hand out the partial sums gathered so far in this step
-   * @param segment descriptor of shared memory where the first of them goes; null: none
-   */
-  run(batch: Batch, flush: boolean, segment: number | null): RankOutcome {
+  /** A rank's part of a step, with the partial sums gathered so far in it if the request says `flush`. */
+  run({ batch, link, flush, segment }: RunRequest): RankOutcome {
     const { weights, queueTensor: queue } = this;
     if (weights === null || queue === null) throw new Error("a rank was run before weights and queue were there");
     const [startedAt, start] = [Date.now(), performance.now()];
-    this.openStep(batch.step);
+    this.openStep(`${String(link)}/${String(batch.step)}`);
     const inputs = this.batchInputs(batch);
     const { result, graphMs } = this.step.run({ ...inputs, query: weights.query, key: weights.key, queue });
-    const parts = [...result.gradients, ...result.queryStatistics, ...result.keyStatistics];
+    // Each is read from the device once.
+    const gradients = result.gradients.map(valuesOf);
+    const parts = [...gradients, ...[...result.queryStatistics, ...result.keyStatistics].map(valuesOf)];
     const memory = segment === null ? null : SharedSegment.ofFile(segment, segmentBytes(this.encoder.layout));
+    const { parameters } = this.encoder.layout;
+    const faulty = firstNonFinite(gradients);
     const nodes = this.sum(batch, parts, flush, memory);
     const scalar = (value: Tensor) => value.dataSync()[0];
     const outcome = {
@@ -126,7 +119,9 @@ export class RankComputer {
     const forwardMs = Math.max(0, readTimestamp(result.forwardDoneAt) - startedAt);
     tf.dispose([result, inputs] as never);
     const wholeMs = performance.now() - start;
-    return { ...outcome, nodes, forwardMs, backwardMs: Math.max(0, wholeMs - forwardMs), graphMs };
+    const where = faulty === null ? null : parameters[faulty].name;
+    const nonFinite = Number.isFinite(outcome.loss) ? where : "loss";
+    return { ...outcome, nonFinite, nodes, forwardMs, backwardMs: Math.max(0, wholeMs - forwardMs), graphMs };
   }
 
   /**
@@ -173,29 +168,40 @@ export class RankComputer {
     return { order: tf.tensor1d(order, "int32"), inverse: tf.tensor1d(inverse, "int32") };
   }
 
-  /** @param parts gradients, then statistics: each is read from the device once */
-  private sum({ rank }: Batch, parts: readonly Tensor[], flush: boolean, memory: SharedSegment | null): HandedOut[] {
+  /** Hands out the partial sums gathered so far. */
+  flush(): readonly (HandedOut & { readonly sum: Float32Array })[] {
+    const nodes = this.sums.takeAll();
+    this.handedOut.push(...nodes.map(({ sum }) => sum));
+    return nodes;
+  }
+
+  /** @param parts gradients, then statistics */
+  private sum(
+    { rank }: Batch,
+    parts: readonly Float32Array[],
+    flush: boolean,
+    memory: SharedSegment | null,
+  ): HandedOut[] {
     const { layout } = this.encoder;
     const leaf = { level: 0, index: rank };
     if (memory !== null && flush && this.sums.nodes().length === 0) {
       // Straight to where it is wanted.
       let position = gradientPosition(layout);
       for (const part of parts) {
-        memory.write(position, valuesOf(part));
-        position += Float32Array.BYTES_PER_ELEMENT * part.size;
+        memory.write(position, part);
+        position += part.byteLength;
       }
       return [{ node: leaf, sum: null }];
     }
     const vector = this.arena.take(gradientLength(layout));
     let offset = 0;
     for (const part of parts) {
-      vector.set(valuesOf(part), offset);
-      offset += part.size;
+      vector.set(part, offset);
+      offset += part.length;
     }
     this.sums.add(leaf, vector);
     if (!flush) return [];
-    const nodes = this.sums.takeAll();
-    this.handedOut.push(...nodes.map(({ sum }) => sum));
+    const nodes = this.flush();
     if (memory === null) return [...nodes];
     const [first, ...rest] = nodes;
     memory.write(gradientPosition(layout), first.sum);
@@ -203,9 +209,9 @@ export class RankComputer {
   }
 
   /** Another step begins, so the last one is over: whatever was sent of it has arrived, or nobody waits for it. */
-  private openStep(step: number): void {
-    if (step === this.summedStep) return;
-    this.summedStep = step;
+  private openStep(name: string): void {
+    if (name === this.summed) return;
+    this.summed = name;
     this.sums.clear();
     for (const vector of this.handedOut.splice(0)) this.arena.release(vector);
   }

@@ -17,6 +17,10 @@ export const checkpointMetaSchema = z.object({
   engineFingerprint: z.string().nullable(),
   /** encoder's name; the tensors' names and shapes say the rest */
   architecture: z.string(),
+  /** row of the queue that the next key overwrites; undefined: W·B times the step, modulo its size */
+  queuePosition: z.number().int().min(0).optional(),
+  /** false once a worker took part whose engine computes other bits */
+  reproducible: z.boolean().default(true),
   /** kNN accuracy in [0, 1] as last measured; null: never */
   knn: z.number().min(0).max(1).nullable(),
 });

@@ -113,6 +113,7 @@ async function benchmark(config: RunConfig, device: string, warmup: number): Pro
       listen: "tcp://127.0.0.1:*",
       out: join(directory, "run"),
       resume: false,
+      keys: null,
       signal: stop.signal,
       onListening: ({ control }) => {
         const log = join(directory, "worker.jsonl");
@@ -166,6 +167,9 @@ function stepObserver(stepDone: (report: StepReport) => void): RunObserver {
   const show = (line: string) => process.stderr.write(`tandem: ${line}\n`);
   return {
     stepDone,
+    stepSkipped: ignore,
+    straggler: ignore,
+    notReproducible: ignore,
     evaluated: ignore,
     workerJoined: ignore,
     workerLeft: ignore,

@@ -4,6 +4,7 @@ import { runCoordinator, type CoordinatorResult } from "../../coordinator/main.j
 import { logFile, runFiles } from "../checkpoint/index.js";
 import type { RunConfig } from "../config/index.js";
 import { UserError } from "../protocol/errors.js";
+import { readServerKeys, type ServerKeys } from "../transport/index.js";
 import { EventFile, openLogger, Progress } from "../telemetry/index.js";
 import { percent, RunDisplay } from "./run-display.js";
 import { configOf, once, pathOf, withRunOptions, type RunArguments } from "./run-options.js";
@@ -15,6 +16,8 @@ interface CoordinatorArguments extends RunArguments {
   readonly listen: string;
   readonly out: string | undefined;
   readonly resume: boolean;
+  readonly keys: string | undefined;
+  readonly insecure: boolean;
   readonly "stop-after": number | undefined;
 }
 
@@ -48,18 +51,54 @@ export const coordinatorCommand: CommandModule<object, CoordinatorArguments> = {
         requiresArg: true,
         describe: "Address of the control plane; gradients use the next port",
       })
-      .example("$0 coordinator --config run.yaml --listen tcp://10.0.0.5:5555 --out runs/a", "Serve a private network")
+      .option("keys", {
+        type: "string",
+        requiresArg: true,
+        describe: "Folder with the coordinator's keys, as tandem keys new makes them; only workers known there get in",
+      })
+      .option("insecure", {
+        type: "boolean",
+        default: false,
+        describe: "Listen beyond this machine without keys: whoever reaches the ports can read and change the run",
+      })
+      .example(
+        "$0 coordinator --config run.yaml --listen tcp://10.0.0.5:5555 --keys keys/coordinator --out runs/a",
+        "Serve a network",
+      )
       .example("$0 coordinator --resume --out runs/a", "Take the run up again, at the default address"),
   handler: async (given) => {
     const out = pathOf("--out", given.out);
     if (out === undefined) throw new UserError("USAGE", "--out is missing: name the run directory, e.g. --out runs/a");
     const listen = tcpEndpoint(once("listen", given.listen), "listen");
+    const keys = await keysOf(given, listen);
     const config = await configOf(given, given.resume ? out : null);
-    await serveRun({ config, listen, out, resume: given.resume, stopAfter: stopAfterOf(given) });
+    await serveRun({ config, listen, keys, out, resume: given.resume, stopAfter: stopAfterOf(given) });
   },
 };
 
+/** @throws UserError `KEYS_MISSING` where others could reach the run and nothing keeps them out */
+async function keysOf({ keys, insecure }: CoordinatorArguments, listen: string): Promise<ServerKeys | null> {
+  const folder = pathOf("--keys", keys);
+  if (folder !== undefined) return readServerKeys(folder);
+  if (isLoopback(listen)) return null;
+  if (!insecure) {
+    throw new UserError(
+      "KEYS_MISSING",
+      `--listen ${listen} can be reached from other machines: give --keys (see tandem keys new), or --insecure on a network ` +
+        "where everybody may read and change the run",
+    );
+  }
+  process.stderr.write(`warning: --insecure: whoever reaches ${listen} can read and change this run\n`);
+  return null;
+}
+
+/** 127.0.0.0/8 and ::1 are this machine alone. */
+function isLoopback(listen: string): boolean {
+  return /^tcp:\/\/(127(\.\d{1,3}){3}|localhost|\[::1\]):/.test(listen);
+}
+
 interface Run {
+  readonly keys: ServerKeys | null;
   readonly config: RunConfig;
   readonly listen: string;
   readonly out: string;
@@ -67,7 +106,7 @@ interface Run {
   readonly stopAfter: number | undefined;
 }
 
-async function serveRun({ config, listen, out, resume, stopAfter }: Run): Promise<void> {
+async function serveRun({ config, listen, keys, out, resume, stopAfter }: Run): Promise<void> {
   const progress = new Progress(process.stderr);
   const logger = openLogger({
     process: "coordinator",
@@ -88,6 +127,7 @@ async function serveRun({ config, listen, out, resume, stopAfter }: Run): Promis
     const result = await runCoordinator({
       config,
       listen,
+      keys,
       out,
       resume,
       signal,

@@ -9,6 +9,7 @@ import { configCommand } from "./config.js";
 import { coordinatorCommand } from "./coordinator.js";
 import { doctorCommand } from "./doctor.js";
 import { evaluateCommand } from "./evaluate.js";
+import { keysCommand } from "./keys.js";
 import { trainCommand } from "./train.js";
 import { workerCommand } from "./worker.js";
 
@@ -49,6 +50,7 @@ const page = yargs(hideBin(process.argv))
   .command(configCommand)
   .command(benchCommand)
   .command(doctorCommand)
+  .command(keysCommand)
   .example("$0 train", "Train on the built-in synthetic data set: two workers on this machine")
   .example("$0 train --preset cifar10 --data cifar10:data/cifar-10-batches-bin", "MoCo v2 on CIFAR-10")
   .example("$0 train --data folder:photos --epochs 50 --out runs/photos", "Train on your own pictures")

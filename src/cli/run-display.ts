@@ -41,7 +41,25 @@ export class RunDisplay implements RunObserver {
     this.note(`${worker} has left: ${reason} (${workers} here)`);
   }
 
+  stepSkipped(step: number): void {
+    this.events.append({ kind: "step-skipped", step });
+    this.onStep(step);
+  }
+
+  straggler(worker: string, slow: boolean, paceMs: number, medianMs: number): void {
+    this.events.append({ kind: "straggler", worker, slow, paceMs, medianMs });
+    const times = `${paceMs.toFixed(0)} ms a rank, the others ${medianMs.toFixed(0)} ms`;
+    if (slow) this.logger.warn(`${worker} is slow: ${times}; it gets fewer ranks`);
+    else this.note(`${worker} is no longer slow: ${times}`);
+  }
+
+  notReproducible(worker: string, fingerprints: string): void {
+    this.events.append({ kind: "not-reproducible", worker, fingerprints });
+    this.logger.warn(`${worker} computes other bits (${fingerprints}): this run can no longer be repeated bit for bit`);
+  }
+
   explained(reason: string): void {
+    this.events.append({ kind: "explained", reason });
     this.note(reason);
   }
 

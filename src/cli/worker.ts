@@ -4,7 +4,8 @@ import type { DeviceChoice } from "../engine/environment.js";
 import { UserError } from "../protocol/errors.js";
 import { openLogger } from "../telemetry/index.js";
 import { runWorker } from "../../worker/main.js";
-import { once } from "./run-options.js";
+import { readClientKeys } from "../transport/index.js";
+import { once, pathOf } from "./run-options.js";
 import { stopSignal } from "./stop-signal.js";
 
 interface WorkerArguments {
@@ -14,6 +15,9 @@ interface WorkerArguments {
   readonly data: string | undefined;
   readonly log: string | undefined;
   readonly name: string;
+  readonly keys: string | undefined;
+  readonly patience: number;
+  readonly grace: number;
 }
 
 export const workerCommand: CommandModule<object, WorkerArguments> = {
@@ -43,12 +47,29 @@ export const workerCommand: CommandModule<object, WorkerArguments> = {
         requiresArg: true,
         describe: "Where this machine keeps the data set, if elsewhere than the run's config says",
       })
+      .option("keys", {
+        type: "string",
+        requiresArg: true,
+        describe: "Folder with this worker's keys, as tandem keys new makes them",
+      })
+      .option("patience", {
+        type: "number",
+        default: 600,
+        requiresArg: true,
+        describe: "Seconds for which a coordinator may be away before the worker gives up",
+      })
+      .option("grace", {
+        type: "number",
+        default: 25,
+        requiresArg: true,
+        describe: "Seconds for the rank in hand when SIGTERM or SIGINT asks the worker to leave",
+      })
       .option("log", { type: "string", requiresArg: true, describe: "Append JSON logs to this file" })
       .option("name", { type: "string", default: "worker", requiresArg: true, describe: "What to be called in logs" })
       .example("$0 worker --connect tcp://10.0.0.5:5555", "Join the run of a coordinator on another machine")
       .example("$0 worker --connect tcp://10.0.0.5:5555 --device gpu:1", "… with the second GPU")
       .example("$0 worker --connect tcp://10.0.0.5:5555 --data folder:/mnt/photos", "… and its own copy of the data"),
-  handler: async ({ connect, device, threads, data, log, name }) => {
+  handler: async ({ connect, device, threads, data, log, name, keys, patience, grace }) => {
     const logger = openLogger({
       process: name,
       file: log ?? null,
@@ -65,6 +86,9 @@ export const workerCommand: CommandModule<object, WorkerArguments> = {
         device: deviceChoice(once("device", device)),
         threads: once("threads", threads),
         data: once("data", data),
+        keys: keys === undefined ? null : await readClientKeys(pathOf("--keys", keys) ?? ""),
+        patienceMs: 1000 * seconds("patience", patience),
+        graceMs: 1000 * seconds("grace", grace),
         signal: stopSignal(),
         log: say,
         // Shown also where a log is kept.
@@ -82,6 +106,12 @@ export const workerCommand: CommandModule<object, WorkerArguments> = {
     }
   },
 };
+
+/** @throws UserError where it is no time */
+function seconds(name: string, value: number): number {
+  if (once(name, value) >= 0 && Number.isFinite(value)) return value;
+  throw new UserError("USAGE", `--${name} wants a number of seconds`);
+}
 
 /** @throws UserError `DEVICE_UNKNOWN` */
 export function deviceChoice(text: string): DeviceChoice {

@@ -11,6 +11,7 @@ const FREE = [
   "data.maxCorrupt",
   "data.cacheMiB",
   "parallel.workers",
+  "numerics",
   "evaluation",
   "checkpoint",
   "membership",

@@ -11,7 +11,13 @@ const MOCO_V2_AUGMENTATION: AugmentationConfig = {
   blur: { probability: 0.5, minSigma: 0.1, maxSigma: 2 },
 };
 
-const MEMBERSHIP = { minWorkers: 1, heartbeatMs: 1000, deadAfterMs: 10_000 };
+const MEMBERSHIP = {
+  minWorkers: 1,
+  heartbeatMs: 1000,
+  deadAfterMs: 10_000,
+  lateQuantile: 0.95,
+  allowMixedHardware: false,
+};
 
 const cifar10: RunConfig = {
   version: CONFIG_VERSION,
@@ -23,6 +29,7 @@ const cifar10: RunConfig = {
   schedule: { epochs: 200, steps: null },
   parallel: { worldSize: 8, batchSize: 64, threads: 1, workers: 2 },
   engine: { mode: "compiled", precision: "fp32" },
+  numerics: { nonFinite: "stop" },
   // MoCo's CIFAR-10 demo: no blur at 32 pixels.
   augmentation: { ...MOCO_V2_AUGMENTATION, blur: { ...MOCO_V2_AUGMENTATION.blur, probability: 0 } },
   evaluation: { everyEpochs: 5, neighbours: 200, temperature: 0.1, maxTrain: 50_000, maxTest: 10_000 },

@@ -162,9 +162,29 @@ const membership = z
   .strictObject({
     minWorkers: positiveInteger.describe("the run waits while it has fewer workers"),
     heartbeatMs: positiveInteger.describe("interval of heartbeats in ms"),
-    deadAfterMs: positiveInteger.describe("silence after which a worker counts as dead, in ms"),
+    deadAfterMs: positiveInteger.describe(
+      "silence after which a worker counts as dead to the coordinator, and the coordinator to a worker, in ms",
+    ),
+    lateQuantile: z
+      .number()
+      .positive()
+      .max(1)
+      .describe(
+        "a rank that takes twice this quantile of recent times is given to an idle worker too; the first counts",
+      ),
+    allowMixedHardware: z
+      .boolean()
+      .describe("admit workers whose engine computes other bits; the run can then not be repeated bit for bit"),
   })
   .describe("workers coming and going");
+
+const numerics = z
+  .strictObject({
+    nonFinite: z
+      .enum(["stop", "skip"])
+      .describe("a loss or gradient that is NaN or infinite ends the run (stop), or its step is left out (skip)"),
+  })
+  .describe("arithmetic that goes wrong");
 
 export const runConfigSchema = z.strictObject({
   version: z.literal(CONFIG_VERSION).describe("version of this file's shape"),
@@ -176,6 +196,7 @@ export const runConfigSchema = z.strictObject({
   schedule,
   parallel,
   engine,
+  numerics,
   augmentation,
   evaluation,
   checkpoint,

@@ -28,13 +28,19 @@ export class KeyQueue {
   }
 
   /**
-   * @param keys float32 `[K, D]` as another KeyQueue held them after `appended` keys in all
+   * @param keys float32 `[K, D]` as another KeyQueue held them
+   * @param position its row that the next key overwrites
    */
-  static restore(keys: Float32Array, size: number, dimension: number, appended: number): KeyQueue {
+  static restore(keys: Float32Array, size: number, dimension: number, position: number): KeyQueue {
     if (keys.length !== size * dimension) {
       throw new RangeError(`a queue of ${String(keys.length)} values is not ${String(size)} × ${String(dimension)}`);
     }
-    return new KeyQueue(Float32Array.from(keys), size, dimension, appended % size);
+    return new KeyQueue(Float32Array.from(keys), size, dimension, position % size);
+  }
+
+  /** row that the next key overwrites */
+  get position(): number {
+    return this.oldest;
   }
 
   /** @param block float32 `[n, D]` in rank order, n ≤ K */

@@ -6,7 +6,7 @@ import { tandem } from "./generated/wire.js";
 import { WireError } from "./wire-error.js";
 
 /** Raised with every change of `proto/` that an older process would misread. */
-export const PROTOCOL_VERSION = 2;
+export const PROTOCOL_VERSION = 3;
 
 /** Bound of one frame of the data plane: big tensors travel in pieces of it (fastest on loopback between 0.25 and 1 MB). */
 export const CHUNK_BYTES = 512 * 1024;
@@ -18,8 +18,16 @@ export type AggregatorMessage = tandem.data.FromAggregator.$Shape;
 export type Weights = tandem.data.Weights.$Shape;
 export type Hello = tandem.control.Hello.$Shape;
 export type Ready = tandem.control.Ready.$Shape;
+export type Holding = tandem.control.Holding.$Shape;
+export type Features = tandem.control.Features.$Shape;
+export type Drain = tandem.control.Drain.$Shape;
+export type Gradient = tandem.data.Gradient.$Shape;
+export type Open = tandem.data.Open.$Shape;
 export type RankResult = tandem.control.RankResult.$Shape;
 export type Welcome = tandem.control.Welcome.$Shape;
+export type Assignment = tandem.control.Assignment.$Shape;
+export type QueueSnapshot = tandem.control.QueueSnapshot.$Shape;
+export type QueueBlock = tandem.control.QueueBlock.$Shape;
 export type FeatureRequest = tandem.control.FeatureRequest.$Shape;
 
 export interface Codec<Message> {

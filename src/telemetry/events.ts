@@ -9,6 +9,19 @@ export type RunEvent =
   | { readonly kind: "evaluated"; readonly step: number; readonly accuracy: number }
   | { readonly kind: "worker-joined"; readonly worker: string; readonly workers: number }
   | { readonly kind: "worker-left"; readonly worker: string; readonly reason: string; readonly workers: number }
+  /** its loss or gradient was not finite */
+  | { readonly kind: "step-skipped"; readonly step: number }
+  /** a worker is slow for long, or no longer; mean time of a rank, and the others' median, in ms */
+  | {
+      readonly kind: "straggler";
+      readonly worker: string;
+      readonly slow: boolean;
+      readonly paceMs: number;
+      readonly medianMs: number;
+    }
+  /** a worker whose engine computes other bits was admitted */
+  | { readonly kind: "not-reproducible"; readonly worker: string; readonly fingerprints: string }
+  | { readonly kind: "explained"; readonly reason: string }
   | { readonly kind: "dropped"; readonly peer: string; readonly reason: string }
   | { readonly kind: "checkpointed"; readonly step: number; readonly directory: string }
   | { readonly kind: "run-ended"; readonly outcome: "finished" | "stopped" | "failed"; readonly step: number | null };

@@ -1,3 +1,4 @@
 /** Typed messages over ZeroMQ. */
-export { DealerSocket, RouterSocket, type DropListener, type Received } from "./sockets.js";
+export { createKeys, readClientKeys, readServerKeys, type ClientKeys, type ServerKeys } from "./keys.js";
+export { DealerSocket, RouterSocket, type Received } from "./sockets.js";
 export { SharedSegment, type SegmentAddress } from "./shared-segment.js";

@@ -5,13 +5,22 @@
 import { Dealer, Router, type Message } from "zeromq";
 import { UserError } from "../protocol/errors.js";
 import type { Codec } from "../protocol/wire.js";
+import { admitKeys } from "./authenticator.js";
+import type { ClientKeys, ServerKeys } from "./keys.js";
 import { WireError } from "../protocol/wire-error.js";
 
 /** A frame longer than this closes its connection: the largest is a queue of 65,536 keys of 256 floats. */
 const MAX_FRAME_BYTES = 256 * 1024 * 1024;
-/** Messages waiting for one slow peer; past it a message to that peer is refused and the peer counted as stalled. */
-const SEND_HIGH_WATER_MARK = 64;
+/**
+ * Messages waiting for one slow peer; past it a message to that peer is refused and the peer counted as stalled. A version
+ * of a model of four billion parameters is so many shards.
+ */
+const SEND_HIGH_WATER_MARK = 1024;
 const RECEIVE_HIGH_WATER_MARK = 256;
+/** Messages that may wait for a client's socket to take them. */
+const MOST_WAITING = 4096;
+/** A connection that has not come through ZeroMQ's handshake by then is closed, in ms. */
+const HANDSHAKE_MS = 5000;
 /** How long a closing socket may go on sending what it has accepted, in ms. */
 const LINGER_MS = 1000;
 
@@ -23,27 +32,42 @@ export interface Received<Message> {
   readonly frames: readonly Uint8Array[];
 }
 
-/** What was dropped and why; the owner logs it. */
-export type DropListener = (peer: string, error: WireError) => void;
+/** What a server's socket tells its owner beside messages. */
+export interface ServerListener {
+  /** null: whoever reaches the port may speak */
+  readonly keys: ServerKeys | null;
+  /** a message could not be decoded; it is dropped */
+  readonly misread: (peer: string, error: WireError) => void;
+  /** somebody did not get through ZeroMQ's handshake */
+  readonly refused: (reason: string) => void;
+  /** a connection has been closed; ZeroMQ does not say whose, but sending to that peer fails from now on */
+  readonly disconnected: () => void;
+}
 
 /** Server side of a plane: many peers, each named by its routing id. */
 export class RouterSocket<In, Out> {
-  private readonly socket = new Router({
-    mandatory: true,
-    sendHighWaterMark: SEND_HIGH_WATER_MARK,
-    receiveHighWaterMark: RECEIVE_HIGH_WATER_MARK,
-    maxMessageSize: MAX_FRAME_BYTES,
-    linger: LINGER_MS,
-    sendTimeout: 0,
-  });
-  /** messages that could not be decoded */
-  dropped = 0;
+  private readonly socket: Router;
+  private admission: { readonly close: () => void } | null = null;
+  private isOpen = true;
 
   constructor(
     private readonly incoming: Codec<In>,
     private readonly outgoing: Codec<Out>,
-    private readonly onDrop: DropListener,
-  ) {}
+    private readonly listener: ServerListener,
+  ) {
+    const { keys } = listener;
+    this.socket = new Router({
+      mandatory: true,
+      sendHighWaterMark: SEND_HIGH_WATER_MARK,
+      receiveHighWaterMark: RECEIVE_HIGH_WATER_MARK,
+      maxMessageSize: MAX_FRAME_BYTES,
+      handshakeInterval: HANDSHAKE_MS,
+      linger: LINGER_MS,
+      sendTimeout: 0,
+      ...(keys === null ? {} : { curveServer: true, curvePublicKey: keys.publicKey, curveSecretKey: keys.secretKey }),
+    });
+    void this.watch();
+  }
 
   /**
    * @param endpoint `tcp://HOST:PORT`; `*` as the port takes a free one
@@ -51,6 +75,12 @@ export class RouterSocket<In, Out> {
    * @throws UserError `PORT_IN_USE`, `ENDPOINT_INVALID`
    */
   async bind(endpoint: string): Promise<string> {
+    const { keys, refused } = this.listener;
+    if (keys !== null) {
+      const { domain, close } = await admitKeys(Object.values(keys.workers), refused);
+      this.admission = { close };
+      this.socket.zapDomain = domain;
+    }
     try {
       await this.socket.bind(endpoint);
     } catch (cause) {
@@ -62,52 +92,88 @@ export class RouterSocket<In, Out> {
   async *[Symbol.asyncIterator](): AsyncGenerator<Received<In>> {
     for await (const [id, head, ...frames] of this.socket as AsyncIterable<Message[]>) {
       const peer = id?.toString("hex") ?? "";
+      let message: In;
       try {
         if (head === undefined) throw new WireError("an empty message");
-        yield { peer, message: this.incoming.decode(head), frames };
+        message = this.incoming.decode(head);
       } catch (error) {
         if (!(error instanceof WireError)) throw error;
-        this.dropped++;
-        this.onDrop(peer, error);
+        this.listener.misread(peer, error);
+        continue;
       }
+      yield { peer, message, frames };
     }
   }
 
-  /** @returns false where the peer is gone, or so far behind that its queue is full */
-  async send(peer: string, message: Out, frames: readonly Uint8Array[] = []): Promise<boolean> {
-    try {
-      await this.socket.send([Buffer.from(peer, "hex"), this.outgoing.encode(message), ...frames]);
-      return true;
-    } catch (error) {
-      const code = (error as NodeJS.ErrnoException).code;
-      if (code === "EHOSTUNREACH" || code === "EAGAIN") return false;
-      throw error;
-    }
+  /**
+   * Sends in the order of the calls.
+   * @param unreachable is called later where the peer is gone, or so far behind that its queue is full
+   */
+  post(peer: string, message: Out, frames: readonly Uint8Array[], unreachable: () => void): void {
+    if (!this.isOpen) return;
+    this.socket.send([Buffer.from(peer, "hex"), this.outgoing.encode(message), ...frames]).catch((error: unknown) => {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === "EHOSTUNREACH" || code === "EAGAIN") unreachable();
+      else if (this.isOpen) throw error;
+    });
   }
 
   close(): void {
+    this.isOpen = false;
+    this.admission?.close();
     this.socket.close();
+  }
+
+  private async watch(): Promise<void> {
+    for await (const event of this.socket.events) {
+      if (!this.isOpen) continue;
+      if (event.type === "disconnect") this.listener.disconnected();
+      // The authenticator tells who was refused for their key.
+      else if (event.type === "handshake:error:protocol") this.listener.refused(handshakeProblem(this.listener.keys));
+    }
   }
 }
 
-/** Client side of a plane: one peer, reconnected to by ZeroMQ for as long as the socket is open. */
+function handshakeProblem(keys: ServerKeys | null): string {
+  return keys === null
+    ? "a peer that does not speak ZeroMQ's protocol, or with keys where none are used"
+    : "a peer without keys, with keys for another coordinator, or that plays an old handshake again";
+}
+
+/** What a client's socket tells its owner beside messages. */
+export interface ClientListener {
+  readonly keys: ClientKeys | null;
+  readonly misread: (error: WireError) => void;
+  /** the connection was closed, or is of no more use */
+  readonly closed: (reason: string) => void;
+}
+
+/** Client side of a plane: one connection to one peer. Once that is closed the socket is of no more use. */
 export class DealerSocket<In, Out> {
-  private readonly socket = new Dealer({
-    sendHighWaterMark: SEND_HIGH_WATER_MARK,
-    receiveHighWaterMark: RECEIVE_HIGH_WATER_MARK,
-    maxMessageSize: MAX_FRAME_BYTES,
-    linger: LINGER_MS,
-    reconnectInterval: 100,
-    reconnectMaxInterval: 5000,
-  });
+  private readonly socket: Dealer;
   private sending: Promise<void> = Promise.resolve();
-  dropped = 0;
+  private waiting = 0;
+  private isOpen = true;
 
   constructor(
     private readonly incoming: Codec<In>,
     private readonly outgoing: Codec<Out>,
-    private readonly onDrop: DropListener,
-  ) {}
+    private readonly listener: ClientListener,
+  ) {
+    const { keys } = listener;
+    this.socket = new Dealer({
+      sendHighWaterMark: SEND_HIGH_WATER_MARK,
+      receiveHighWaterMark: RECEIVE_HIGH_WATER_MARK,
+      maxMessageSize: MAX_FRAME_BYTES,
+      linger: LINGER_MS,
+      reconnectInterval: 100,
+      reconnectMaxInterval: 1000,
+      ...(keys === null
+        ? {}
+        : { curveServerKey: keys.coordinator, curvePublicKey: keys.publicKey, curveSecretKey: keys.secretKey }),
+    });
+    void this.watch();
+  }
 
   /** @throws UserError `ENDPOINT_INVALID` */
   connect(endpoint: string): void {
@@ -120,26 +186,63 @@ export class DealerSocket<In, Out> {
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Omit<Received<In>, "peer">> {
     for await (const [head, ...frames] of this.socket as AsyncIterable<Message[]>) {
+      let message: In;
       try {
         if (head === undefined) throw new WireError("an empty message");
-        yield { message: this.incoming.decode(head), frames };
+        message = this.incoming.decode(head);
       } catch (error) {
         if (!(error instanceof WireError)) throw error;
-        this.dropped++;
-        this.onDrop("", error);
+        this.listener.misread(error);
+        continue;
       }
+      yield { message, frames };
     }
   }
 
-  /** Resolves once ZeroMQ has accepted the message; calls are served in order. */
-  send(message: Out, frames: readonly Uint8Array[] = []): Promise<void> {
+  /** Sends in the order of the calls. */
+  post(message: Out, frames: readonly Uint8Array[] = []): void {
+    if (!this.isOpen) return;
+    if (++this.waiting > MOST_WAITING) {
+      this.listener.closed("too much waits to be sent");
+      return;
+    }
     const parts = [this.outgoing.encode(message), ...frames];
-    this.sending = this.sending.then(() => this.socket.send(parts));
-    return this.sending;
+    this.sending = this.sending
+      .then(async () => {
+        if (this.isOpen) await this.socket.send(parts);
+        this.waiting--;
+      })
+      // Closed amid sending: whoever closed it knows.
+      .catch((error: unknown) => {
+        if (this.isOpen) this.listener.closed(String(error));
+      });
   }
 
-  close(): void {
+  /** Resolves once ZeroMQ has accepted everything posted so far. */
+  async drained(): Promise<void> {
+    await this.sending;
+  }
+
+  /** @param lingerMs how long what was accepted may still be sent */
+  close(lingerMs = LINGER_MS): void {
+    if (!this.isOpen) return;
+    this.isOpen = false;
+    this.socket.linger = lingerMs;
     this.socket.close();
+  }
+
+  private async watch(): Promise<void> {
+    for await (const event of this.socket.events) {
+      if (!this.isOpen) continue;
+      if (event.type === "disconnect") this.listener.closed("the coordinator has closed it, or is gone");
+      else if (event.type === "handshake:error:auth")
+        this.listener.closed("the coordinator does not know this worker's key");
+      else if (event.type === "handshake:error:protocol" || event.type === "handshake:error:other") {
+        this.listener.closed(
+          "the handshake failed: the coordinator has other keys, or only one of the two sides uses keys",
+        );
+      }
+    }
   }
 }
 

@@ -50,7 +50,12 @@ it("holds memory over 500 steps", { timeout: 120_000 }, async () => {
   for (let step = 0; step < STEPS; step++) {
     computer.setWeights(step, weights);
     for (const rank of [0, 1]) {
-      const { keys, loss, nodes } = computer.run(await loader.take(step, rank), rank === 1, null);
+      const { keys, loss, nodes } = computer.run({
+        batch: await loader.take(step, rank),
+        link: 1,
+        flush: rank === 1,
+        segment: null,
+      });
       expect(loss).toBeGreaterThan(0);
       expect(nodes).toHaveLength(rank);
       block.set(keys, rank * keys.length);

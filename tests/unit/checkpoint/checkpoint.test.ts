@@ -44,6 +44,7 @@ function state(step: number, knn: number | null = null): CheckpointState {
       config: PRESETS.quickstart,
       manifestHash: "m",
       engineFingerprint: null,
+      reproducible: true,
       architecture: "resnet-tiny",
       knn,
     },

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { parameterShards } from "../../../src/models/shards.js";
 import { Aggregator, type TrainingState } from "../../../coordinator/aggregator.js";
 import { gradientLength } from "../../../src/models/exchange.js";
 import { initialBuffers, initialParameters, resnetArchitecture } from "../../../src/models/index.js";
@@ -9,6 +10,7 @@ const { layout } = resnetArchitecture({ encoder: "resnet18", stem: "3x3", head: 
 const LEARNING_RATE = 0.06;
 const options = {
   layout,
+  shards: parameterShards(layout),
   worldSize: 2,
   sgdMomentum: 0.9,
   weightDecay: 5e-4,

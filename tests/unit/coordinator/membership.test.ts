@@ -1,66 +1,121 @@
 import { describe, expect, it } from "vitest";
-import { MAX_SESSIONS, Membership } from "../../../coordinator/membership.js";
-import { PRESETS } from "../../../src/config/index.js";
+import { MAX_SESSIONS, Membership, type Session } from "../../../coordinator/membership.js";
+import { PRESETS, type RunConfig } from "../../../src/config/index.js";
 import { runId } from "../../../src/protocol/identifiers.js";
-import { PROTOCOL_VERSION } from "../../../src/protocol/wire.js";
+import { PROTOCOL_VERSION, type Hello } from "../../../src/protocol/wire.js";
 
-const door = {
+const door = (config: RunConfig = PRESETS.quickstart) => ({
   runId: runId("r"),
-  config: PRESETS.quickstart,
+  config,
   softwareVersion: "1.2.3",
   dataPort: 5556,
   manifestHash: "manifest-of-the-run",
-};
-const hello = { protocolVersion: PROTOCOL_VERSION, softwareVersion: "1.2.3", host: "h", pid: 1, threads: 0 };
-const ready = { manifestHash: door.manifestHash, engineFingerprint: "fingerprint-a", device: "cpu" };
+  newTicket: () => "a ticket",
+});
+/** Of the process with this number, its attempt to connect with that one. */
+const hello = (process = 1, attempt = 1): Hello => ({
+  ...{ protocolVersion: PROTOCOL_VERSION, softwareVersion: "1.2.3", host: "h", pid: 1, threads: 0 },
+  ...{ instance: process.toString(16).padStart(32, "0"), attempt },
+});
+const ready = { manifestHash: "manifest-of-the-run", engineFingerprint: "fingerprint-a", device: "cpu" };
 
-function refusalOf(answer: unknown): string {
-  return JSON.stringify(answer);
+function enter(membership: Membership, peer: string, given: Hello, now = 0): Session {
+  expect(membership.refusalOf(given)).toBeNull();
+  return membership.welcome(peer, given, now).session;
 }
+
+const refusalOf = (answer: unknown) => JSON.stringify(answer);
 
 describe("the door of the control plane", () => {
   it("welcomes a worker with the config, and admits it when its data and engine fit", () => {
-    const membership = new Membership(door, null);
-    expect(membership.hello("p", hello)).toMatchObject({ body: "welcome", welcome: { runId: "r", dataPort: 5556 } });
-    expect(membership.admitted()).toEqual([]);
-    expect(membership.ready("p", ready)).toMatchObject({ admitted: { state: "admitted" } });
-    expect(membership.admitted()).toHaveLength(1);
+    const membership = new Membership(door(), null);
+    const { session, answer } = membership.welcome("p", hello(), 0);
+    expect(answer).toMatchObject({ body: "welcome", welcome: { runId: "r", dataPort: 5556, ticket: "a ticket" } });
+    expect(session.isAdmitted).toBe(false);
+    expect(membership.ready(session, ready)).toMatchObject({ admitted: { isAdmitted: true }, differs: null });
   });
 
   it.each([
-    [{ ...hello, softwareVersion: "1.2.4" }, "install the same version"],
-    [{ ...hello, protocolVersion: PROTOCOL_VERSION + 1 }, "install the same version"],
-    [{ ...hello, threads: 7 }, "--threads 7"],
+    [{ ...hello(), softwareVersion: "1.2.4" }, "install the same version"],
+    [{ ...hello(), protocolVersion: PROTOCOL_VERSION - 1 }, "install the same version"],
+    [{ ...hello(), threads: 7 }, "--threads 7"],
+    [{ ...hello(), instance: "me" }, "REPLAYED_HELLO"],
+    [{ ...hello(), attempt: 0 }, "REPLAYED_HELLO"],
   ])("refuses hello %j with the remedy", (given, remedy) => {
-    const membership = new Membership(door, null);
-    expect(refusalOf(membership.hello("p", given))).toContain(remedy);
-    expect(membership.session("p")).toBeUndefined();
+    expect(refusalOf(new Membership(door(), null).refusalOf(given))).toContain(remedy);
+  });
+
+  it("refuses a hello that is played again, also after its session is over", () => {
+    const membership = new Membership(door(), null);
+    const session = enter(membership, "p", hello(1, 3));
+    for (const attempt of [1, 2, 3]) {
+      expect(refusalOf(membership.refusalOf(hello(1, attempt)))).toContain("been here before");
+    }
+    membership.forget(session);
+    expect(membership.refusalOf(hello(1, 3))).not.toBeNull();
+    expect(membership.refusalOf(hello(1, 4))).toBeNull();
+  });
+
+  it("knows a process that connects anew by the name that it had", () => {
+    const membership = new Membership(door(), null);
+    const before = enter(membership, "p", hello(1, 1));
+    enter(membership, "q", hello(2, 1));
+    expect(membership.sessionOfInstance(hello(1).instance ?? "")).toBe(before);
+    membership.forget(before);
+    const after = enter(membership, "r", hello(1, 2));
+    expect(after.id).toBe(before.id);
+    // What is late of the connection before takes nothing away.
+    membership.forget(before);
+    expect(membership.sessionOf(after.id)).toBe(after);
   });
 
   it("refuses another data manifest, naming both", () => {
-    const membership = new Membership(door, null);
-    membership.hello("p", hello);
-    const answer = refusalOf(membership.ready("p", { ...ready, manifestHash: "other-manifest-hash" }));
+    const membership = new Membership(door(), null);
+    const session = enter(membership, "p", hello());
+    const answer = refusalOf(membership.ready(session, { ...ready, manifestHash: "other-manifest-hash" }));
     expect(answer).toContain("other-manif");
     expect(answer).toContain("manifest-of");
     expect(membership.session("p")).toBeUndefined();
   });
 
   it("refuses an engine that computes other bits than the first worker's, naming both", () => {
-    const membership = new Membership(door, null);
-    for (const peer of ["p", "q"]) membership.hello(peer, hello);
-    membership.ready("p", ready);
-    const answer = refusalOf(membership.ready("q", { ...ready, engineFingerprint: "fingerprint-b" }));
+    const membership = new Membership(door(), null);
+    membership.ready(enter(membership, "p", hello(1)), ready);
+    const other = { ...ready, engineFingerprint: "fingerprint-b" };
+    const answer = refusalOf(membership.ready(enter(membership, "q", hello(2)), other));
     expect(answer).toContain("fingerprint-b".slice(0, 12));
     expect(answer).toContain("fingerprint-a".slice(0, 12));
+    expect(membership.isMixed).toBe(false);
   });
 
-  it("refuses ready before hello, and connections past its bound", () => {
-    const membership = new Membership(door, null);
-    expect(refusalOf(membership.ready("stranger", ready))).toContain("NO_HELLO");
-    for (let peer = 0; peer < MAX_SESSIONS; peer++) membership.hello(String(peer), hello);
-    expect(refusalOf(membership.hello("one more", hello))).toContain("TOO_MANY_WORKERS");
-    membership.forget("0");
-    expect(membership.hello("one more", hello).body).toBe("welcome");
+  it("admits it where mixed hardware is allowed, and remembers that", () => {
+    const config = structuredClone<RunConfig>(PRESETS.quickstart);
+    config.membership.allowMixedHardware = true;
+    const membership = new Membership(door(config), "fingerprint-a");
+    const session = enter(membership, "p", hello(1));
+    const answer = membership.ready(session, { ...ready, engineFingerprint: "fingerprint-b" });
+    expect(refusalOf(answer)).toContain("fingerprint-a".slice(0, 12));
+    expect(session.isAdmitted).toBe(true);
+    expect(membership.isMixed).toBe(true);
+  });
+
+  it("refuses connections past its bound", () => {
+    const membership = new Membership(door(), null);
+    const sessions = Array.from({ length: MAX_SESSIONS }, (_, process) =>
+      enter(membership, String(process), hello(process)),
+    );
+    expect(refusalOf(membership.refusalOf(hello(MAX_SESSIONS)))).toContain("TOO_MANY_WORKERS");
+    // A process that is here takes its own place.
+    expect(membership.refusalOf(hello(1, 2))).toBeNull();
+    membership.forget(sessions[0]);
+    expect(membership.refusalOf(hello(MAX_SESSIONS))).toBeNull();
+  });
+
+  it("finds those who are silent before they are ready", () => {
+    const membership = new Membership(door(), null);
+    const silent = enter(membership, "p", hello(1), 0);
+    membership.ready(enter(membership, "q", hello(2), 0), ready);
+    expect(membership.silent(100, 100)).toEqual([]);
+    expect(membership.silent(101, 100)).toEqual([silent]);
   });
 });

@@ -1,13 +1,22 @@
 import { describe, expect, it } from "vitest";
-import { featureChunks, splitEvenly } from "../../../coordinator/planning.js";
+import { featureChunks, splitBySpeed } from "../../../coordinator/planning.js";
 
 describe("planning", () => {
   it("cuts ranks into contiguous runs, the longer first, and none for workers too many", () => {
-    expect(splitEvenly([0, 1, 2, 3, 4], 2)).toEqual([
+    expect(splitBySpeed([0, 1, 2, 3, 4], [null, null])).toEqual([
       [0, 1, 2],
       [3, 4],
     ]);
-    expect(splitEvenly([0, 1], 3)).toEqual([[0], [1], []]);
+    expect(splitBySpeed([0, 1], [null, null, null])).toEqual([[0], [1], []]);
+  });
+
+  it("gives a worker of half the speed half the ranks, and lets noise move none", () => {
+    const ranks = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+    const lengths = (paces: (number | null)[]) => splitBySpeed(ranks, paces).map(({ length }) => length);
+    expect(lengths([100, 100, 200])).toEqual([4, 4, 2]);
+    expect(lengths([100, 110, 90])).toEqual(lengths([null, null, null]));
+    expect(lengths([100, null, 100])).toEqual([4, 3, 3]);
+    expect(lengths([100, 100, 100_000]).reduce((a, b) => a + b)).toBe(10);
   });
 
   it("cuts both splits of an evaluation into chunks that cover them once", () => {

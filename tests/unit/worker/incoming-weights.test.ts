@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { Aggregator, type TrainingState } from "../../../coordinator/aggregator.js";
 import { gradientLength, weightsParts } from "../../../src/models/exchange.js";
 import { initialBuffers, initialParameters, resnetArchitecture } from "../../../src/models/index.js";
-import { sliceOf } from "../../../src/models/shards.js";
+import { parameterShards, sliceOf } from "../../../src/models/shards.js";
 import { toFrames } from "../../../src/protocol/frames.js";
 import { WireError } from "../../../src/protocol/wire-error.js";
 import { IncomingWeights, type WholeWeights } from "../../../worker/incoming-weights.js";
@@ -15,7 +15,7 @@ const { layout } = resnetArchitecture({ encoder: "resnet18", stem: "3x3", head: 
 function started(): Aggregator {
   const theta = initialParameters(layout, 1);
   const options = { sgdMomentum: 0.9, weightDecay: 5e-4, decayNormAndBias: false, keyMomentum: KEY_MOMENTUM };
-  return new Aggregator({ layout, worldSize: 1, ...options }, {
+  return new Aggregator({ layout, shards: parameterShards(layout), worldSize: 1, ...options }, {
     version: 0,
     query: theta,
     key: initialParameters(layout, 2),
@@ -42,7 +42,7 @@ describe("weights arriving at a worker", () => {
   it("are whole with the last shard, and follow the key encoder bit for bit over updates", () => {
     const aggregator = started();
     expect(layout.parameterCount % 4).not.toBe(0);
-    const incoming = new IncomingWeights(layout, KEY_MOMENTUM, null);
+    const incoming = new IncomingWeights(layout, KEY_MOMENTUM);
     let whole = sendAll(aggregator, incoming);
     for (let step = 0; step < 3; step++) {
       aggregator.accept(step, { level: 0, index: 0 }, (target) => {
@@ -65,8 +65,8 @@ describe("weights arriving at a worker", () => {
 
   it("are refused where they build on a version that is not here, or name a shard that is none", () => {
     const aggregator = started();
-    const incoming = new IncomingWeights(layout, KEY_MOMENTUM, null);
-    expect(() => send(aggregator.state, aggregator, 0, true, new IncomingWeights(layout, KEY_MOMENTUM, null))).not.toThrow(); // prettier-ignore
+    const incoming = new IncomingWeights(layout, KEY_MOMENTUM);
+    expect(() => send(aggregator.state, aggregator, 0, true, new IncomingWeights(layout, KEY_MOMENTUM))).not.toThrow(); // prettier-ignore
     sendAll(aggregator, incoming);
     const later = { ...aggregator.state, version: 2 };
     expect(() => send(later, aggregator, 0, true, incoming)).toThrow(WireError);

@@ -1,0 +1,54 @@
+/** Writes checkpoints off the coordinator's main thread: hashing and a slow disk hold nobody up. One at a time, as asked. */
+import { parentPort, workerData } from "node:worker_threads";
+import { writeCheckpoint, type CheckpointMeta } from "../src/checkpoint/index.js";
+import type { RunConfig } from "../src/config/schema.js";
+import { resnetArchitecture } from "../src/models/architecture.js";
+import { UserError } from "../src/protocol/errors.js";
+import type { TrainingState } from "./aggregator.js";
+import { toGroups } from "./stored-state.js";
+
+export interface CheckpointThreadData {
+  readonly config: RunConfig;
+  /** run directory */
+  readonly out: string;
+}
+
+export interface CheckpointRequest {
+  readonly meta: CheckpointMeta;
+  /** in shared memory, unwritten until the answer */
+  readonly state: TrainingState;
+  /** float32 `[K, D]`, of the receiver's own */
+  readonly queueKeys: Float32Array;
+}
+
+export type CheckpointReport =
+  | { readonly kind: "written"; readonly step: number; readonly directory: string }
+  /** the system refused, e.g. on a full disk */
+  | { readonly kind: "failed"; readonly step: number; readonly reason: string };
+
+const { config, out } = workerData as CheckpointThreadData;
+const { layout } = resnetArchitecture(config.model);
+if (parentPort === null) throw new Error("checkpoints are written in a thread of the coordinator");
+const coordinator = parentPort;
+
+async function write({ meta, state, queueKeys }: CheckpointRequest): Promise<CheckpointReport> {
+  const step = state.version;
+  const groups = toGroups(layout, state, queueKeys, config.model.embeddingDim);
+  try {
+    const directory = await writeCheckpoint(out, { step, meta, groups }, { keep: config.checkpoint.keep });
+    return { kind: "written", step, directory };
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    return { kind: "failed", step, reason: error.message };
+  }
+}
+
+coordinator.on("message", (request: CheckpointRequest | null) => {
+  if (request === null) {
+    coordinator.close();
+    return;
+  }
+  void write(request).then((report) => {
+    coordinator.postMessage(report);
+  });
+});

@@ -1,0 +1,166 @@
+/** The shell around the server: its socket, its timer, its threads. */
+import { clearInterval, setInterval } from "node:timers";
+import { Worker } from "node:worker_threads";
+import { sha256OfFloats } from "../src/protocol/digest.js";
+import { coordinatorCodec, workerCodec, type CoordinatorMessage, type WorkerMessage } from "../src/protocol/wire.js";
+import type { CheckpointMeta } from "../src/checkpoint/index.js";
+import { RouterSocket, type ServerKeys } from "../src/transport/index.js";
+import type { CheckpointReport, CheckpointRequest, CheckpointThreadData } from "./checkpoint-thread.js";
+import type { EmbeddedAggregator } from "./embedded-aggregator.js";
+import type { Evaluation } from "./evaluation.js";
+import type { End } from "./run-state.js";
+import { Server, type ServerParts, type ServerPorts } from "./server.js";
+
+export interface ControlPlaneOptions {
+  readonly parts: ServerParts;
+  readonly aggregator: EmbeddedAggregator;
+  readonly checkpoints: CheckpointThreadData;
+  /** of a checkpoint that is taken now */
+  readonly describe: (knn: number | null) => CheckpointMeta;
+  readonly heartbeatMs: number;
+  readonly observer: ServerPorts["observer"];
+  readonly openEvaluation: ServerPorts["openEvaluation"];
+  readonly countCorrupt: ServerPorts["countCorrupt"];
+}
+
+/** The control plane's socket, bound before there is a server to hear it. */
+export class ControlSocket {
+  private server: Server | null = null;
+  private readonly socket: RouterSocket<WorkerMessage, CoordinatorMessage>;
+
+  constructor(keys: ServerKeys | null, refused: (reason: string) => void) {
+    this.socket = new RouterSocket(workerCodec, coordinatorCodec, {
+      keys,
+      misread: (peer, error) => this.server?.misread(peer, error),
+      refused: (reason) => {
+        if (this.server === null) refused(reason);
+        else this.server.refused(reason);
+      },
+      // Whoever is gone shows when it is spoken to.
+      disconnected: () => this.server?.ping(),
+    });
+  }
+
+  /** @throws UserError as `RouterSocket.bind` */
+  bind(endpoint: string): Promise<string> {
+    return this.socket.bind(endpoint);
+  }
+
+  send(peer: string, message: CoordinatorMessage, frames: readonly Uint8Array[]): void {
+    this.socket.post(peer, message, frames, () => this.server?.unreachable(peer));
+  }
+
+  async serve(server: Server): Promise<void> {
+    this.server = server;
+    for await (const { peer, message, frames } of this.socket) server.received(peer, message, frames);
+  }
+
+  close(): void {
+    this.socket.close();
+  }
+}
+
+export interface Served {
+  readonly end: End;
+  /** updates made */
+  readonly step: number;
+  /** directory of the last checkpoint written; null: none */
+  readonly checkpoint: string | null;
+}
+
+/** Serves until the run ends. `signal` asks for a checkpoint and an orderly end. Whatever fails in here is thrown. */
+export async function serveRun(
+  socket: ControlSocket,
+  options: ControlPlaneOptions,
+  signal: AbortSignal,
+): Promise<Served> {
+  const { parts, aggregator, observer } = options;
+  const settle: { resolve: (served: Served) => void; reject: (error: unknown) => void } = {
+    resolve: () => undefined,
+    reject: () => undefined,
+  };
+  const ended = new Promise<Served>((resolve, reject) => {
+    Object.assign(settle, { resolve, reject });
+  });
+  const guarded =
+    <Arguments extends unknown[]>(work: (...given: Arguments) => void) =>
+    (...given: Arguments) => {
+      try {
+        work(...given);
+      } catch (error) {
+        settle.reject(error);
+      }
+    };
+  const writer = new Worker(new URL("./checkpoint-thread.js", import.meta.url), { workerData: options.checkpoints });
+  let lastCheckpoint: string | null = null;
+  const checkpoint = async (step: number, meta: CheckpointMeta, queueKeys: Float32Array) => {
+    const state = await aggregator.capture();
+    if (state.version !== step)
+      throw new Error(`a checkpoint of step ${String(step)} met the state of ${String(state.version)}`);
+    writer.postMessage({ meta, state, queueKeys } satisfies CheckpointRequest);
+  };
+  const classify = async (evaluation: Evaluation) => {
+    server.classified(evaluation.step, await evaluation.classify());
+  };
+  const server = new Server(parts, {
+    now: () => performance.now(),
+    send: (peer, message, frames) => {
+      socket.send(peer, message, frames);
+    },
+    command: (command) => {
+      aggregator.command(command);
+    },
+    openEvaluation: options.openEvaluation,
+    classify: (evaluation) => {
+      classify(evaluation).catch(settle.reject);
+    },
+    checkpoint: (step, knn) => {
+      // Queue and state are taken now, before the next update can begin.
+      checkpoint(step, options.describe(knn), parts.queue.keys.slice()).catch(settle.reject);
+    },
+    digest: (values) => sha256OfFloats(values),
+    countCorrupt: options.countCorrupt,
+    ended: (end) => {
+      settle.resolve({ end, step: server.step, checkpoint: lastCheckpoint });
+    },
+    observer,
+  });
+  writer.on(
+    "message",
+    guarded((report: CheckpointReport) => {
+      aggregator.command({ kind: "release", version: report.step });
+      if (report.kind === "written") lastCheckpoint = report.directory;
+      if (report.kind === "written") server.checkpointWritten(report.step, report.directory);
+      else server.checkpointFailed(report.step, report.reason);
+    }),
+  );
+  writer.on("error", settle.reject);
+  aggregator.listen({
+    reported: guarded((report) => {
+      server.reported(report);
+    }),
+    failed: settle.reject,
+  });
+  const tick = guarded(() => {
+    aggregator.command({ kind: "tick" });
+    server.tick();
+  });
+  const stop = guarded(() => {
+    server.stop();
+  });
+  const timer = setInterval(tick, options.heartbeatMs);
+  socket.serve(server).catch(settle.reject);
+  if (signal.aborted) stop();
+  else signal.addEventListener("abort", stop, { once: true });
+  let outcome = "failed";
+  try {
+    const served = await ended;
+    outcome = served.end.outcome;
+    return served;
+  } finally {
+    clearInterval(timer);
+    signal.removeEventListener("abort", stop);
+    server.farewell(`the run has ${outcome}`);
+    await writer.terminate();
+  }
+}

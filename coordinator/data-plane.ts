@@ -1,0 +1,298 @@
+/**
+ * The aggregator's end of the data plane: which worker has which weights, what is on its way to it, and whose gradients count.
+ * No socket or clock in here: `DataPlanePorts` are all it touches, so a simulation can drive it.
+ */
+import { gradientPosition, segmentBytes, weightsParts } from "../src/models/exchange.js";
+import type { ParameterLayout } from "../src/models/parameters.js";
+import { sliceOf } from "../src/models/shards.js";
+import { fromFrames, toFrames } from "../src/protocol/frames.js";
+import type { WorkerId } from "../src/protocol/identifiers.js";
+import { Numbering } from "../src/protocol/numbering.js";
+import type { AggregatorMessage, Gradient, Open, WorkerDataMessage } from "../src/protocol/wire.js";
+import { WireError } from "../src/protocol/wire-error.js";
+import type { SegmentAddress } from "../src/transport/shared-segment.js";
+import type { Aggregator, TrainingState } from "./aggregator.js";
+
+/** What the coordinator asks of its aggregator. */
+export type AggregatorCommand =
+  /** a worker has been welcomed, and will open a connection with this ticket */
+  | { readonly kind: "expect"; readonly worker: WorkerId; readonly ticket: string }
+  /** it takes part from now on; `holding`: the weights that it says it has */
+  | { readonly kind: "admit"; readonly worker: WorkerId; readonly holding: WeightsHeld | null }
+  | { readonly kind: "forget"; readonly worker: WorkerId }
+  /** the update of step `step`; without a learning rate it is skipped, and the weights stay as they are */
+  | { readonly kind: "apply"; readonly step: number; readonly learningRate: number | null }
+  /** answered by `captured` with the state as it is now, which is held until `release` */
+  | { readonly kind: "capture" }
+  | { readonly kind: "release"; readonly version: number }
+  /** every heartbeat interval */
+  | { readonly kind: "tick" };
+
+/** What the aggregator tells its coordinator. */
+export type AggregatorReport =
+  | { readonly kind: "held"; readonly step: number; readonly ranks: readonly number[] }
+  | { readonly kind: "applied"; readonly step: number; readonly applyMs: number }
+  | { readonly kind: "captured"; readonly state: TrainingState }
+  /** a worker's connection is of no more use; the ticket tells which of its connections */
+  | { readonly kind: "lost"; readonly worker: WorkerId; readonly ticket: string; readonly reason: string }
+  | { readonly kind: "dropped"; readonly reason: string };
+
+export interface WeightsHeld {
+  readonly version: number;
+  /** hex, see `digestOf` */
+  readonly sha256: string;
+}
+
+/** Memory that a worker on this machine shares; see `SharedSegment`. */
+export interface Segment {
+  write(position: number, values: Float32Array): void;
+  read(position: number, target: Float32Array): void;
+  close(): void;
+}
+
+export interface DataPlanePorts {
+  /** monotonic clock in ms */
+  readonly now: () => number;
+  /** what cannot be sent comes back as `unreachable` */
+  readonly send: (address: string, message: AggregatorMessage, frames: readonly Uint8Array[]) => void;
+  readonly report: (report: AggregatorReport) => void;
+  /** null where the segment is not on this machine */
+  readonly openSegment: (offered: SegmentAddress, bytes: number) => Segment | null;
+  /** hex sha256 of θq, θk and the query encoder's buffers, one after another */
+  readonly digestOf: (state: TrainingState) => string;
+}
+
+/** A worker that is expected, and its connection once it has opened one. */
+interface Peer {
+  readonly worker: WorkerId;
+  readonly ticket: string;
+  readonly incoming: Numbering;
+  readonly outgoing: Numbering;
+  isAdmitted: boolean;
+  holding: WeightsHeld | null;
+  address: string | null;
+  /** version of the weights on their way to it; null: it has said that it has them. One at a time: newer ones wait. */
+  sending: number | null;
+  /** version that it has said to have; −1: none yet */
+  holds: number;
+  segment: Segment | null;
+}
+
+export class DataPlane {
+  private readonly peers = new Map<WorkerId, Peer>();
+  private readonly byAddress = new Map<string, Peer>();
+
+  constructor(
+    private readonly runId: string,
+    private readonly layout: ParameterLayout,
+    private readonly aggregator: Aggregator,
+    private readonly ports: DataPlanePorts,
+  ) {}
+
+  obey(command: AggregatorCommand): void {
+    const peer = "worker" in command ? this.peers.get(command.worker) : undefined;
+    switch (command.kind) {
+      case "expect":
+        if (peer !== undefined) this.close(peer);
+        this.expect(command.worker, command.ticket);
+        return;
+      case "admit":
+        if (peer === undefined) return;
+        peer.isAdmitted = true;
+        peer.holding = command.holding;
+        this.begin(peer);
+        return;
+      case "forget":
+        if (peer !== undefined) this.close(peer);
+        return;
+      case "apply":
+        this.apply(command.step, command.learningRate);
+        return;
+      case "capture":
+        this.ports.report({ kind: "captured", state: this.aggregator.hold() });
+        return;
+      case "release":
+        this.aggregator.release(command.version);
+        return;
+      case "tick":
+        // An array: whoever turns out to be gone leaves the peers meanwhile.
+        for (const each of [...this.peers.values()]) this.tell(each, { body: "alive", alive: {} });
+        return;
+    }
+  }
+
+  received(address: string, message: WorkerDataMessage, frames: readonly Uint8Array[]): void {
+    try {
+      this.hear(address, message, frames);
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error;
+      this.misread(error);
+    }
+  }
+
+  misread(error: WireError): void {
+    this.ports.report({ kind: "dropped", reason: error.message });
+  }
+
+  unreachable(address: string): void {
+    const peer = this.byAddress.get(address);
+    if (peer !== undefined) this.lose(peer, "its data connection is closed or stalled");
+  }
+
+  private hear(address: string, message: WorkerDataMessage, frames: readonly Uint8Array[]): void {
+    if (message.body === "open") {
+      this.open(address, message.open, message.number);
+      return;
+    }
+    const peer = this.byAddress.get(address);
+    if (peer === undefined) throw new WireError(`${String(message.body)} on a data connection that nobody opened`);
+    switch (peer.incoming.arrived(message.number)) {
+      case "repeated":
+        throw new WireError(`data message ${String(message.number)} of ${peer.worker} has been here before`);
+      case "gap":
+        this.lose(peer, "a data message of it is missing");
+        return;
+      case "due":
+    }
+    if (message.body === "alive") return;
+    if (!peer.isAdmitted) throw new WireError(`${String(message.body)} from ${peer.worker}, which is not admitted`);
+    if (message.body === "received") this.acknowledged(peer, message.received.version ?? 0);
+    else if (message.body === "gradient") this.takeGradient(peer, message.gradient, frames);
+  }
+
+  private expect(worker: WorkerId, ticket: string): void {
+    this.peers.set(worker, {
+      ...{ worker, ticket, incoming: new Numbering(), outgoing: new Numbering() },
+      ...{ isAdmitted: false, holding: null, address: null, sending: null, holds: -1, segment: null },
+    });
+  }
+
+  private open(address: string, { runId, workerId, ticket, segment }: Open, number: number | null | undefined): void {
+    const peer = this.peers.get((workerId ?? "") as WorkerId);
+    // The ticket is a secret between the coordinator and this worker's process.
+    if (runId !== this.runId || peer === undefined || peer.ticket !== ticket) {
+      throw new WireError("a data connection of a worker that is not expected");
+    }
+    if (peer.address !== null) throw new WireError(`a second data connection of ${peer.worker}`);
+    if (peer.incoming.arrived(number) !== "due") throw new WireError("open comes first on a data connection");
+    const { name, token } = segment ?? {};
+    const isOffered = typeof name === "string" && token instanceof Uint8Array;
+    peer.segment = isOffered ? this.ports.openSegment({ name, token }, segmentBytes(this.layout)) : null;
+    peer.address = address;
+    this.byAddress.set(address, peer);
+    this.begin(peer);
+  }
+
+  /** The first weights, once the worker is admitted and has opened its connection. */
+  private begin(peer: Peer): void {
+    if (!peer.isAdmitted || peer.address === null || peer.sending !== null) return;
+    const { state } = this.aggregator;
+    const { holding } = peer;
+    if (holding?.version === state.version && holding.sha256 === this.ports.digestOf(state)) this.confirm(peer, state);
+    else this.sendWhole(peer);
+  }
+
+  private acknowledged(peer: Peer, version: number): void {
+    if (version !== peer.sending) {
+      throw new WireError(`${peer.worker} acknowledges weights that are not on their way`);
+    }
+    peer.sending = null;
+    peer.holds = version;
+    this.aggregator.release(version);
+    if (version !== this.aggregator.state.version) this.sendWhole(peer);
+  }
+
+  private takeGradient(peer: Peer, gradient: Gradient, frames: readonly Uint8Array[]): void {
+    if (gradient.runId !== this.runId) throw new WireError(`gradient of run ${String(gradient.runId)}`);
+    const step = gradient.step ?? 0;
+    const node = { level: gradient.level ?? 0, index: gradient.index ?? 0 };
+    const ranks = this.aggregator.accept(step, node, (target) => {
+      if (gradient.shared !== true) fromFrames(frames, target);
+      else if (peer.segment !== null) peer.segment.read(gradientPosition(this.layout), target);
+      else throw new WireError(`${peer.worker} speaks of memory that it does not share`);
+    });
+    if (ranks !== null) this.ports.report({ kind: "held", step, ranks });
+  }
+
+  /** Workers that have nothing on their way, and whether each holds the weights of now. */
+  private receivers(): { readonly peer: Peer; readonly isUpToDate: boolean }[] {
+    const { version } = this.aggregator.state;
+    return [...this.peers.values()]
+      .filter(({ isAdmitted, address, sending }) => isAdmitted && address !== null && sending === null)
+      .map((peer) => ({ peer, isUpToDate: peer.holds === version }));
+  }
+
+  /** While one shard is on its way to the workers, the next is computed. */
+  private apply(step: number, learningRate: number | null): void {
+    const { aggregator, ports } = this;
+    const start = ports.now();
+    const receivers = this.receivers();
+    const applied = () => {
+      ports.report({ kind: "applied", step, applyMs: ports.now() - start });
+    };
+    if (learningRate === null) {
+      aggregator.skip();
+      applied();
+      for (const { peer, isUpToDate } of receivers) {
+        if (isUpToDate) this.confirm(peer, aggregator.state);
+        else this.sendWhole(peer);
+      }
+      return;
+    }
+    const keysAtOnce = receivers.some(({ isUpToDate }) => !isUpToDate);
+    for (const { next, shard } of aggregator.apply(learningRate, keysAtOnce)) {
+      for (const { peer, isUpToDate } of receivers) {
+        if (shard === 0) peer.sending = aggregator.hold(next).version;
+        this.sendShard(peer, next, shard, isUpToDate);
+      }
+      // θk may still have to follow; nothing else's turn comes before.
+      if (shard === aggregator.shards.length - 1) applied();
+    }
+  }
+
+  /** What the worker holds is the state, under another number or the same: nothing has to travel. */
+  private confirm(peer: Peer, state: TrainingState): void {
+    peer.sending = this.aggregator.hold(state).version;
+    this.tell(peer, { body: "weights", weights: { runId: this.runId, version: state.version, unchanged: true } });
+  }
+
+  /** Everything of the state as it is now. */
+  private sendWhole(peer: Peer): void {
+    const current = this.aggregator.hold();
+    peer.sending = current.version;
+    for (const shard of this.aggregator.shards.keys()) this.sendShard(peer, current, shard, false);
+  }
+
+  /** Without shared memory ZeroMQ sends from the state's own, so the state is held until the worker has it, or is gone. */
+  private sendShard(peer: Peer, of: TrainingState, shard: number, keyFollows: boolean): void {
+    if (peer.sending !== of.version) return;
+    const place = this.aggregator.shards[shard];
+    const sources = { query: sliceOf(of.query, place), key: sliceOf(of.key, place), buffers: of.queryBuffers };
+    const parts = weightsParts(this.layout, place, shard, keyFollows);
+    const { segment } = peer;
+    // One version at a time is on its way, so the worker has read whatever is overwritten here.
+    for (const { name, position } of parts) segment?.write(position, sources[name]);
+    const weights = { runId: this.runId, version: of.version, shard, shared: segment !== null, keyFollows };
+    const frames = segment === null ? toFrames(...parts.map(({ name }) => sources[name])) : [];
+    this.tell(peer, { body: "weights", weights }, frames);
+  }
+
+  private tell(peer: Peer, message: AggregatorMessage, frames: readonly Uint8Array[] = []): void {
+    if (peer.address === null) return;
+    this.ports.send(peer.address, { ...message, number: peer.outgoing.next() }, frames);
+  }
+
+  private lose(peer: Peer, reason: string): void {
+    this.close(peer);
+    this.ports.report({ kind: "lost", worker: peer.worker, ticket: peer.ticket, reason });
+  }
+
+  private close(peer: Peer): void {
+    if (this.peers.get(peer.worker) === peer) this.peers.delete(peer.worker);
+    if (peer.address !== null) this.byAddress.delete(peer.address);
+    peer.segment?.close();
+    peer.address = null;
+    if (peer.sending !== null) this.aggregator.release(peer.sending);
+    peer.sending = null;
+  }
+}

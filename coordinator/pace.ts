@@ -1,0 +1,43 @@
+/** How fast the workers are: means, quantiles, and who is slow for long. Pure. */
+
+/** Weight of the newest time in a worker's mean. */
+const NEWEST = 0.2;
+/** Times of units from which the quantile is taken. */
+const RECENT = 128;
+/** With fewer times than this nobody is called late. */
+const ENOUGH = 8;
+/** A unit is late when it takes this many times the quantile. */
+const LATE = 2;
+/** A worker whose mean is this many times the others' median … */
+const SLOW = 2;
+/** … for so many units on end is named. */
+export const SLOW_FOR_UNITS = 20;
+
+/** @param pace mean so far in ms; null: none */
+export function nextPace(pace: number | null, ms: number): number {
+  return pace === null ? ms : pace + NEWEST * (ms - pace);
+}
+
+export function remember(recent: readonly number[], ms: number): readonly number[] {
+  return recent.length < RECENT ? [...recent, ms] : [...recent.slice(1), ms];
+}
+
+/**
+ * @param quantile of the recent times, in (0, 1]
+ * @param atLeastMs never less: shorter hiccups are not worth a second computation
+ * @returns time after which a unit is late, in ms; infinite where too few times are known
+ */
+export function lateAfter(recent: readonly number[], quantile: number, atLeastMs: number): number {
+  if (recent.length < ENOUGH) return Infinity;
+  const sorted = [...recent].sort((a, b) => a - b);
+  const at = Math.min(sorted.length - 1, Math.floor(quantile * sorted.length));
+  return Math.max(atLeastMs, LATE * sorted[at]);
+}
+
+/** @param others means of the other workers, in ms */
+export function isSlow(pace: number, others: readonly number[]): { readonly slow: boolean; readonly median: number } {
+  if (others.length === 0) return { slow: false, median: pace };
+  const sorted = [...others].sort((a, b) => a - b);
+  const median = sorted[Math.floor(sorted.length / 2)];
+  return { slow: pace > SLOW * median, median };
+}
