@@ -13,6 +13,8 @@ export interface AggregatorThreadData {
   readonly runId: string;
   /** where the data plane listens, e.g. `tcp://127.0.0.1:5556` */
   readonly endpoint: string;
+  /** silence after which a worker's connection is given up, in ms */
+  readonly deadAfterMs: number;
   /** null: whoever reaches the port may speak */
   readonly keys: ServerKeys | null;
 }
@@ -24,7 +26,7 @@ export type ThreadReport =
   | { readonly kind: "listening"; readonly endpoint: string }
   | { readonly kind: "failed"; readonly code: string; readonly message: string };
 
-const { options, state, runId, endpoint, keys } = workerData as AggregatorThreadData;
+const { options, state, runId, endpoint, deadAfterMs, keys } = workerData as AggregatorThreadData;
 if (parentPort === null) throw new Error("the aggregator runs in a thread of the coordinator");
 const coordinator = parentPort;
 const report = (message: ThreadReport) => {
@@ -44,7 +46,7 @@ const socket = new RouterSocket(workerDataCodec, aggregatorCodec, {
     plane.obey({ kind: "tick" });
   },
 });
-const plane = new DataPlane(runId, options.layout, aggregator, {
+const plane = new DataPlane(runId, options.layout, deadAfterMs, aggregator, {
   now: () => performance.now(),
   send: (address, message, frames) => {
     socket.post(address, message, frames, () => {

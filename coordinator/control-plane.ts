@@ -7,7 +7,7 @@ import type { CheckpointMeta } from "../src/checkpoint/index.js";
 import { RouterSocket, type ServerKeys } from "../src/transport/index.js";
 import type { CheckpointReport, CheckpointRequest, CheckpointThreadData } from "./checkpoint-thread.js";
 import type { EmbeddedAggregator } from "./embedded-aggregator.js";
-import type { Evaluation } from "./evaluation.js";
+import type { OpenEvaluation } from "./evaluation.js";
 import type { End } from "./run-state.js";
 import { Server, type ServerParts, type ServerPorts } from "./server.js";
 
@@ -99,7 +99,7 @@ export async function serveRun(
       throw new Error(`a checkpoint of step ${String(step)} met the state of ${String(state.version)}`);
     writer.postMessage({ meta, state, queueKeys } satisfies CheckpointRequest);
   };
-  const classify = async (evaluation: Evaluation) => {
+  const classify = async (evaluation: OpenEvaluation) => {
     server.classified(evaluation.step, await evaluation.classify());
   };
   const server = new Server(parts, {

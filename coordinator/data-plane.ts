@@ -75,6 +75,8 @@ interface Peer {
   sending: number | null;
   /** version that it has said to have; −1: none yet */
   holds: number;
+  /** when its connection was last heard of, or was due from, in ms */
+  heardAt: number;
   segment: Segment | null;
 }
 
@@ -85,6 +87,8 @@ export class DataPlane {
   constructor(
     private readonly runId: string,
     private readonly layout: ParameterLayout,
+    /** silence after which a worker's connection is given up, in ms */
+    private readonly deadAfterMs: number,
     private readonly aggregator: Aggregator,
     private readonly ports: DataPlanePorts,
   ) {}
@@ -100,6 +104,7 @@ export class DataPlane {
         if (peer === undefined) return;
         peer.isAdmitted = true;
         peer.holding = command.holding;
+        peer.heardAt = this.ports.now();
         this.begin(peer);
         return;
       case "forget":
@@ -115,8 +120,7 @@ export class DataPlane {
         this.aggregator.release(command.version);
         return;
       case "tick":
-        // An array: whoever turns out to be gone leaves the peers meanwhile.
-        for (const each of [...this.peers.values()]) this.tell(each, { body: "alive", alive: {} });
+        this.tick();
         return;
     }
   }
@@ -139,6 +143,17 @@ export class DataPlane {
     if (peer !== undefined) this.lose(peer, "its data connection is closed or stalled");
   }
 
+  private tick(): void {
+    const now = this.ports.now();
+    // An array: whoever turns out to be gone leaves the peers meanwhile.
+    for (const peer of [...this.peers.values()]) {
+      const silence = now - peer.heardAt;
+      if (peer.isAdmitted && silence > this.deadAfterMs) {
+        this.lose(peer, `silent on its data connection for ${String(Math.round(silence))} ms`);
+      } else this.tell(peer, { body: "alive", alive: {} });
+    }
+  }
+
   private hear(address: string, message: WorkerDataMessage, frames: readonly Uint8Array[]): void {
     if (message.body === "open") {
       this.open(address, message.open, message.number);
@@ -153,6 +168,7 @@ export class DataPlane {
         this.lose(peer, "a data message of it is missing");
         return;
       case "due":
+        peer.heardAt = this.ports.now();
     }
     if (message.body === "alive") return;
     if (!peer.isAdmitted) throw new WireError(`${String(message.body)} from ${peer.worker}, which is not admitted`);
@@ -163,7 +179,7 @@ export class DataPlane {
   private expect(worker: WorkerId, ticket: string): void {
     this.peers.set(worker, {
       ...{ worker, ticket, incoming: new Numbering(), outgoing: new Numbering() },
-      ...{ isAdmitted: false, holding: null, address: null, sending: null, holds: -1, segment: null },
+      ...{ isAdmitted: false, holding: null, address: null, sending: null, holds: -1, heardAt: 0, segment: null },
     });
   }
 

@@ -24,7 +24,15 @@ export function evaluationChunks(config: RunConfig, dataset: Dataset): FeatureCh
   return featureChunks(train, test, CHUNK_SAMPLES);
 }
 
-export class Evaluation {
+/** What the server needs of an evaluation. */
+export interface OpenEvaluation {
+  readonly step: number;
+  readonly chunks: readonly FeatureChunk[];
+  accept(chunk: number, frames: readonly Uint8Array[]): void;
+  classify(): Promise<number>;
+}
+
+export class Evaluation implements OpenEvaluation {
   readonly chunks: readonly FeatureChunk[];
   private readonly features: Record<Split, Float32Array>;
 

@@ -117,6 +117,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
       state: begun.state,
       runId: begun.id,
       endpoint: dataEndpoint(options.listen, endpoint),
+      deadAfterMs: config.membership.deadAfterMs,
       keys: options.keys,
     });
     // Only now: a port in use must not leave a run behind.

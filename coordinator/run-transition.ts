@@ -17,7 +17,7 @@ import type {
   StepPhase,
   Transition,
 } from "./run-state.js";
-import { backUp, finishUnit, handBack, isBusy, isDone, oneEach, openWork, shareOut, type Work } from "./work.js";
+import { backUp, finish, handBack, isBusy, isDone, oneEach, openWork, shareOut, type Work } from "./work.js";
 
 /** A checkpoint that cannot be written at the end of a run is tried again so often … */
 export const FINAL_CHECKPOINT_TRIES = 60;
@@ -114,15 +114,14 @@ function drain(state: RunState, worker: WorkerId, keeps: readonly number[], now:
 
 /** Workers that drain and have nothing left may go. */
 function dismissDrained(state: RunState): Transition {
-  const effects: Effect[] = [];
-  const workers = new Map(state.workers);
   const work = workOf(state.phase);
+  const gone: WorkerId[] = [];
   for (const [worker, { drains }] of state.workers) {
-    if (!drains || (work !== null && isBusy(work, worker))) continue;
-    workers.delete(worker);
-    effects.push({ kind: "dismiss", worker });
+    if (drains && (work === null || !isBusy(work, worker))) gone.push(worker);
   }
-  return effects.length === 0 ? unchanged(state) : { state: { ...state, workers }, effects };
+  if (gone.length === 0) return unchanged(state);
+  const workers = new Map([...state.workers].filter(([worker]) => !gone.includes(worker)));
+  return { state: { ...state, workers }, effects: gone.map((worker) => ({ kind: "dismiss", worker })) };
 }
 
 function sayIfNobodyIsHere(state: RunState): Transition {
@@ -244,8 +243,7 @@ function told({ rank, worker, where }: Fault, step: number) {
 /** News of the open step; once every rank's result and gradients are in, the update begins. */
 function progress(state: RunState, phase: StepPhase, now: number): Transition {
   const isIn = (rank: number) => phase.results.has(rank) && phase.gradients.has(rank);
-  let { work } = phase;
-  for (const rank of [...work.holders.keys(), ...work.unassigned]) if (isIn(rank)) work = finishUnit(work, rank);
+  const work = finish(phase.work, isIn);
   const { step } = state;
   if (!isDone(work)) {
     const open = { ...state, phase: { ...phase, work } };
@@ -352,7 +350,7 @@ function featuresIn(state: RunState, event: Extract<RunEvent, { kind: "features"
   const { worker, step, chunk } = event;
   if (phase.kind !== "evaluating" || step !== state.step) return unchanged(state);
   if (!phase.work.holders.has(chunk) && !phase.work.unassigned.includes(chunk)) return unchanged(state);
-  const work = finishUnit(phase.work, chunk);
+  const work = finish(phase.work, (unit) => unit === chunk);
   return then(timed(state, worker, "chunks", now), (here) => {
     if (isDone(work)) {
       const classifying: Transition = {

@@ -19,7 +19,7 @@ import { WireError } from "../src/protocol/wire-error.js";
 import type { KeyQueue } from "../src/objectives/key-queue.js";
 import type { AggregatorCommand, AggregatorReport } from "./data-plane.js";
 import { DropLog } from "./drop-log.js";
-import type { Evaluation } from "./evaluation.js";
+import type { OpenEvaluation } from "./evaluation.js";
 import type { Membership, Refusal, Session } from "./membership.js";
 import { transition } from "./run-transition.js";
 import type { Effect, End, RunEvent, RunState } from "./run-state.js";
@@ -68,9 +68,9 @@ export interface ServerPorts {
   readonly send: (peer: string, message: CoordinatorMessage, frames: readonly Uint8Array[]) => void;
   /** answered by `reported` */
   readonly command: (command: AggregatorCommand) => void;
-  readonly openEvaluation: (step: number) => Evaluation;
+  readonly openEvaluation: (step: number) => OpenEvaluation;
   /** answered by `classified` */
-  readonly classify: (evaluation: Evaluation) => void;
+  readonly classify: (evaluation: OpenEvaluation) => void;
   /** stores the state as it is when called; answered by `checkpointWritten` or `checkpointFailed` */
   readonly checkpoint: (step: number, knn: number | null) => void;
   /** hex sha256 of values */
@@ -102,7 +102,7 @@ export class Server {
   /** who has been sent the open step's keys before its update was made */
   private keysSentTo: ReadonlySet<WorkerId> = new Set();
   private collection: StepCollection;
-  private evaluation: Evaluation | null = null;
+  private evaluation: OpenEvaluation | null = null;
   private lastAccuracy: number | null = null;
   private stepOpenedAt = 0;
   private turnedAway = 0;
@@ -244,12 +244,14 @@ export class Server {
         return;
       case "due":
     }
-    session.heardAt = this.ports.now();
+    const now = this.ports.now();
+    const silence = now - session.heardAt;
     if (message.body === "ready") {
       this.makeReady(session, message.ready);
       return;
     }
     if (!session.isAdmitted) {
+      session.heardAt = now;
       if (message.body === "heartbeat") return;
       if (message.body === "goodbye" || message.body === "drain") {
         this.forget(session);
@@ -257,7 +259,11 @@ export class Server {
       }
       throw new WireError(`${String(message.body)} from ${session.id}, which is not admitted`);
     }
-    this.dispatch({ kind: "heard", worker: session.id });
+    // Often enough; a message each would cost more than it tells.
+    if (silence > this.state.plan.heartbeatMs / 4) {
+      session.heardAt = now;
+      this.dispatch({ kind: "heard", worker: session.id });
+    }
     switch (message.body) {
       case "heartbeat":
         return;
@@ -297,6 +303,7 @@ export class Server {
   }
 
   private makeReady(session: Session, ready: Ready): void {
+    session.heardAt = this.ports.now();
     if (session.isAdmitted) throw new WireError(`${session.id} is ready twice`);
     const answer = this.parts.membership.ready(session, ready);
     if ("refused" in answer) {

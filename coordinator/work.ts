@@ -47,14 +47,15 @@ export function isBusy({ holders }: Work, worker: WorkerId): boolean {
   return false;
 }
 
-/** A unit is done, whoever did it. */
-export function finishUnit(work: Work, unit: number): Work {
-  if (work.holders.has(unit)) {
-    const holders = new Map(work.holders);
-    holders.delete(unit);
-    return { ...work, holders };
-  }
-  return { ...work, unassigned: work.unassigned.filter((other) => other !== unit) };
+/** These units are done, whoever did them. */
+export function finish(work: Work, isFinished: (unit: number) => boolean): Work {
+  const { holders, unassigned } = work;
+  const left = new Map<number, readonly WorkerId[]>();
+  for (const [unit, held] of holders) if (!isFinished(unit)) left.set(unit, held);
+  return {
+    holders: left.size === holders.size ? holders : left,
+    unassigned: unassigned.some(isFinished) ? unassigned.filter((unit) => !isFinished(unit)) : unassigned,
+  };
 }
 
 /** A worker gives back all of its units but those that it keeps; a unit that nobody else works on is nobody's again. */

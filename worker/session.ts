@@ -148,6 +148,7 @@ export class WorkerSession {
   private failures = 0;
   private linkedAt = 0;
   private heardAt: number;
+  private dataHeardAt = 0;
   private beatAt = 0;
   private complainedAt: number;
 
@@ -209,6 +210,10 @@ export class WorkerSession {
     const { heartbeatMs, deadAfterMs } = this.membership();
     if (now - this.heardAt > deadAfterMs) {
       this.lose(`the coordinator has been silent for ${String(Math.round(now - this.heardAt))} ms`);
+      return;
+    }
+    if (this.stage === "ready" && now - this.dataHeardAt > deadAfterMs) {
+      this.lose(`the aggregator has been silent for ${String(Math.round(now - this.dataHeardAt))} ms`);
       return;
     }
     if (now - this.beatAt < heartbeatMs) return;
@@ -427,6 +432,7 @@ export class WorkerSession {
   proved(link: number, holding: Holding | null): void {
     if (link !== this.link || this.stage !== "proving" || this.found === null) return;
     this.stage = "ready";
+    this.dataHeardAt = this.ports.now();
     this.say({ body: "ready", ready: { ...this.found, holding } });
   }
 
@@ -451,6 +457,7 @@ export class WorkerSession {
 
   heardData(link: number, message: AggregatorMessage, frames: readonly Uint8Array[]): void {
     if (!this.isDue(link, this.data.in, message.number)) return;
+    this.dataHeardAt = this.ports.now();
     this.guarded(() => {
       if (message.body === "weights") this.takeWeights(message.weights, frames);
     });

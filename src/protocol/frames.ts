@@ -4,14 +4,13 @@ import { WireError } from "./wire-error.js";
 
 /** Views of the vectors' bytes, one after another, in pieces of at most CHUNK_BYTES. Nothing is copied. */
 export function toFrames(...vectors: readonly Float32Array[]): Uint8Array[] {
-  return vectors.flatMap((vector) => {
-    const frames: Uint8Array[] = [];
-    for (let start = 0; start < vector.byteLength; start += CHUNK_BYTES) {
-      const length = Math.min(CHUNK_BYTES, vector.byteLength - start);
-      frames.push(new Uint8Array(vector.buffer, vector.byteOffset + start, length));
+  const frames: Uint8Array[] = [];
+  for (const { buffer, byteOffset, byteLength } of vectors) {
+    for (let start = 0; start < byteLength; start += CHUNK_BYTES) {
+      frames.push(new Uint8Array(buffer, byteOffset + start, Math.min(CHUNK_BYTES, byteLength - start)));
     }
-    return frames;
-  });
+  }
+  return frames;
 }
 
 /**

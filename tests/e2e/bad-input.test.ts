@@ -62,7 +62,7 @@ describe("a mistake", () => {
     [["evaluate", "knn"], "give either --checkpoint DIR or --pixels"],
     [["coordinator"], "--out is missing"],
     [["coordinator", "--listen", "localhost:1", ...out], "--listen localhost:1 is no address"],
-    [["coordinator", "--listen", "tcp://127.0.0.1.1:5555", ...out], "cannot listen on tcp://127.0.0.1.1:5555"],
+    [["coordinator", "--listen", "tcp://127.0.0.999:5555", ...out], "cannot listen on tcp://127.0.0.999:5555"],
     [["coordinator", "--listen", "tcp://192.0.2.1:5555", ...out], "can be reached from other machines: give --keys"],
     [["coordinator", "--listen", "tcp://0.0.0.0:5555", ...out], "can be reached from other machines: give --keys"],
     [["coordinator", "--keys", "nowhere", ...out], "cannot read nowhere/secret.key (ENOENT)"],

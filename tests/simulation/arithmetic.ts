@@ -1,0 +1,151 @@
+/**
+ * Arithmetic in place of a network's: every value that a rank gives depends on every bit that it should depend on, so whoever
+ * computes with anything else than the step's own weights, queue and samples gives other bits, and the run ends with others.
+ */
+import { Aggregator, type TrainingState } from "../../coordinator/aggregator.js";
+import type { RunPlan } from "../../coordinator/run-state.js";
+import { gradientLength } from "../../src/models/exchange.js";
+import type { ParameterLayout } from "../../src/models/parameters.js";
+import { parameterShards } from "../../src/models/shards.js";
+import { KeyQueue } from "../../src/objectives/key-queue.js";
+import { VectorArena } from "../../src/optim/index.js";
+
+/** Two parameters, so that the weights travel in two shards. */
+export const LAYOUT: ParameterLayout = {
+  parameters: [
+    { name: "a", shape: [3], role: "dense", offset: 0, size: 3 },
+    { name: "b", shape: [2], role: "norm-shift", offset: 3, size: 2 },
+  ],
+  buffers: [{ name: "c", statistic: "mean", offset: 0, size: 1 }],
+  parameterCount: 5,
+  bufferCount: 1,
+};
+export const SHARDS = parameterShards(LAYOUT, 1);
+export const KEY_MOMENTUM = 0.9;
+const GRADIENT = gradientLength(LAYOUT);
+export const QUEUE_SIZE = 21;
+/** One memory for all parties of a thread: vectors are small, and a WebAssembly memory each would cost more than the run. */
+export const arena = new VectorArena();
+
+export interface Weights {
+  readonly query: Float32Array;
+  readonly key: Float32Array;
+  readonly buffers: Float32Array;
+}
+
+const scratch = new Float32Array(1);
+const bits = new Int32Array(scratch.buffer);
+
+function stir(hash: number, values: Float32Array): number {
+  let mixed = hash;
+  for (const value of values) {
+    scratch[0] = value;
+    mixed = Math.imul(mixed ^ bits[0], 0x9e3779b1);
+    mixed ^= mixed >>> 15;
+  }
+  return mixed;
+}
+
+/** A number that tells vectors apart. */
+export function fingerprintOf(...vectors: readonly Float32Array[]): number {
+  return vectors.reduce((hash, vector) => stir(hash, vector), 0x1234567);
+}
+
+/** In [−1, 1), with all 24 bits of a float32's mantissa in use, so that the order of additions shows. */
+function value(hash: number, index: number): number {
+  const mixed = Math.imul(hash ^ Math.imul(index + 1, 0x85ebca6b), 0xc2b2ae35);
+  return ((mixed ^ (mixed >>> 13)) >> 8) / 2 ** 23;
+}
+
+export interface RankValues {
+  readonly gradient: Float32Array;
+  readonly keys: Float32Array;
+  readonly nonFinite: string | null;
+}
+
+export function rankValues(
+  seed: number,
+  step: number,
+  rank: number,
+  weights: Weights,
+  queue: Float32Array,
+): RankValues {
+  const start = Math.imul(step + 1, 0x27d4eb2f) ^ Math.imul(rank + 1, 0x165667b1) ^ seed;
+  const hash = stir(stir(stir(stir(start, weights.query), weights.key), weights.buffers), queue);
+  const gradient = arena.take(GRADIENT);
+  for (let i = 0; i < GRADIENT; i++) gradient[i] = value(hash, i);
+  // A function of seed, step and rank alone: the same ranks are faulty whoever computes them.
+  const isFaulty = (Math.imul(start, 0x9e3779b1) >>> 0) % 400 === 0;
+  return { gradient, keys: Float32Array.of(value(hash, 77)), nonFinite: isFaulty ? "a" : null };
+}
+
+export function featureValues(step: number, chunk: number, weights: Weights): Float32Array {
+  return Float32Array.of(value(stir(stir(step ^ chunk, weights.query), weights.buffers), chunk));
+}
+
+export function newAggregator(worldSize: number, state: TrainingState): Aggregator {
+  const options = { layout: LAYOUT, shards: SHARDS, worldSize, keyMomentum: KEY_MOMENTUM };
+  return new Aggregator({ ...options, sgdMomentum: 0.8, weightDecay: 0.01, decayNormAndBias: false }, state, arena);
+}
+
+export function firstState(seed: number): TrainingState {
+  const vector = (length: number, part: number) => Float32Array.from({ length }, (_, i) => value(seed ^ part, i));
+  const theta = vector(LAYOUT.parameterCount, 1);
+  const buffers = vector(LAYOUT.bufferCount, 2);
+  const velocity = new Float32Array(LAYOUT.parameterCount);
+  return { version: 0, query: theta, key: theta, velocity, queryBuffers: buffers, keyBuffers: buffers };
+}
+
+export function firstQueue(seed: number): KeyQueue {
+  return KeyQueue.restore(
+    Float32Array.from({ length: QUEUE_SIZE }, (_, i) => value(seed ^ 3, i)),
+    QUEUE_SIZE,
+    1,
+    0,
+  );
+}
+
+export const learningRate = (step: number): number => 0.1 / (step + 1);
+
+/** Everything that training changes, as one number. */
+export function stateFingerprint(state: TrainingState, queue: Float32Array): number {
+  return fingerprintOf(state.query, state.key, state.velocity, state.queryBuffers, state.keyBuffers, queue);
+}
+
+export interface Reference {
+  /** fingerprint after so many steps */
+  readonly after: readonly number[];
+  /** features of each chunk after so many steps, where they are asked for */
+  readonly skipped: ReadonlySet<number>;
+}
+
+/** The run as one process computes it, undisturbed. */
+export function undisturbed(seed: number, { worldSize, totalSteps, nonFinite }: RunPlan): Reference {
+  const aggregator = newAggregator(worldSize, firstState(seed));
+  const queue = firstQueue(seed);
+  const after = [stateFingerprint(aggregator.state, queue.keys)];
+  const skipped = new Set<number>();
+  for (let step = 0; step < totalSteps; step++) {
+    const { query, key, queryBuffers: buffers } = aggregator.state;
+    const keys = new Float32Array(worldSize);
+    let isFaulty = false;
+    for (let rank = 0; rank < worldSize; rank++) {
+      const values = rankValues(seed, step, rank, { query, key, buffers }, queue.keys);
+      aggregator.accept(step, { level: 0, index: rank }, (target) => {
+        target.set(values.gradient);
+      });
+      arena.release(values.gradient);
+      keys.set(values.keys, rank);
+      if (values.nonFinite !== null) isFaulty = true;
+    }
+    if (isFaulty && nonFinite === "skip") {
+      aggregator.skip();
+      skipped.add(step);
+    } else {
+      for (const part of aggregator.apply(learningRate(step))) void part;
+      queue.append(keys);
+    }
+    after.push(stateFingerprint(aggregator.state, queue.keys));
+  }
+  return { after, skipped };
+}

@@ -1,0 +1,536 @@
+/**
+ * A run in one thread and virtual time: the program's own coordinator, aggregator and worker sessions on a network, disks and
+ * clocks that fail as the seed says. What the design promises is checked after every event, and at the end that the run ends.
+ */
+import { Aggregator } from "../../coordinator/aggregator.js";
+import { DataPlane, type AggregatorCommand } from "../../coordinator/data-plane.js";
+import type { OpenEvaluation } from "../../coordinator/evaluation.js";
+import { Membership } from "../../coordinator/membership.js";
+import { featureChunks } from "../../coordinator/planning.js";
+import { initialState, type RunPlan } from "../../coordinator/run-state.js";
+import { Server, type RunObserver } from "../../coordinator/server.js";
+import { PRESETS } from "../../src/config/presets.js";
+import type { RunConfig } from "../../src/config/schema.js";
+import { KeyQueue } from "../../src/objectives/key-queue.js";
+import { fromFrames } from "../../src/protocol/frames.js";
+import { runId } from "../../src/protocol/identifiers.js";
+import { PROTOCOL_VERSION } from "../../src/protocol/wire.js";
+import { Agenda } from "./agenda.js";
+import {
+  featureValues,
+  fingerprintOf,
+  firstQueue,
+  firstState,
+  LAYOUT,
+  learningRate,
+  newAggregator,
+  QUEUE_SIZE,
+  stateFingerprint,
+  undisturbed,
+  type Reference,
+} from "./arithmetic.js";
+import { Disk, type Stored, type StoredQueue } from "./disk.js";
+import { CALM, Network, type Channel, type Direction, type Plane, type Weather } from "./network.js";
+import { random, type Random } from "./random.js";
+import { SimulatedWorker, type Surroundings } from "./simulated-worker.js";
+
+export interface Scenario {
+  readonly seed: number;
+  readonly workers: number;
+  readonly plan: RunPlan;
+  /** until when something may go wrong, in ms */
+  readonly troubleMs: number;
+  /** mean time between two troubles, in ms */
+  readonly troubleEveryMs: number;
+  readonly weather: Weather;
+}
+
+/** What a schedule was like. */
+export interface Outcome {
+  readonly events: number;
+  readonly virtualMs: number;
+  readonly troubles: Readonly<Record<string, number>>;
+  readonly stepsRepeated: number;
+}
+
+/** A run that is not over so long after the last trouble is stuck, in ms. */
+const LIVENESS_MS = 120_000;
+const MOST_EVENTS = 1_000_000;
+const PLANES: readonly Plane[] = ["control", "data"];
+const DIRECTIONS: readonly Direction[] = ["up", "down"];
+const CHUNKS = featureChunks(4, 2, 2);
+const EXPECTED_HOST = {
+  protocolVersion: PROTOCOL_VERSION,
+  softwareVersion: "simulated",
+  host: "h",
+  pid: 1,
+  threads: 0,
+};
+
+/** Everything that varies, from one seed. */
+export function scenarioOf(seed: number): Scenario {
+  const draw = random(seed);
+  const isStormy = draw.chance(0.5);
+  const chance = (most: number) => (isStormy ? draw.next() * most : 0.0001);
+  return {
+    seed,
+    workers: 8 + draw.below(3),
+    plan: {
+      worldSize: draw.pick([3, 5, 8, 8]),
+      totalSteps: 50 + draw.below(4),
+      minWorkers: 1 + draw.below(3),
+      heartbeatMs: 200,
+      deadAfterMs: 700,
+      lateQuantile: 0.9,
+      checkpointEverySteps: draw.pick([0, 3, 7, 10]),
+      evaluateEverySteps: draw.pick([0, 0, 25]),
+      featureChunks: CHUNKS.length,
+      nonFinite: "skip",
+    },
+    troubleMs: 4000,
+    troubleEveryMs: draw.pick([150, 400, 1000]),
+    weather: {
+      loss: chance(0.003),
+      doubling: chance(0.01),
+      overtaking: chance(0.003),
+      delayMs: 1 + draw.below(6),
+    },
+  };
+}
+
+/** @throws Error where a promise does not hold */
+export function simulate(scenario: Scenario): Outcome {
+  return new Cluster(scenario).run();
+}
+
+function must(holds: boolean, otherwise: () => string): void {
+  if (!holds) throw new Error(otherwise());
+}
+
+/** One life of the coordinator, from its start to its crash. */
+interface Life {
+  readonly number: number;
+  readonly server: Server;
+  readonly plane: DataPlane;
+  readonly aggregator: Aggregator;
+  readonly queue: KeyQueue;
+  isAlive: boolean;
+  frozenUntil: number;
+}
+
+class Cluster implements Surroundings {
+  readonly agenda = new Agenda();
+  readonly draw: Random;
+  readonly network: Network;
+  readonly seed: number;
+  readonly config: RunConfig;
+  private readonly reference: Reference;
+  private readonly disk: Disk;
+  private readonly workers = new Map<number, SimulatedWorker>();
+  private readonly channels = new Map<string, Channel>();
+  private readonly troubles: Record<string, number> = {};
+  private workersMade = 0;
+  private lives = 0;
+  private life: Life | null = null;
+  private isOver = false;
+  private furthest = 0;
+  private stepsRepeated = 0;
+
+  constructor(private readonly scenario: Scenario) {
+    const { seed, plan } = scenario;
+    this.seed = seed;
+    this.draw = random(seed ^ 0x5bd1e995);
+    this.network = new Network(this.agenda, this.draw, scenario.weather);
+    this.disk = new Disk(this.agenda, this.draw);
+    this.reference = undisturbed(seed, plan);
+    const preset = PRESETS.quickstart;
+    this.config = {
+      ...preset,
+      parallel: { ...preset.parallel, worldSize: plan.worldSize, batchSize: 1 },
+      membership: { ...preset.membership, heartbeatMs: plan.heartbeatMs, deadAfterMs: plan.deadAfterMs },
+    };
+  }
+
+  run(): Outcome {
+    const { scenario, agenda } = this;
+    this.startCoordinator();
+    for (let i = 0; i < scenario.workers; i++) agenda.later(this.draw.below(100), () => this.startWorker());
+    this.expectTrouble();
+    agenda.later(scenario.troubleMs, () => {
+      this.network.weather = CALM;
+      this.disk.isSound = true;
+    });
+    while (!this.isOver) {
+      must(agenda.next(), () => "nothing is left to happen, and the run is not over");
+      must(agenda.events < MOST_EVENTS, () => `stuck: ${this.situation()}`);
+      must(agenda.now < scenario.troubleMs + LIVENESS_MS, () => `not over in time: ${this.situation()}`);
+    }
+    const last = this.disk.newest();
+    must(last?.step === scenario.plan.totalSteps, () => "the last checkpoint is not of the last step");
+    const troubles = { ...this.troubles, lost: this.network.lost, doubled: this.network.doubled };
+    return { events: agenda.events, virtualMs: agenda.now, troubles, stepsRepeated: this.stepsRepeated };
+  }
+
+  private situation(): string {
+    const state = this.life?.server.runState;
+    return `step ${String(state?.step)}, ${String(state?.phase.kind)}, ${String(state?.workers.size)} workers here`;
+  }
+
+  // --- Trouble.
+
+  private expectTrouble(): void {
+    const { scenario, agenda, draw } = this;
+    agenda.later(scenario.troubleEveryMs * (0.5 + draw.next()), () => {
+      if (agenda.now >= scenario.troubleMs) return;
+      this.trouble();
+      this.expectTrouble();
+    });
+  }
+
+  private trouble(): void {
+    const { draw, agenda } = this;
+    const kinds = [
+      "crash",
+      "crash",
+      "pause",
+      "drain",
+      "join",
+      "coordinator",
+      "freeze",
+      "cut",
+      "one-way",
+      "both-ways",
+    ] as const;
+    const kind = draw.pick(kinds);
+    this.troubles[kind] = (this.troubles[kind] ?? 0) + 1;
+    const victim = draw.pick([...this.workers.values()]);
+    switch (kind) {
+      case "crash":
+        this.bury(victim);
+        agenda.later(draw.below(600), () => this.startWorker());
+        return;
+      case "pause":
+        victim.freeze(draw.below(1500));
+        return;
+      case "drain":
+        victim.session.drain(300);
+        agenda.later(400 + draw.below(400), () => {
+          this.bury(victim);
+          this.startWorker();
+        });
+        return;
+      case "join":
+        if (this.workers.size < 12) this.startWorker();
+        return;
+      case "coordinator":
+        this.crashCoordinator();
+        return;
+      case "freeze":
+        if (this.life !== null) this.life.frozenUntil = agenda.now + draw.below(1000);
+        return;
+      case "cut":
+        for (const channel of [...this.channels.values()])
+          if (channel.worker === victim.number) this.breakChannel(channel);
+        return;
+      case "one-way":
+        this.network.silence(victim.number, draw.pick(PLANES), draw.pick(DIRECTIONS), draw.below(1500));
+        return;
+      case "both-ways":
+        for (const direction of DIRECTIONS) {
+          for (const plane of PLANES) this.network.silence(victim.number, plane, direction, draw.below(1500));
+        }
+        return;
+    }
+  }
+
+  private startWorker(): void {
+    const number = ++this.workersMade;
+    const worker = new SimulatedWorker(number, this, EXPECTED_HOST, () => this.workers.delete(number));
+    this.workers.set(number, worker);
+    worker.start();
+  }
+
+  private bury(worker: SimulatedWorker): void {
+    worker.kill();
+    this.workers.delete(worker.number);
+    for (const channel of [...this.channels.values()]) if (channel.worker === worker.number) this.closed(channel);
+  }
+
+  // --- Channels.
+
+  connected(channel: Channel): void {
+    channel.life = this.life?.number ?? null;
+    this.channels.set(channel.address, channel);
+  }
+
+  closed(channel: Channel): void {
+    channel.isClosed = true;
+    this.channels.delete(channel.address);
+  }
+
+  private breakChannel(channel: Channel): void {
+    this.closed(channel);
+    this.agenda.later(this.draw.next() * 3, channel.broken);
+  }
+
+  sendUp(channel: Channel, arrive: (life: Pick<Life, "server" | "plane">) => void): void {
+    this.network.carry(channel, "up", () => {
+      this.atCoordinator(channel, arrive);
+    });
+  }
+
+  private atCoordinator(channel: Channel, arrive: (life: Life) => void): void {
+    const { life } = this;
+    // What a worker sent before its end may arrive after it.
+    if (channel.isClosed && (channel.life !== life?.number || this.draw.chance(0.5))) return;
+    if (life === null) {
+      // Nobody listens there: the connection is refused, or waits for somebody who does.
+      if (channel.life !== null) this.breakChannel(channel);
+      return;
+    }
+    if (channel.life === null) channel.life = life.number;
+    if (channel.life !== life.number) {
+      this.breakChannel(channel);
+      return;
+    }
+    this.whenAwake(life, () => {
+      arrive(life);
+    });
+  }
+
+  private whenAwake(life: Life, act: () => void): void {
+    if (!life.isAlive) return;
+    if (life.frozenUntil > this.agenda.now) {
+      this.agenda.later(life.frozenUntil - this.agenda.now, () => {
+        this.whenAwake(life, act);
+      });
+      return;
+    }
+    act();
+    this.check(life);
+  }
+
+  private sendDown(
+    life: Life,
+    address: string,
+    message: unknown,
+    frames: readonly Uint8Array[],
+    gone: () => void,
+  ): void {
+    const channel = this.channels.get(address);
+    if (channel === undefined || channel.isClosed) {
+      this.agenda.later(0.1, () => {
+        this.whenAwake(life, gone);
+      });
+      return;
+    }
+    this.network.carry(channel, "down", () => {
+      if (!channel.isClosed) channel.deliver(message as never, frames);
+    });
+  }
+
+  // --- The coordinator.
+
+  private crashCoordinator(): void {
+    if (this.life === null) return;
+    this.life.isAlive = false;
+    this.life = null;
+    this.disk.tear();
+    for (const channel of [...this.channels.values()]) {
+      if (!this.network.isSilent(channel, "down")) this.breakChannel(channel);
+    }
+    this.agenda.later(50 + this.draw.below(500), () => {
+      this.startCoordinator();
+    });
+  }
+
+  private startCoordinator(): void {
+    const { scenario, agenda, draw, seed } = this;
+    const { plan } = scenario;
+    const stored = this.disk.newest();
+    const state = stored?.state ?? firstState(seed);
+    const queue = stored?.queue ?? firstQueue(seed);
+    this.stepsRepeated += this.furthest - state.version;
+    this.furthest = state.version;
+    const aggregator = newAggregator(plan.worldSize, state);
+    const ownQueue = KeyQueue.restore(queue.keys, QUEUE_SIZE, 1, queue.position);
+    const door = {
+      ...{ runId: runId("run"), config: this.config, softwareVersion: "simulated", dataPort: 1 },
+      ...{ manifestHash: "manifest", newTicket: () => String(draw.next()) },
+    };
+    const number = ++this.lives;
+    let aggregatorFreeAt = 0;
+    // The aggregator is a thread: it takes one command after another, a little later, and updates take their time.
+    const onAggregator = (ms: number, work: () => void) => {
+      aggregatorFreeAt = Math.max(agenda.now, aggregatorFreeAt) + ms;
+      agenda.later(aggregatorFreeAt - agenda.now, () => {
+        this.whenAwake(life, work);
+      });
+    };
+    const command = (asked: AggregatorCommand) => {
+      onAggregator(asked.kind === "apply" ? draw.next() * 10 : 0.05, () => {
+        life.plane.obey(asked);
+      });
+    };
+    const plane = new DataPlane("run", LAYOUT, plan.deadAfterMs, aggregator, {
+      now: () => agenda.now,
+      send: (address, message, frames) => {
+        this.sendDown(life, address, message, frames, () => {
+          plane.unreachable(address);
+        });
+      },
+      report: (report) => {
+        agenda.later(0.05, () => {
+          this.whenAwake(life, () => {
+            life.server.reported(report);
+          });
+        });
+      },
+      openSegment: () => null,
+      digestOf: ({ query, key, queryBuffers }) => String(fingerprintOf(query, key, queryBuffers)),
+    });
+    const server = new Server(
+      {
+        membership: new Membership(door, null),
+        queue: ownQueue,
+        schedule: { stepsPerEpoch: 10, totalSteps: plan.totalSteps, globalBatch: plan.worldSize, learningRate },
+        keysPerRank: 1,
+        initial: initialState(plan, state.version),
+      },
+      {
+        now: () => agenda.now,
+        send: (peer, message, frames) => {
+          this.sendDown(life, peer, message, frames, () => {
+            server.unreachable(peer);
+          });
+        },
+        command,
+        openEvaluation: (step) => new SimulatedEvaluation(step, aggregator),
+        classify: (evaluation) => {
+          agenda.later(draw.below(30), () => {
+            this.whenAwake(life, () => {
+              server.classified(evaluation.step, 0.5);
+            });
+          });
+        },
+        checkpoint: (step) => {
+          this.write(life, step, { keys: ownQueue.keys.slice(), position: ownQueue.position }, (work) => {
+            onAggregator(0.05, work);
+          });
+        },
+        digest: (values) => String(fingerprintOf(values)),
+        countCorrupt: () => undefined,
+        ended: ({ outcome }) => {
+          must(outcome === "finished", () => `the run has ${outcome}`);
+          this.isOver = true;
+        },
+        observer: this.observerOf(aggregator, ownQueue),
+      },
+    );
+    const life: Life = { number, server, plane, aggregator, queue: ownQueue, isAlive: true, frozenUntil: 0 };
+    this.life = life;
+    this.tick(life);
+  }
+
+  private tick(life: Life): void {
+    this.agenda.later(this.scenario.plan.heartbeatMs, () => {
+      if (!life.isAlive) return;
+      this.whenAwake(life, () => {
+        life.plane.obey({ kind: "tick" });
+        life.server.tick();
+      });
+      this.tick(life);
+    });
+  }
+
+  /** As the coordinator's shell does: the aggregator hands its state out, the writer's thread takes its time. */
+  private write(life: Life, step: number, queue: StoredQueue, onAggregator: (work: () => void) => void): void {
+    onAggregator(() => {
+      const state = life.aggregator.hold();
+      must(state.version === step, () => `a checkpoint of ${String(step)} met the state of ${String(state.version)}`);
+      this.disk.write(step, state, queue, (stored) => {
+        if (!life.isAlive) return;
+        this.whenAwake(life, () => {
+          life.aggregator.release(step);
+          if (stored === null) life.server.checkpointFailed(step, "the disk is full");
+          else {
+            this.checkStored(stored);
+            life.server.checkpointWritten(step, "");
+          }
+        });
+      });
+    });
+  }
+
+  private checkStored({ step, state, queue }: Stored): void {
+    const expected = this.reference.after[step];
+    must(
+      stateFingerprint(state, queue.keys) === expected,
+      () => `the checkpoint of step ${String(step)} has other bits`,
+    );
+  }
+
+  private observerOf(aggregator: Aggregator, queue: KeyQueue): RunObserver {
+    const ignore = () => undefined;
+    const stepOver = (step: number) => {
+      must(step === this.furthest + 1, () => `step ${String(step)} came after ${String(this.furthest)}`);
+      this.furthest = step;
+      must(
+        aggregator.state.version === step,
+        () => `step ${String(step)} with weights ${String(aggregator.state.version)}`,
+      );
+      const bits = stateFingerprint(aggregator.state, queue.keys);
+      must(bits === this.reference.after[step], () => `other bits after step ${String(step)}`);
+    };
+    return {
+      stepDone: ({ step }) => {
+        must(!this.reference.skipped.has(step - 1), () => `step ${String(step)} should have been skipped`);
+        stepOver(step);
+      },
+      stepSkipped: (step) => {
+        must(this.reference.skipped.has(step - 1), () => `step ${String(step)} was skipped for nothing`);
+        stepOver(step);
+      },
+      ...{ evaluated: ignore, workerJoined: ignore, workerLeft: ignore, straggler: ignore, notReproducible: ignore },
+      ...{ explained: ignore, dropped: ignore, corrupt: ignore, checkpointed: ignore },
+    };
+  }
+
+  /** What holds after every event. */
+  private check({ server }: Life): void {
+    const { phase, workers, step, plan } = server.runState;
+    must(step <= plan.totalSteps, () => `step ${String(step)} of ${String(plan.totalSteps)}`);
+    if (phase.kind !== "step" && phase.kind !== "evaluating") return;
+    const { holders, unassigned } = phase.work;
+    for (const [unit, held] of holders) {
+      for (const holder of held)
+        must(workers.has(holder), () => `unit ${String(unit)} is held by ${holder}, who is gone`);
+      must(held.length <= 2, () => `unit ${String(unit)} is held by ${held.join()}`);
+      must(!unassigned.includes(unit), () => `unit ${String(unit)} is held and not held`);
+    }
+    if (phase.kind !== "step" || unassigned.length === 0) return;
+    for (const { drains } of workers.values()) must(drains, () => "workers are idle while ranks wait");
+  }
+}
+
+/** An evaluation that knows what must come. */
+class SimulatedEvaluation implements OpenEvaluation {
+  readonly chunks = CHUNKS;
+
+  constructor(
+    readonly step: number,
+    private readonly aggregator: Aggregator,
+  ) {}
+
+  accept(chunk: number, frames: readonly Uint8Array[]): void {
+    const given = new Float32Array(1);
+    fromFrames(frames, given);
+    const { query, key, queryBuffers: buffers } = this.aggregator.state;
+    const expected = featureValues(this.step, chunk, { query, key, buffers });
+    must(given[0] === expected[0], () => `other features of chunk ${String(chunk)} at step ${String(this.step)}`);
+  }
+
+  classify(): Promise<number> {
+    return Promise.resolve(0);
+  }
+}

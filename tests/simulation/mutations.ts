@@ -1,0 +1,103 @@
+/** Faults to plant into the compiled program, one at a time: the simulator must find each. */
+
+export interface Mutation {
+  /** what is wrong with the program that has it */
+  readonly fault: string;
+  /** compiled file, from the root of the build */
+  readonly file: string;
+  readonly find: string;
+  readonly replace: string;
+}
+
+export const MUTATIONS: readonly Mutation[] = [
+  {
+    fault: "a message that is missing is not noticed",
+    file: "src/protocol/numbering.js",
+    find: 'return "gap"',
+    replace: 'this.last = given; return "due"',
+  },
+  {
+    fault: "ranks of a lost worker are forgotten",
+    file: "coordinator/work.js",
+    find: "freed.push(unit);",
+    replace: "",
+  },
+  {
+    fault: "a rank that is late is given to everybody who is idle, again and again",
+    file: "coordinator/work.js",
+    find: "holders.set(unit, [first, worker]);",
+    replace: "holders.set(unit, [...(holders.get(unit) ?? []), worker, first, worker]);",
+  },
+  {
+    fault: "a step is applied when the results are in, whether or not the gradients are",
+    file: "coordinator/run-transition.js",
+    find: "phase.results.has(rank) && phase.gradients.has(rank)",
+    replace: "phase.results.has(rank)",
+  },
+  {
+    fault: "a step whose gradient is not finite is not skipped",
+    file: "coordinator/run-transition.js",
+    find: "const skip = phase.fault !== null;",
+    replace: "const skip = false;",
+  },
+  {
+    fault: "the last checkpoint is not tried again",
+    file: "coordinator/run-transition.js",
+    find: "retryAt: now + CHECKPOINT_RETRY_MS",
+    replace: "retryAt: null",
+  },
+  {
+    fault: "a worker that joins amid an update gets no keys of that step",
+    file: "coordinator/server.js",
+    find: "this.sendKeys(step, skipped, late);",
+    replace: "",
+  },
+  {
+    fault: "keys are queued although their step is skipped",
+    file: "coordinator/server.js",
+    find: "if (!skipped)\n",
+    replace: "if (true)\n",
+  },
+  {
+    fault: "whatever weights a worker holds are taken for those of now",
+    file: "coordinator/data-plane.js",
+    find: "holding?.version === state.version && holding.sha256 === this.ports.digestOf(state)",
+    replace: "holding !== null",
+  },
+  {
+    fault: "a worker that has fallen behind is not sent the newest weights",
+    file: "coordinator/data-plane.js",
+    find: "if (version !== this.aggregator.state.version)",
+    replace: "if (false)",
+  },
+  {
+    fault: "weights are overwritten while they are being sent or stored",
+    file: "coordinator/aggregator.js",
+    find: "if (!this.held.has(current.version))",
+    replace: "if (true)",
+  },
+  {
+    fault: "gradients of any step are summed",
+    file: "coordinator/aggregator.js",
+    find: "step !== this.current.version || ",
+    replace: "",
+  },
+  {
+    fault: "ranks of the step before are executed in the next",
+    file: "worker/session.js",
+    find: "if ((step ?? 0) !== this.step)\n",
+    replace: "if (this.step === -1)\n",
+  },
+  {
+    fault: "a worker computes with whatever weights it has",
+    file: "worker/session.js",
+    find: "this.weightsVersion !== step || this.queueVersion !== step",
+    replace: "this.weightsVersion < 0 || this.queueVersion !== step",
+  },
+  {
+    fault: "half a version of a lost connection is completed by the next",
+    file: "worker/incoming-weights.js",
+    find: "if (version !== this.arriving.version)",
+    replace: "if (this.arriving.version === -1)",
+  },
+];

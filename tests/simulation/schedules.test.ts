@@ -1,0 +1,68 @@
+/** The program's own state machines under thousands of random schedules, and with faults planted into them. */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { fileURLToPath } from "node:url";
+import { afterAll, describe, expect, it } from "vitest";
+import { scenarioOf, simulate } from "./cluster.js";
+import { MUTATIONS } from "./mutations.js";
+
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+const SCHEDULES = 10_000;
+/** Enough for every planted fault to show. */
+const SCHEDULES_OF_A_FAULT = 1000;
+
+const folder = mkdtempSync(join(tmpdir(), "tandem-mutations-"));
+afterAll(() => {
+  rmSync(folder, { recursive: true, force: true });
+});
+
+/** `npm run simulate` of the build in a directory, which `npm test` has brought up to date. */
+async function run(
+  root: string,
+  schedules: number,
+): Promise<{ readonly code: number | null; readonly output: string }> {
+  const program = join(root, "dist/tests/simulation/simulate.js");
+  const child = spawn(process.execPath, [program, "--schedules", String(schedules)], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const [output, [code]] = await Promise.all([text(child.stdout), once(child, "close")]);
+  return { code: code as number | null, output };
+}
+
+describe("the simulator", () => {
+  it("plays a seed the same way twice", () => {
+    expect(simulate(scenarioOf(7))).toEqual(simulate(scenarioOf(7)));
+    expect(simulate(scenarioOf(8))).not.toEqual(simulate(scenarioOf(7)));
+  });
+
+  it(`finds no violation in ${SCHEDULES} schedules`, { timeout: 600_000 }, async () => {
+    const { code, output } = await run(ROOT, SCHEDULES);
+    expect(code, output).toBe(0);
+    expect(output).toContain(`${SCHEDULES} schedules`);
+  });
+
+  it.each(MUTATIONS)(
+    "finds the planted fault: $fault",
+    { timeout: 120_000 },
+    async ({ fault, file, find, replace }) => {
+      const copy = join(folder, String(MUTATIONS.findIndex((mutation) => mutation.fault === fault)));
+      mkdirSync(copy);
+      for (const part of ["coordinator", "worker", "src", "tests/simulation"]) {
+        cpSync(join(ROOT, "dist", part), join(copy, "dist", part), { recursive: true });
+      }
+      symlinkSync(join(ROOT, "node_modules"), join(copy, "node_modules"));
+      cpSync(join(ROOT, "package.json"), join(copy, "package.json"));
+      const path = join(copy, "dist", file);
+      const source = readFileSync(path, "utf8");
+      expect(source.split(find), "the place to plant it").toHaveLength(2);
+      writeFileSync(path, source.replace(find, replace));
+      const { code, output } = await run(copy, SCHEDULES_OF_A_FAULT);
+      expect(code, output).toBe(1);
+      expect(output).toContain("FAILED: npm run simulate -- --seed");
+    },
+  );
+});

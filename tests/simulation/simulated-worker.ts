@@ -1,0 +1,274 @@
+/** A worker's process in virtual time: the program's session and weights, arithmetic of the simulation's, a thread that computes. */
+import type { DataPlane } from "../../coordinator/data-plane.js";
+import type { Server } from "../../coordinator/server.js";
+import { KeyQueue } from "../../src/objectives/key-queue.js";
+import { SumTree } from "../../src/optim/index.js";
+import { fromFrames } from "../../src/protocol/frames.js";
+import { IncomingWeights, type WeightVectors } from "../../worker/incoming-weights.js";
+import { WorkerSession, type HandedOut, type SessionOptions } from "../../worker/session.js";
+import type { Agenda } from "./agenda.js";
+import {
+  arena,
+  featureValues,
+  fingerprintOf,
+  KEY_MOMENTUM,
+  LAYOUT,
+  QUEUE_SIZE,
+  rankValues,
+  SHARDS,
+} from "./arithmetic.js";
+import type { Channel, Network } from "./network.js";
+import type { Random } from "./random.js";
+
+/** What a worker sees of the world. */
+export interface Surroundings {
+  readonly agenda: Agenda;
+  readonly draw: Random;
+  readonly network: Network;
+  readonly seed: number;
+  readonly config: { readonly parallel: { readonly worldSize: number } };
+  connected(channel: Channel): void;
+  closed(channel: Channel): void;
+  sendUp(channel: Channel, arrive: (life: { readonly server: Server; readonly plane: DataPlane }) => void): void;
+}
+
+const TICK_MS = 90;
+/** Numbers besides the measured ones, which the simulation has no use for. */
+const UNMEASURED = {
+  accuracy: 0,
+  positiveSimilarity: 0,
+  negativeSimilarity: 0,
+  loadMs: 0,
+  forwardMs: 0,
+  backwardMs: 0,
+  graphMs: 0,
+};
+
+export class SimulatedWorker {
+  readonly session: WorkerSession;
+  private isAlive = true;
+  private frozenUntil = 0;
+  private control: Channel | null = null;
+  private data: Channel | null = null;
+  private readonly weights = new IncomingWeights(LAYOUT, KEY_MOMENTUM, SHARDS, arena);
+  private readonly sums: SumTree;
+  private summed = "";
+  private handedOut: Float32Array[] = [];
+  /** what the engine's thread has; it takes its calls one after another */
+  private engine: { vectors: WeightVectors | null; queue: KeyQueue | null } = { vectors: null, queue: null };
+  private engineFreeAt = 0;
+  /** time of a rank, in ms */
+  private readonly paceMs: number;
+
+  constructor(
+    readonly number: number,
+    private readonly world: Surroundings,
+    hello: Omit<SessionOptions["hello"], "instance">,
+    private readonly ended: () => void,
+  ) {
+    const { draw, config } = world;
+    this.paceMs = 10 + draw.below(draw.chance(0.15) ? 200 : 30);
+    this.sums = new SumTree(config.parallel.worldSize, arena);
+    const instance = number.toString(16).padStart(32, "0");
+    const options = { endpoint: "tcp://coordinator:1", hello: { ...hello, instance }, patienceMs: Infinity };
+    this.session = new WorkerSession(options, this.ports());
+  }
+
+  start(): void {
+    this.session.start();
+    this.tick();
+  }
+
+  kill(): void {
+    this.isAlive = false;
+  }
+
+  freeze(forMs: number): void {
+    this.frozenUntil = this.world.agenda.now + forMs;
+  }
+
+  private tick(): void {
+    this.world.agenda.later(TICK_MS, () => {
+      if (!this.isAlive) return;
+      this.whenAwake(() => {
+        this.session.tick();
+      });
+      this.tick();
+    });
+  }
+
+  private whenAwake(act: () => void): void {
+    if (!this.isAlive) return;
+    const { agenda } = this.world;
+    if (this.frozenUntil <= agenda.now) act();
+    else {
+      agenda.later(this.frozenUntil - agenda.now, () => {
+        this.whenAwake(act);
+      });
+    }
+  }
+
+  /** Work for the engine's thread, behind whatever it has been given. */
+  private onEngine(ms: number, work: () => void): void {
+    const { agenda } = this.world;
+    this.engineFreeAt = Math.max(agenda.now, this.engineFreeAt, this.frozenUntil) + ms;
+    agenda.later(this.engineFreeAt - agenda.now, () => {
+      this.whenAwake(work);
+    });
+  }
+
+  private openChannel(kind: "control" | "data", link: number): Channel {
+    const channel: Channel = {
+      address: `${String(this.number)}/${String(link)}/${kind}`,
+      worker: this.number,
+      kind,
+      life: null,
+      isClosed: false,
+      last: { up: 0, down: 0 },
+      deliver: (message, frames) => {
+        this.whenAwake(() => {
+          if (kind === "control") this.session.heard(link, message, frames);
+          else this.session.heardData(link, message, frames);
+        });
+      },
+      broken: () => {
+        this.whenAwake(() => {
+          this.session.linkLost(link, "broken");
+        });
+      },
+    };
+    this.world.connected(channel);
+    return channel;
+  }
+
+  private ports(): ConstructorParameters<typeof WorkerSession>[1] {
+    const { world } = this;
+    const { agenda, draw } = world;
+    return {
+      now: () => agenda.now,
+      random: () => draw.next(),
+      connect: (link) => {
+        this.control = this.openChannel("control", link);
+      },
+      disconnect: () => {
+        this.disconnect();
+      },
+      say: (message, frames) => {
+        const channel = this.control;
+        if (channel === null) return;
+        world.sendUp(channel, ({ server }) => {
+          server.received(channel.address, message, frames);
+        });
+      },
+      openData: (link, _port, open) => {
+        this.data = this.openChannel("data", link);
+        this.weights.restart(null);
+        this.tellData(open, []);
+      },
+      tell: (message, frames) => {
+        this.tellData(message, frames);
+      },
+      prepare: () => {
+        agenda.later(20 + draw.below(100), () => {
+          this.whenAwake(() => {
+            this.session.prepared({ manifestHash: "manifest", engineFingerprint: "engine", device: "cpu" });
+          });
+        });
+      },
+      prove: (link, queueVersion) => {
+        this.onEngine(0.1, () => {
+          const { version, vectors } = this.weights.whole;
+          const { queue } = this.engine;
+          if (version < 0 || queue === null) this.session.proved(link, null);
+          else {
+            const weightsSha256 = String(fingerprintOf(vectors.query, vectors.key, vectors.buffers));
+            const queueSha256 = String(fingerprintOf(queue.keys));
+            this.session.proved(link, { weightsVersion: version, weightsSha256, queueVersion, queueSha256 });
+          }
+        });
+      },
+      takeWeights: (header, frames) => this.weights.take(header, frames)?.version ?? null,
+      loadWeights: (link) => {
+        const { vectors } = this.weights.whole;
+        this.onEngine(0.1, () => {
+          this.engine.vectors = vectors;
+          this.session.weightsLoaded(link);
+        });
+      },
+      setQueue: (position, frames) => {
+        const keys = new Float32Array(QUEUE_SIZE);
+        fromFrames(frames, keys);
+        this.onEngine(0, () => {
+          this.engine.queue = KeyQueue.restore(keys, QUEUE_SIZE, 1, position);
+        });
+      },
+      appendKeys: (frames) => {
+        const block = new Float32Array(world.config.parallel.worldSize);
+        fromFrames(frames, block);
+        this.onEngine(0, () => {
+          this.engine.queue?.append(block);
+        });
+      },
+      run: (link, step, rank, flush) => {
+        this.onEngine(this.paceMs * (0.5 + draw.next()), () => {
+          this.rank(link, step, rank, flush);
+        });
+      },
+      flush: (link, step) => {
+        this.onEngine(0.1, () => {
+          this.session.flushed(link, step, this.takeSums());
+        });
+      },
+      prefetch: () => undefined,
+      features: (link, request) => {
+        this.onEngine(this.paceMs, () => {
+          const { vectors } = this.engine;
+          if (vectors === null) throw new Error("features without weights");
+          this.session.featuresDone(link, request, featureValues(request.step ?? 0, request.chunk ?? 0, vectors));
+        });
+      },
+      log: () => undefined,
+      ended: (error) => {
+        if (error !== null) throw error;
+        this.kill();
+        this.disconnect();
+        this.ended();
+      },
+    };
+  }
+
+  private tellData(message: Parameters<DataPlane["received"]>[1], frames: readonly Uint8Array[]): void {
+    const channel = this.data;
+    if (channel === null) return;
+    this.world.sendUp(channel, ({ plane }) => {
+      plane.received(channel.address, message, frames);
+    });
+  }
+
+  /** What was on its way still arrives; nobody hears the answer. */
+  private disconnect(): void {
+    for (const channel of [this.control, this.data]) if (channel !== null) this.world.closed(channel);
+    this.control = this.data = null;
+  }
+
+  private rank(link: number, step: number, rank: number, flush: boolean): void {
+    const { vectors, queue } = this.engine;
+    if (vectors === null || queue === null) throw new Error("a rank without weights or queue");
+    const name = `${String(link)}/${String(step)}`;
+    if (name !== this.summed) {
+      this.summed = name;
+      this.sums.clear();
+      for (const sum of this.handedOut.splice(0)) arena.release(sum);
+    }
+    const { gradient, keys, nonFinite } = rankValues(this.world.seed, step, rank, vectors, queue.keys);
+    this.sums.add({ level: 0, index: rank }, gradient);
+    const nodes = flush ? this.takeSums() : [];
+    this.session.rankDone(link, step, rank, flush, { ...UNMEASURED, loss: 1, nonFinite, keys, nodes });
+  }
+
+  private takeSums(): readonly HandedOut[] {
+    const nodes = this.sums.takeAll();
+    this.handedOut.push(...nodes.map(({ sum }) => sum));
+    return nodes;
+  }
+}
