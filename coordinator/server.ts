@@ -99,8 +99,8 @@ export class Server {
   private state: RunState;
   private readonly events: RunEvent[] = [];
   private readonly drops: DropLog;
-  /** who has been sent the open step's keys before its update was made */
-  private keysSentTo: ReadonlySet<WorkerId> = new Set();
+  /** connections by which the open step's keys went before its update was made; a worker may have come back by another */
+  private keysSentTo: ReadonlySet<Session> = new Set();
   private collection: StepCollection;
   private evaluation: OpenEvaluation | null = null;
   private lastAccuracy: number | null = null;
@@ -418,14 +418,14 @@ export class Server {
         const { step, skip } = effect;
         command({ kind: "apply", step, learningRate: skip ? null : this.parts.schedule.learningRate(step) });
         // The keys travel while the update is made; a worker that joins meanwhile gets the queue before them.
-        this.keysSentTo = new Set(this.state.workers.keys());
+        this.keysSentTo = new Set(this.admitted());
         this.sendKeys(step + 1, skip, this.keysSentTo);
         return;
       }
       case "publish": {
         const { step, skipped } = effect;
         if (!skipped) this.parts.queue.append(this.collection.keys);
-        const late = [...this.state.workers.keys()].filter((worker) => !this.keysSentTo.has(worker));
+        const late = this.admitted().filter((session) => !this.keysSentTo.has(session));
         this.sendKeys(step, skipped, late);
         if (skipped) observer.stepSkipped(step);
         else this.reportStep(step);
@@ -489,10 +489,14 @@ export class Server {
   }
 
   /** @param version steps that are over with these */
-  private sendKeys(version: number, skipped: boolean, workers: Iterable<WorkerId>): void {
+  private sendKeys(version: number, skipped: boolean, sessions: Iterable<Session>): void {
     const block: CoordinatorMessage = { body: "queueBlock", queueBlock: { version, skipped } };
     const frames = skipped ? [] : toFrames(this.collection.keys);
-    for (const worker of workers) this.tellWorker(worker, block, frames);
+    for (const session of sessions) this.tell(session, block, frames);
+  }
+
+  private admitted(): Session[] {
+    return [...this.state.workers.keys()].flatMap((worker) => this.parts.membership.sessionOf(worker) ?? []);
   }
 
   private sendQueue(session: Session, holding: Holding | null): void {

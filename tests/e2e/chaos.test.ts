@@ -1,0 +1,42 @@
+/**
+ * Kill anything, at any moment, any number of times: the trained weights are those of an undisturbed run. `npm run chaos` makes
+ * thirty runs and prints how long they took to recover.
+ */
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { beforeAll, describe, expect, it } from "vitest";
+import { chaos, CHAOS_RUN, type ChaosReport } from "./chaos.js";
+import { checkpointOf, tandem, temporaryFolder } from "./tandem.js";
+
+const RUNS = Number(process.env["CHAOS_RUNS"] ?? 2);
+const FIRST_SEED = Number(process.env["CHAOS_SEED"] ?? 1);
+
+const folder = temporaryFolder();
+let quiet: Readonly<Record<string, string>> = {};
+
+beforeAll(async () => {
+  const out = join(folder, "quiet");
+  const { code, stderr } = await tandem(["train", ...CHAOS_RUN, "--workers", "1", "--out", out]);
+  expect(code, stderr).toBe(0);
+  quiet = (await checkpointOf(out)).sha256;
+}, 120_000);
+
+function summary({ troubles, stepsRepeated, recoveries, stepMs }: ChaosReport): string {
+  const kinds = Object.entries(troubles).map(([kind, count]) => `${kind} ${count}`);
+  const times = (values: readonly number[]) => values.map((ms) => (ms / 1000).toFixed(1)).join(" ") || "none";
+  return (
+    `${kinds.join(", ")}; steps computed again ${stepsRepeated}; median step ${stepMs.toFixed(0)} ms; ` +
+    `seconds to the next step after a killed worker: ${times(recoveries.worker)}; after a killed coordinator: ${times(recoveries.coordinator)}`
+  );
+}
+
+describe("a run to which everything happens", () => {
+  const seeds = Array.from({ length: RUNS }, (_, index) => FIRST_SEED + index);
+  it.each(seeds)("ends with the digests of a quiet run (seed %i)", { timeout: 300_000 }, async (seed) => {
+    const place = join(folder, String(seed));
+    mkdirSync(place);
+    const report = await chaos(place, seed);
+    process.stdout.write(`chaos ${seed}: ${summary(report)}\n`);
+    expect(report.sha256).toEqual(quiet);
+  });
+});

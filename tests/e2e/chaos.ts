@@ -1,0 +1,188 @@
+/** One run of real processes to which everything happens: kills, stops, drains, joins, a coordinator that dies, a bad network. */
+import { createServer, type AddressInfo } from "node:net";
+import { join } from "node:path";
+import { once } from "node:events";
+import { vi } from "vitest";
+import { random } from "../simulation/random.js";
+import { Proxy } from "./proxy.js";
+import { checkpointOf, eventsOf, SMALL_RUN, start, tandem, type Running } from "./tandem.js";
+
+const STEPS = 400;
+export const CHAOS_RUN = [
+  ...[...SMALL_RUN, "--steps", String(STEPS), "--set", "checkpoint.everySteps=10"],
+  ...["--set", "membership.heartbeatMs=200", "--set", "membership.deadAfterMs=1500"],
+] as const;
+
+/** How long the whole may take before it counts as stuck, in ms. */
+const MOST_MS = 240_000;
+/** Workers that a run has at most. */
+const MOST_WORKERS = 4;
+/** After so many troubles the rest of the run is left alone. */
+const TROUBLES = 24;
+
+export interface ChaosReport {
+  readonly sha256: Readonly<Record<string, string>>;
+  readonly troubles: Readonly<Record<string, number>>;
+  /** steps that were computed again because a coordinator died after its last checkpoint */
+  readonly stepsRepeated: number;
+  /** from a kill of a worker, or of the coordinator, to the next finished step, in ms */
+  readonly recoveries: { readonly worker: readonly number[]; readonly coordinator: readonly number[] };
+  readonly stepMs: number;
+}
+
+async function freePorts(): Promise<number> {
+  for (;;) {
+    const server = createServer().listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const { port } = server.address() as AddressInfo;
+    const next = createServer().listen(port + 1, "127.0.0.1");
+    const isFree = await Promise.race([
+      once(next, "listening").then(() => true),
+      once(next, "error").then(() => false),
+    ]);
+    server.close();
+    next.close();
+    if (isFree) return port;
+  }
+}
+
+/** @param folder the run goes to its subfolder `run` */
+export async function chaos(folder: string, seed: number): Promise<ChaosReport> {
+  const draw = random(seed);
+  const out = join(folder, "run");
+  const keys = join(folder, "keys");
+  const made = await tandem(["keys", "new", "--out", keys]);
+  if (made.code !== 0) throw new Error(made.stderr);
+  const port = await freePorts();
+  const coordinatorOf = (more: readonly string[]) =>
+    start([
+      "coordinator",
+      "--listen",
+      `tcp://127.0.0.1:${port}`,
+      "--keys",
+      join(keys, "coordinator"),
+      "--out",
+      out,
+      ...more,
+    ]);
+  let coordinator = coordinatorOf(CHAOS_RUN);
+  let finished: { code: number | null; stderr: string } | null = null;
+  const proxies = await Promise.all(
+    [port, port + 1].map((at) => Proxy.listen({ host: "127.0.0.2", port: at }, { host: "127.0.0.1", port: at })),
+  );
+  const workers = new Set<Running>();
+  const failures: string[] = [];
+  const join_ = () => {
+    const worker = start([
+      "worker",
+      "--connect",
+      `tcp://127.0.0.2:${port}`,
+      "--keys",
+      join(keys, "worker"),
+      "--grace",
+      "5",
+    ]);
+    workers.add(worker);
+    void worker.ended.then(({ code, stderr }) => {
+      workers.delete(worker);
+      if (code !== 0 && code !== null) failures.push(`a worker ended with ${code}: ${stderr.slice(-2000)}`);
+    });
+  };
+  const watch = (running: Running) => {
+    void running.ended.then((ended) => {
+      if (running.process.signalCode === null) finished = ended;
+    });
+  };
+  const stepsDone = () => eventsOf(out).filter(({ kind }) => kind === "step");
+  const troubles: Record<string, number> = {};
+  const recoveries: { worker: number[]; coordinator: number[] } = { worker: [], coordinator: [] };
+  const recovering: { since: number; kind: "worker" | "coordinator"; steps: number }[] = [];
+  const trouble = () => {
+    const kind = draw.pick([
+      "kill",
+      "kill",
+      "stop",
+      "drain",
+      "join",
+      "coordinator",
+      "cut",
+      "delay",
+      "corrupt",
+    ] as const);
+    troubles[kind] = (troubles[kind] ?? 0) + 1;
+    const victim = draw.pick([...workers]) as Running | undefined;
+    const steps = stepsDone().length;
+    switch (kind) {
+      case "kill":
+        victim?.process.kill("SIGKILL");
+        recovering.push({ since: Date.now(), kind: "worker", steps });
+        join_();
+        return;
+      case "stop":
+        victim?.process.kill("SIGSTOP");
+        setTimeout(() => victim?.process.kill("SIGCONT"), 300 + draw.below(2500));
+        return;
+      case "drain":
+        victim?.process.kill("SIGTERM");
+        join_();
+        return;
+      case "join":
+        if (workers.size < MOST_WORKERS) join_();
+        return;
+      case "coordinator":
+        coordinator.process.kill("SIGKILL");
+        recovering.push({ since: Date.now(), kind: "coordinator", steps });
+        void coordinator.ended.then(() => {
+          coordinator = coordinatorOf(["--resume"]);
+          watch(coordinator);
+        });
+        return;
+      case "cut":
+        draw.pick(proxies).cut();
+        return;
+      case "delay":
+        draw.pick(proxies).delay(100 + draw.below(800));
+        return;
+      case "corrupt":
+        draw.pick(proxies).corrupt(1 + draw.below(3));
+        return;
+    }
+  };
+  try {
+    watch(coordinator);
+    for (let i = 0; i < 3; i++) join_();
+    await vi.waitUntil(() => stepsDone().length > 0 || finished !== null, { timeout: 60_000 });
+    const begun = Date.now();
+    let next = begun;
+    let count = 0;
+    while (finished === null) {
+      if (Date.now() - begun > MOST_MS) throw new Error(`not over in time; ${coordinator.stderr().slice(-3000)}`);
+      if (failures.length > 0) throw new Error(failures[0]);
+      if (Date.now() >= next && count < TROUBLES) {
+        trouble();
+        count++;
+        next = Date.now() + 200 + draw.below(700);
+      }
+      const steps = stepsDone().length;
+      for (const [index, pending] of [...recovering.entries()].reverse()) {
+        if (steps <= pending.steps) continue;
+        recoveries[pending.kind].push(Date.now() - pending.since);
+        recovering.splice(index, 1);
+      }
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    const { code, stderr } = finished as { code: number | null; stderr: string };
+    if (code !== 0) throw new Error(`the coordinator ended with ${String(code)}: ${stderr.slice(-3000)}`);
+    await Promise.all([...workers].map((worker) => (worker.process.kill("SIGCONT"), worker.ended)));
+    if (failures.length > 0) throw new Error(failures[0]);
+    const { step, sha256 } = await checkpointOf(out);
+    if (step !== STEPS) throw new Error(`the last checkpoint is of step ${step}`);
+    const times = stepsDone().map((event) => (event as unknown as { stepMs: number }).stepMs);
+    const stepMs = times.sort((a, b) => a - b)[times.length >> 1] ?? 0;
+    return { sha256, troubles, stepsRepeated: times.length - STEPS, recoveries, stepMs };
+  } finally {
+    coordinator.process.kill("SIGKILL");
+    for (const worker of workers) worker.process.kill("SIGKILL");
+    for (const proxy of proxies) proxy.close();
+  }
+}
