@@ -3,7 +3,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import { parameterShards } from "../src/models/shards.js";
 import { aggregatorCodec, workerDataCodec } from "../src/protocol/wire.js";
 import { sha256OfFloats } from "../src/protocol/digest.js";
-import { RouterSocket, SharedSegment, type ServerKeys } from "../src/transport/index.js";
+import { RouterSocket, SharedSegment, type Guard } from "../src/transport/index.js";
 import { Aggregator, type AggregatorOptions, type TrainingState } from "./aggregator.js";
 import { DataPlane, type AggregatorCommand, type AggregatorReport } from "./data-plane.js";
 
@@ -16,7 +16,7 @@ export interface AggregatorThreadData {
   /** silence after which a worker's connection is given up, in ms */
   readonly deadAfterMs: number;
   /** null: whoever reaches the port may speak */
-  readonly keys: ServerKeys | null;
+  readonly guard: Guard | null;
 }
 
 export type ThreadCommand = AggregatorCommand | { readonly kind: "close" };
@@ -26,7 +26,7 @@ export type ThreadReport =
   | { readonly kind: "listening"; readonly endpoint: string }
   | { readonly kind: "failed"; readonly code: string; readonly message: string };
 
-const { options, state, runId, endpoint, deadAfterMs, keys } = workerData as AggregatorThreadData;
+const { options, state, runId, endpoint, deadAfterMs, guard } = workerData as AggregatorThreadData;
 if (parentPort === null) throw new Error("the aggregator runs in a thread of the coordinator");
 const coordinator = parentPort;
 const report = (message: ThreadReport) => {
@@ -35,7 +35,7 @@ const report = (message: ThreadReport) => {
 
 const aggregator = new Aggregator({ ...options, shards: parameterShards(options.layout) }, state);
 const socket = new RouterSocket(workerDataCodec, aggregatorCodec, {
-  keys,
+  guard,
   misread: (_peer, error) => {
     plane.misread(error);
   },

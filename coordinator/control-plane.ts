@@ -4,7 +4,7 @@ import { Worker } from "node:worker_threads";
 import { sha256OfFloats } from "../src/protocol/digest.js";
 import { coordinatorCodec, workerCodec, type CoordinatorMessage, type WorkerMessage } from "../src/protocol/wire.js";
 import type { CheckpointMeta } from "../src/checkpoint/index.js";
-import { RouterSocket, type ServerKeys } from "../src/transport/index.js";
+import { RouterSocket, type Guard } from "../src/transport/index.js";
 import type { CheckpointReport, CheckpointRequest, CheckpointThreadData } from "./checkpoint-thread.js";
 import type { EmbeddedAggregator } from "./embedded-aggregator.js";
 import type { OpenEvaluation } from "./evaluation.js";
@@ -28,14 +28,11 @@ export class ControlSocket {
   private server: Server | null = null;
   private readonly socket: RouterSocket<WorkerMessage, CoordinatorMessage>;
 
-  constructor(keys: ServerKeys | null, refused: (reason: string) => void) {
+  constructor(guard: Guard | null) {
     this.socket = new RouterSocket(workerCodec, coordinatorCodec, {
-      keys,
+      guard,
       misread: (peer, error) => this.server?.misread(peer, error),
-      refused: (reason) => {
-        if (this.server === null) refused(reason);
-        else this.server.refused(reason);
-      },
+      refused: (reason) => this.server?.refused(reason),
       // Whoever is gone shows when it is spoken to.
       disconnected: () => this.server?.ping(),
     });
@@ -48,6 +45,11 @@ export class ControlSocket {
 
   send(peer: string, message: CoordinatorMessage, frames: readonly Uint8Array[]): void {
     this.socket.post(peer, message, frames, () => this.server?.unreachable(peer));
+  }
+
+  /** Somebody without a key that is known knocked at one of the planes. */
+  refused(reason: string): void {
+    this.server?.refused(reason);
   }
 
   async serve(server: Server): Promise<void> {

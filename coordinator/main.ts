@@ -20,7 +20,7 @@ import { UserError } from "../src/protocol/errors.js";
 import { sharedFloats } from "../src/protocol/frames.js";
 import { runId } from "../src/protocol/identifiers.js";
 import { SOFTWARE_VERSION } from "../src/protocol/version.js";
-import type { ServerKeys } from "../src/transport/index.js";
+import { openGuard, type ServerKeys } from "../src/transport/index.js";
 import type { TrainingState } from "./aggregator.js";
 import { ControlSocket, serveRun } from "./control-plane.js";
 import { EmbeddedAggregator } from "./embedded-aggregator.js";
@@ -99,9 +99,13 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
   const step = begun.state.version;
   const { totalSteps } = runLength(config, dataset.splits.train.length);
 
-  const control = new ControlSocket(options.keys, (reason) => {
-    observer.dropped("stranger", reason);
-  });
+  const guarded =
+    options.keys === null
+      ? null
+      : await openGuard(options.keys, (reason) => {
+          control.refused(reason);
+        });
+  const control: ControlSocket = new ControlSocket(guarded?.guard ?? null);
   let aggregator: EmbeddedAggregator | null = null;
   try {
     const endpoint = await control.bind(options.listen);
@@ -118,7 +122,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
       runId: begun.id,
       endpoint: dataEndpoint(options.listen, endpoint),
       deadAfterMs: config.membership.deadAfterMs,
-      keys: options.keys,
+      guard: guarded?.guard ?? null,
     });
     // Only now: a port in use must not leave a run behind.
     if (!options.resume) await openDirectory();
@@ -175,6 +179,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
   } finally {
     control.close();
     await aggregator?.close();
+    guarded?.close();
   }
 }
 

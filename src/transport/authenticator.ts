@@ -1,12 +1,19 @@
 /**
- * ZAP (RFC 27): ZeroMQ asks, for each connection to a socket with keys, whether the client's key is known. One handler
- * answers for all sockets of a thread, each of which has a domain of its own.
+ * ZAP (RFC 27): ZeroMQ asks, for each connection to a socket with keys, whether the client's key is known. One handler answers
+ * for all sockets of the process, in whichever thread they live, since threads share ZeroMQ's context.
  */
 import { Reply } from "zeromq";
+import type { KeyPair, ServerKeys } from "./keys.js";
 
 const ENDPOINT = "inproc://zeromq.zap.01";
 const VERSION = "1.0";
 const Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#";
+
+/** What a server's socket needs to be closed to strangers. */
+export interface Guard extends KeyPair {
+  /** whom the handler lets in */
+  readonly domain: string;
+}
 
 /** Whom a domain lets in, and who hears of the others. */
 interface Domain {
@@ -19,24 +26,20 @@ const domains = new Map<string, Domain>();
 let handler: Reply | null = null;
 let count = 0;
 
-/**
- * Lets the owners of these keys in, and nobody else.
- * @param keys public keys in Z85
- * @returns the domain for the socket's `zapDomain`; and what takes it back
- */
-export async function admitKeys(
-  keys: readonly string[],
+/** Lets the owners of the workers' keys in, and nobody else. The sockets that it guards are to be closed before it. */
+export async function openGuard(
+  { publicKey, secretKey, workers }: ServerKeys,
   refused: (reason: string) => void,
-): Promise<{ readonly domain: string; readonly close: () => void }> {
+): Promise<{ readonly guard: Guard; readonly close: () => void }> {
   const domain = `tandem-${String(++count)}`;
-  domains.set(domain, { allowed: new Set(keys.map(z85ToHex)), refused });
+  domains.set(domain, { allowed: new Set(Object.values(workers).map(z85ToHex)), refused });
   if (handler === null) {
     handler = new Reply();
     await handler.bind(ENDPOINT);
     void answer(handler);
   }
   return {
-    domain,
+    guard: { publicKey, secretKey, domain },
     close: () => {
       domains.delete(domain);
       if (domains.size > 0) return;

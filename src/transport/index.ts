@@ -1,4 +1,5 @@
 /** Typed messages over ZeroMQ. */
 export { createKeys, readClientKeys, readServerKeys, type ClientKeys, type ServerKeys } from "./keys.js";
+export { openGuard, type Guard } from "./authenticator.js";
 export { DealerSocket, RouterSocket, type Received } from "./sockets.js";
 export { SharedSegment, type SegmentAddress } from "./shared-segment.js";

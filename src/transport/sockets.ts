@@ -5,8 +5,8 @@
 import { Dealer, Router, type Message } from "zeromq";
 import { UserError } from "../protocol/errors.js";
 import type { Codec } from "../protocol/wire.js";
-import { admitKeys } from "./authenticator.js";
-import type { ClientKeys, ServerKeys } from "./keys.js";
+import type { Guard } from "./authenticator.js";
+import type { ClientKeys } from "./keys.js";
 import { WireError } from "../protocol/wire-error.js";
 
 /** A frame longer than this closes its connection: the largest is a queue of 65,536 keys of 256 floats. */
@@ -35,7 +35,7 @@ export interface Received<Message> {
 /** What a server's socket tells its owner beside messages. */
 export interface ServerListener {
   /** null: whoever reaches the port may speak */
-  readonly keys: ServerKeys | null;
+  readonly guard: Guard | null;
   /** a message could not be decoded; it is dropped */
   readonly misread: (peer: string, error: WireError) => void;
   /** somebody did not get through ZeroMQ's handshake */
@@ -47,7 +47,6 @@ export interface ServerListener {
 /** Server side of a plane: many peers, each named by its routing id. */
 export class RouterSocket<In, Out> {
   private readonly socket: Router;
-  private admission: { readonly close: () => void } | null = null;
   private isOpen = true;
 
   constructor(
@@ -55,7 +54,7 @@ export class RouterSocket<In, Out> {
     private readonly outgoing: Codec<Out>,
     private readonly listener: ServerListener,
   ) {
-    const { keys } = listener;
+    const { guard } = listener;
     this.socket = new Router({
       mandatory: true,
       sendHighWaterMark: SEND_HIGH_WATER_MARK,
@@ -64,7 +63,14 @@ export class RouterSocket<In, Out> {
       handshakeInterval: HANDSHAKE_MS,
       linger: LINGER_MS,
       sendTimeout: 0,
-      ...(keys === null ? {} : { curveServer: true, curvePublicKey: keys.publicKey, curveSecretKey: keys.secretKey }),
+      ...(guard === null
+        ? {}
+        : {
+            curveServer: true,
+            curvePublicKey: guard.publicKey,
+            curveSecretKey: guard.secretKey,
+            zapDomain: guard.domain,
+          }),
     });
     void this.watch();
   }
@@ -75,12 +81,6 @@ export class RouterSocket<In, Out> {
    * @throws UserError `PORT_IN_USE`, `ENDPOINT_INVALID`
    */
   async bind(endpoint: string): Promise<string> {
-    const { keys, refused } = this.listener;
-    if (keys !== null) {
-      const { domain, close } = await admitKeys(Object.values(keys.workers), refused);
-      this.admission = { close };
-      this.socket.zapDomain = domain;
-    }
     try {
       await this.socket.bind(endpoint);
     } catch (cause) {
@@ -120,7 +120,6 @@ export class RouterSocket<In, Out> {
 
   close(): void {
     this.isOpen = false;
-    this.admission?.close();
     this.socket.close();
   }
 
@@ -129,13 +128,13 @@ export class RouterSocket<In, Out> {
       if (!this.isOpen) continue;
       if (event.type === "disconnect") this.listener.disconnected();
       // The authenticator tells who was refused for their key.
-      else if (event.type === "handshake:error:protocol") this.listener.refused(handshakeProblem(this.listener.keys));
+      else if (event.type === "handshake:error:protocol") this.listener.refused(handshakeProblem(this.listener.guard));
     }
   }
 }
 
-function handshakeProblem(keys: ServerKeys | null): string {
-  return keys === null
+function handshakeProblem(guard: Guard | null): string {
+  return guard === null
     ? "a peer that does not speak ZeroMQ's protocol, or with keys where none are used"
     : "a peer without keys, with keys for another coordinator, or that plays an old handshake again";
 }
