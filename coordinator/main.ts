@@ -1,11 +1,13 @@
 /** A coordinator process: opens the run, starts its planes, and serves until the run ends. */
 import { randomBytes } from "node:crypto";
 import {
+  checkpointSteps,
   latestCheckpoint,
   lockRun,
   openRunDirectory,
   readCheckpoint,
   readRunConfig,
+  readRunId,
   type RunLock,
 } from "../src/checkpoint/index.js";
 import { runLength } from "../src/config/derived.js";
@@ -83,14 +85,14 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
   checkAgainstDataset(config, dataset.splits.train.length);
   const architecture = resnetArchitecture(config.model);
   const { layout } = architecture;
-  const openDirectory = async () => {
+  const openDirectory = async (how: { readonly resume: true } | { readonly resume: false; readonly id: string }) => {
     // Locked before anything is written: of two that begin a run in one directory at once, one finds it taken.
     await lock.take();
-    await openRunDirectory(out, { config, manifestHash: dataset.manifestHash, resume: options.resume });
+    await openRunDirectory(out, { config, manifestHash: dataset.manifestHash, ...how });
   };
   if (options.resume) {
     await readRunConfig(out);
-    await openDirectory();
+    await openDirectory({ resume: true });
   }
 
   const begun = options.resume
@@ -125,7 +127,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
       guard: guarded?.guard ?? null,
     });
     // Only now: a port in use must not leave a run behind.
-    if (!options.resume) await openDirectory();
+    if (!options.resume) await openDirectory({ resume: false, id: begun.id });
     const membership = new Membership(
       {
         runId: begun.id,
@@ -232,6 +234,10 @@ function fresh(config: RunConfig, layout: ParameterLayout): { state: TrainingSta
 }
 
 async function resumed(out: string, config: RunConfig, layout: ParameterLayout, dataset: Dataset) {
+  // It ended before its first checkpoint; the state at step 0 is a function of the config.
+  if ((await checkpointSteps(out)).length === 0) {
+    return { ...fresh(config, layout), id: runId(await readRunId(out)), fingerprint: null, reproducible: true };
+  }
   const directory = await latestCheckpoint(out);
   const checkpoint = await readCheckpoint(directory);
   if (checkpoint.meta.manifestHash !== dataset.manifestHash) {

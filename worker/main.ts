@@ -132,10 +132,12 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
             parts().executor.appendKeys(frames).catch(reject);
           },
           run: (number, step, rank, flush) => {
-            const segment = flush && link.memory?.claimGradient(step) === true ? link.memory.file : null;
+            const { memory } = link;
+            const segment = flush && memory?.claimGradient(step) === true ? memory.file : null;
             parts()
               .executor.run({ link: number, step, rank, flush, segment })
               .then((report) => {
+                if (segment !== null) memory?.gradientWritten();
                 session.rankDone(number, step, rank, flush, report);
               })
               .catch(reject);

@@ -7,6 +7,8 @@ export class SharedExchange {
   private state: "offered" | "taken" | "closed" = "offered";
   /** step of the gradient that lies there; the aggregator has read it once weights of a later version come */
   private gradientStep = -1;
+  /** the engine's thread has the descriptor, which must stay this file's until it is done */
+  private isBeingWritten = false;
 
   private constructor(private readonly segment: SharedSegment) {}
 
@@ -44,13 +46,20 @@ export class SharedExchange {
   claimGradient(step: number): boolean {
     if (this.state !== "taken" || step === this.gradientStep) return false;
     this.gradientStep = step;
+    this.isBeingWritten = true;
     return true;
+  }
+
+  /** The engine's thread has written what was claimed. */
+  gradientWritten(): void {
+    this.isBeingWritten = false;
+    if (this.state === "closed") this.segment.close();
   }
 
   close(): void {
     if (this.state === "closed") return;
     this.state = "closed";
     this.segment.unlink();
-    this.segment.close();
+    if (!this.isBeingWritten) this.segment.close();
   }
 }

@@ -13,6 +13,7 @@ export {
   logFile,
   openRunDirectory,
   readRunConfig,
+  readRunId,
   runFiles,
   type RunIdentity,
 } from "./run-directory.js";

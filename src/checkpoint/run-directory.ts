@@ -1,5 +1,5 @@
 /**
- * A run directory: `config.yaml` (resolved), `manifest` (hash of the data set's listing), `checkpoints/`, `events.jsonl`,
+ * A run directory: `config.yaml` (resolved), `id`, `manifest` (hash of the data set's listing), `checkpoints/`, `events.jsonl`,
  * `logs/`. It belongs to one run, and one coordinator at a time.
  */
 import { randomBytes } from "node:crypto";
@@ -23,6 +23,7 @@ export function runFiles(directory: string) {
   return {
     config: join(directory, "config.yaml"),
     manifest: join(directory, "manifest"),
+    id: join(directory, "id"),
     checkpoints: join(directory, "checkpoints"),
     events: join(directory, "events.jsonl"),
     logs: join(directory, "logs"),
@@ -50,13 +51,24 @@ export async function readRunConfig(directory: string): Promise<RunConfig> {
   return readWholeConfig(runFiles(directory).config);
 }
 
+/** The name by which workers know the run. @throws UserError `RUN_MISSING` */
+export async function readRunId(directory: string): Promise<string> {
+  try {
+    return (await readFile(runFiles(directory).id, "utf8")).trim();
+  } catch (cause) {
+    throw new UserError("RUN_MISSING", `${directory} holds no run that can be resumed (no file id): start it anew`, {
+      cause,
+    });
+  }
+}
+
 /**
  * Lays out the directory of a new run, or checks that a resumed one is the same run.
  * @throws UserError `RUN_EXISTS`, `RUN_MISSING`, `RUN_CONFIG_DIFFERS` (names the key), `MANIFEST_MISMATCH`, `RUN_DIRECTORY`
  */
 export async function openRunDirectory(
   directory: string,
-  identity: RunIdentity & { readonly resume: boolean },
+  identity: RunIdentity & ({ readonly resume: true } | { readonly resume: false; readonly id: string }),
 ): Promise<void> {
   const files = runFiles(directory);
   if (identity.resume) await checkSameRun(directory, identity);
@@ -69,6 +81,7 @@ export async function openRunDirectory(
   try {
     await mkdir(files.checkpoints, { recursive: true });
     await mkdir(files.logs, { recursive: true });
+    if (!identity.resume) await replaceText(files.id, `${identity.id}\n`, `id-${unique()}`);
     await replaceText(files.manifest, `${identity.manifestHash}\n`, `manifest-${unique()}`);
     // Last: a directory with a config is a run.
     await replaceText(files.config, printConfig(identity.config), `config-${unique()}`);

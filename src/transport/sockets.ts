@@ -128,7 +128,8 @@ export class RouterSocket<In, Out> {
       if (!this.isOpen) continue;
       if (event.type === "disconnect") this.listener.disconnected();
       // The authenticator tells who was refused for their key.
-      else if (event.type === "handshake:error:protocol") this.listener.refused(handshakeProblem(this.listener.guard));
+      else if (event.type === "handshake:error:protocol" || event.type === "handshake:error:other")
+        this.listener.refused(handshakeProblem(this.listener.guard));
     }
   }
 }

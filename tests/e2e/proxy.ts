@@ -7,12 +7,22 @@ export class Proxy {
   private heldBackUntil = 0;
   private toCorrupt = 0;
 
-  private constructor(private readonly server: Server) {}
+  private constructor(
+    private readonly server: Server,
+    private readonly overhear: (bytes: Buffer) => void,
+  ) {}
 
-  /** Listens at one address and port, and passes everything on to another. */
-  static async listen(from: { host: string; port: number }, to: { host: string; port: number }): Promise<Proxy> {
+  /**
+   * Listens at one address and port, and passes everything on to another.
+   * @param overhear is given what the near side sends
+   */
+  static async listen(
+    from: { host: string; port: number },
+    to: { host: string; port: number },
+    overhear: (bytes: Buffer) => void = () => undefined,
+  ): Promise<Proxy> {
     const server = createServer();
-    const proxy = new Proxy(server);
+    const proxy = new Proxy(server, overhear);
     server.on("connection", (near) => {
       proxy.join(near, connect(to.port, to.host));
     });
@@ -49,6 +59,7 @@ export class Proxy {
       [far, near],
     ] as const) {
       from.on("data", (bytes: Buffer) => {
+        if (from === near) this.overhear(bytes);
         this.pass(bytes, to);
       });
       from.on("error", () => undefined);

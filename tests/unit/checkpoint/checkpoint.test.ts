@@ -136,23 +136,25 @@ describe("a run directory", () => {
   const identity = { config: PRESETS.quickstart, manifestHash: "hash-of-the-data" };
 
   it("belongs to one run", async () => {
-    await openRunDirectory(run, { ...identity, resume: false });
-    await expect(openRunDirectory(run, { ...identity, resume: false })).rejects.toMatchObject({ code: "RUN_EXISTS" });
+    await openRunDirectory(run, { ...identity, resume: false, id: "run" });
+    await expect(openRunDirectory(run, { ...identity, resume: false, id: "run" })).rejects.toMatchObject({
+      code: "RUN_EXISTS",
+    });
     await openRunDirectory(run, { ...identity, resume: true });
   });
 
   it("is resumed with its own config and data alone", async () => {
     await expect(openRunDirectory(run, { ...identity, resume: true })).rejects.toMatchObject({ code: "RUN_MISSING" });
-    await openRunDirectory(run, { ...identity, resume: false });
+    await openRunDirectory(run, { ...identity, resume: false, id: "run" });
     const config = { ...PRESETS.quickstart, seed: 5 };
     await expect(openRunDirectory(run, { ...identity, config, resume: true })).rejects.toThrow(/seed = 0, and now 5/);
-    const other = { ...identity, manifestHash: "other", resume: true };
+    const other = { ...identity, manifestHash: "other", resume: true } as const;
     await expect(openRunDirectory(run, other)).rejects.toMatchObject({ code: "MANIFEST_MISMATCH" });
   });
 
   it("says so where it cannot be written", async () => {
     writeFileSync(join(run, "file"), "");
-    const error = openRunDirectory(join(run, "file", "run"), { ...identity, resume: false });
+    const error = openRunDirectory(join(run, "file", "run"), { ...identity, resume: false, id: "run" });
     await expect(error).rejects.toMatchObject({ code: "RUN_DIRECTORY" });
     expect(existsSync(join(run, "file", "run"))).toBe(false);
   });

@@ -1,0 +1,135 @@
+/** A run with keys: nobody without a key that is known learns or changes anything. */
+import { chmodSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { curveKeyPair, Dealer } from "zeromq";
+import { workerCodec } from "../../src/protocol/wire.js";
+import { readClientKeys, readServerKeys } from "../../src/transport/index.js";
+import { checkpointOf, eventsOf, SMALL_RUN, start, tandem, temporaryFolder, type Running } from "./tandem.js";
+
+const folder = temporaryFolder();
+const keys = join(folder, "keys");
+const out = join(folder, "run");
+let coordinator: Running;
+let endpoint = "";
+
+beforeAll(async () => {
+  expect((await tandem(["keys", "new", "--out", keys, "--worker", "a", "b"])).code).toBe(0);
+  const flags = [...SMALL_RUN, "--steps", "20", "--set", "membership.minWorkers=2"];
+  coordinator = start(
+    ["coordinator", ...flags, "--listen", "tcp://127.0.0.1:*", "--keys", join(keys, "coordinator"), "--out", out],
+    folder,
+  );
+  await vi.waitUntil(() => coordinator.stderr().includes("listening at"), { timeout: 20_000 });
+  [endpoint = ""] = /tcp:\S+/.exec(coordinator.stderr()) ?? [];
+}, 60_000);
+afterAll(() => coordinator.process.kill("SIGKILL"));
+
+const refusals = () =>
+  eventsOf(out)
+    .filter((event) => event.kind === "dropped")
+    .map((event) => (event as unknown as { reason: string }).reason);
+
+/** Says hello on a socket with these keys. @returns whether a word came back */
+async function isAnswered(options: ConstructorParameters<typeof Dealer>[0]): Promise<boolean> {
+  const socket = new Dealer({ linger: 0, receiveTimeout: 1500, sendTimeout: 1500, ...options });
+  socket.connect(endpoint);
+  try {
+    await socket.send(Buffer.from(workerCodec.encode({ body: "hello", hello: {}, number: 1 })));
+    await socket.receive();
+    return true;
+  } catch {
+    return false;
+  } finally {
+    socket.close();
+  }
+}
+
+describe("a coordinator with keys", () => {
+  it("gives a peer without keys, with an unknown key, or with a wrong coordinator's key no answer, and counts it", async () => {
+    const server = await readServerKeys(join(keys, "coordinator"));
+    const known = await readClientKeys(join(keys, "a"));
+    const pair = (curve: { publicKey: string | null; secretKey: string | null }, serverKey: string) => ({
+      curvePublicKey: curve.publicKey,
+      curveSecretKey: curve.secretKey,
+      curveServerKey: serverKey,
+    });
+    expect(await isAnswered({})).toBe(false);
+    await vi.waitUntil(() => refusals().some((reason) => reason.includes("without keys")), { timeout: 5000 });
+    expect(await isAnswered(pair(curveKeyPair(), server.publicKey))).toBe(false);
+    await vi.waitUntil(() => refusals().some((reason) => reason.includes("not known here")), { timeout: 5000 });
+    expect(await isAnswered(pair(known, curveKeyPair().publicKey ?? ""))).toBe(false);
+    // Whoever has a key is at least told what is wrong.
+    expect(await isAnswered(pair(known, server.publicKey))).toBe(true);
+  });
+
+  it("does not fall for a handshake that was recorded and is played again", async () => {
+    const port = Number(endpoint.split(":").at(-1));
+    const { Proxy } = await import("./proxy.js");
+    const recorded: Buffer[] = [];
+    const proxy = await Proxy.listen({ host: "127.0.0.3", port }, { host: "127.0.0.1", port }, (bytes) =>
+      recorded.push(Buffer.from(bytes)),
+    );
+    const server = await readServerKeys(join(keys, "coordinator"));
+    const known = await readClientKeys(join(keys, "a"));
+    const dealer = new Dealer({
+      ...{ linger: 0, receiveTimeout: 2000, curvePublicKey: known.publicKey, curveSecretKey: known.secretKey },
+      curveServerKey: server.publicKey,
+    });
+    dealer.connect(`tcp://127.0.0.3:${port}`);
+    await dealer.send(Buffer.from(workerCodec.encode({ body: "hello", hello: {}, number: 1 })));
+    await dealer.receive();
+    dealer.close();
+    proxy.close();
+    const before = refusals().filter((reason) => reason.includes("plays an old handshake")).length;
+    const stranger = connect(port, "127.0.0.1");
+    stranger.on("error", () => undefined);
+    for (const piece of recorded) {
+      stranger.write(piece);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    await vi.waitUntil(() => refusals().filter((reason) => reason.includes("plays an old handshake")).length > before, {
+      timeout: 10_000,
+    });
+    stranger.destroy();
+  });
+
+  it("lets in the workers that it knows, and they finish the run", { timeout: 90_000 }, async () => {
+    const workers = ["a", "b"].map((name) => start(["worker", "--connect", endpoint, "--keys", join(keys, name)]));
+    for (const worker of workers) expect((await worker.ended).code, worker.stderr()).toBe(0);
+    expect((await coordinator.ended).code, coordinator.stderr()).toBe(0);
+    expect((await checkpointOf(out)).step).toBe(20);
+  });
+});
+
+describe("keys", () => {
+  it("lie in files that nobody else can read, and a folder of them is not overwritten", async () => {
+    for (const name of ["coordinator", "a", "b"]) {
+      expect(statSync(join(keys, name, "secret.key")).mode & 0o777).toBe(0o600);
+    }
+    const again = await tandem(["keys", "new", "--out", keys, "--worker", "a"]);
+    expect(again.code).toBe(2);
+    expect(again.stderr).toContain("is there already");
+    // A worker more joins the coordinator that is there.
+    expect((await tandem(["keys", "new", "--out", keys, "--worker", "c"])).code).toBe(0);
+    expect(Object.keys((await readServerKeys(join(keys, "coordinator"))).workers)).toEqual(["a", "b", "c"]);
+  });
+
+  it("that others can read, that are broken or missing are refused with the remedy", async () => {
+    const secret = join(keys, "a/secret.key");
+    const refused = async (message: string) => {
+      const { code, stderr } = await tandem(["worker", "--connect", "tcp://127.0.0.1:1", "--keys", join(keys, "a")]);
+      expect(stderr).toContain(message);
+      expect(code).toBe(2);
+      expect(stderr.trim().split("\n")).toHaveLength(1);
+    };
+    chmodSync(secret, 0o640);
+    await refused("mode 640): chmod 600 it");
+    chmodSync(secret, 0o600);
+    writeFileSync(secret, "public nothing\n");
+    await refused("holds no key");
+    rmSync(secret);
+    await refused("(ENOENT): name a folder");
+  });
+});
