@@ -22,6 +22,8 @@ export type RunEvent =
   /** a worker whose engine computes other bits was admitted */
   | { readonly kind: "not-reproducible"; readonly worker: string; readonly fingerprints: string }
   | { readonly kind: "explained"; readonly reason: string }
+  /** so many events before this one could not be written */
+  | { readonly kind: "events-lost"; readonly events: number }
   | { readonly kind: "dropped"; readonly peer: string; readonly reason: string }
   | { readonly kind: "checkpointed"; readonly step: number; readonly directory: string }
   | { readonly kind: "run-ended"; readonly outcome: "finished" | "stopped" | "failed"; readonly step: number | null };
@@ -48,9 +50,12 @@ export interface StepNumbers {
 
 const NEWLINE = 0x0a;
 
-/** Opened at the first event; an event is in the file when `append` returns. */
+/** Opened at the first event; an event is in the file when `append` returns, unless the disk refuses: that costs events, not the run. */
 export class EventFile {
   private descriptor: number | null = null;
+  private isTorn = false;
+  /** events that could not be written since one was */
+  private lost = 0;
 
   constructor(
     private readonly path: string,
@@ -58,13 +63,34 @@ export class EventFile {
   ) {}
 
   append(event: RunEvent): void {
-    this.descriptor ??= this.open();
-    writeSync(this.descriptor, `${JSON.stringify({ time: this.now().toISOString(), ...event })}\n`);
+    const time = this.now().toISOString();
+    try {
+      if (this.lost > 0) {
+        this.write(
+          JSON.stringify({ time, kind: "events-lost", events: this.lost } satisfies RunEvent & { time: string }),
+        );
+        this.lost = 0;
+      }
+      this.write(JSON.stringify({ time, ...event }));
+    } catch (error) {
+      // Errors of the system carry its number: a full disk, a read-only one.
+      if (!(error instanceof Error && "errno" in error)) throw error;
+      this.lost++;
+    }
   }
 
   close(): void {
     if (this.descriptor !== null) closeSync(this.descriptor);
     this.descriptor = null;
+  }
+
+  private write(line: string): void {
+    this.descriptor ??= this.open();
+    const bytes = Buffer.from(`${this.isTorn ? "\n" : ""}${line}\n`);
+    // Before the disk is full it may take a part.
+    this.isTorn = true;
+    for (let rest = bytes; rest.length > 0;) rest = rest.subarray(writeSync(this.descriptor, rest));
+    this.isTorn = false;
   }
 
   /** A process that was killed in the middle of a line has left half of one: the next begins on its own. */
@@ -74,7 +100,7 @@ export class EventFile {
     const { size } = fstatSync(descriptor);
     const last = Buffer.alloc(1, NEWLINE);
     if (size > 0) readSync(descriptor, last, 0, 1, size - 1);
-    if (last[0] !== NEWLINE) writeSync(descriptor, "\n");
+    this.isTorn = last[0] !== NEWLINE;
     return descriptor;
   }
 }

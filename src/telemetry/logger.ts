@@ -28,10 +28,21 @@ function lazyFile(path: string): { write(record: string): void } {
   let destination: ReturnType<typeof pino.destination> | null = null;
   return {
     write: (record) => {
-      destination ??= pino.destination({ dest: path, mkdir: true, sync: true });
-      destination.write(record);
+      try {
+        destination ??= opened(path);
+        destination.write(record);
+      } catch (error) {
+        if (!(error instanceof Error && "errno" in error)) throw error;
+      }
     },
   };
+}
+
+/** A disk that refuses costs lines, not the run. */
+function opened(path: string): ReturnType<typeof pino.destination> {
+  const destination = pino.destination({ dest: path, mkdir: true, sync: true });
+  destination.on("error", () => undefined);
+  return destination;
 }
 
 /** A pino record as a person reads it: `worker-1: warning: …` */

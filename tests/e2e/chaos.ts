@@ -173,7 +173,14 @@ export async function chaos(folder: string, seed: number): Promise<ChaosReport> 
     }
     const { code, stderr } = finished as { code: number | null; stderr: string };
     if (code !== 0) throw new Error(`the coordinator ended with ${String(code)}: ${stderr.slice(-3000)}`);
-    await Promise.all([...workers].map((worker) => (worker.process.kill("SIGCONT"), worker.ended)));
+    // A worker whose connection was down at the end does not know that it is over, and looks for a coordinator in vain.
+    await Promise.all(
+      [...workers].map((worker) => {
+        worker.process.kill("SIGCONT");
+        worker.process.kill("SIGTERM");
+        return worker.ended;
+      }),
+    );
     if (failures.length > 0) throw new Error(failures[0]);
     const { step, sha256 } = await checkpointOf(out);
     if (step !== STEPS) throw new Error(`the last checkpoint is of step ${step}`);

@@ -142,7 +142,7 @@ export function undisturbed(seed: number, { worldSize, totalSteps, nonFinite }: 
       aggregator.skip();
       skipped.add(step);
     } else {
-      for (const part of aggregator.apply(learningRate(step))) void part;
+      Array.from(aggregator.apply(learningRate(step)));
       queue.append(keys);
     }
     after.push(stateFingerprint(aggregator.state, queue.keys));
