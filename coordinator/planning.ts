@@ -4,6 +4,8 @@
 const LIKE_THE_MEDIAN = { from: 0.75, to: 1.33 };
 /** Other speeds are rounded to this share of the median's, for the same reason. */
 const SPEED_GRAIN = 0.25;
+/** No worker counts as faster: a slow one must get a rank now and then, or nobody would see that it has recovered. */
+const MOST_SPEED = 4;
 
 /**
  * Cuts `units` into one contiguous run for each worker, as long as its speed allows. Contiguous ranks share subtrees of the
@@ -25,7 +27,7 @@ function speedsOf(paces: readonly (number | null)[]): number[] {
     if (pace === null || median === undefined || pace <= 0) return 1;
     const share = pace / median;
     if (share >= LIKE_THE_MEDIAN.from && share <= LIKE_THE_MEDIAN.to) return 1;
-    return Math.max(SPEED_GRAIN, Math.round(1 / share / SPEED_GRAIN) * SPEED_GRAIN);
+    return Math.min(MOST_SPEED, Math.max(SPEED_GRAIN, Math.round(1 / share / SPEED_GRAIN) * SPEED_GRAIN));
   });
 }
 
