@@ -13,7 +13,7 @@ import { Purpose, Stream } from "../src/protocol/philox.js";
 import { SharedSegment } from "../src/transport/shared-segment.js";
 import type { WeightVectors } from "./incoming-weights.js";
 import type { RunRequest } from "./compute-thread.js";
-import { firstNonFinite } from "./non-finite.js";
+import { isFiniteThroughout } from "./non-finite.js";
 import type { HandedOut, RankReport } from "./session.js";
 import { prepareRankStep, type PreparedStep, type RankInputs } from "./rank-step.js";
 
@@ -101,13 +101,10 @@ export class RankComputer {
     this.openStep(`${String(link)}/${String(batch.step)}`);
     const inputs = this.batchInputs(batch);
     const { result, graphMs } = this.step.run({ ...inputs, query: weights.query, key: weights.key, queue });
-    // Each is read from the device once.
-    const gradients = result.gradients.map(valuesOf);
-    const parts = [...gradients, ...[...result.queryStatistics, ...result.keyStatistics].map(valuesOf)];
+    const parts = [...result.gradients, ...result.queryStatistics, ...result.keyStatistics];
     const memory = segment === null ? null : SharedSegment.ofFile(segment, segmentBytes(this.encoder.layout));
     const { parameters } = this.encoder.layout;
-    const faulty = firstNonFinite(gradients);
-    const nodes = this.sum(batch, parts, flush, memory);
+    const { nodes, faulty } = this.sum(batch, parts, flush, memory);
     const scalar = (value: Tensor) => value.dataSync()[0];
     const outcome = {
       keys: result.keys.dataSync() as Float32Array,
@@ -119,7 +116,7 @@ export class RankComputer {
     const forwardMs = Math.max(0, readTimestamp(result.forwardDoneAt) - startedAt);
     tf.dispose([result, inputs] as never);
     const wholeMs = performance.now() - start;
-    const where = faulty === null ? null : parameters[faulty].name;
+    const where = faulty === null ? null : (parameters[faulty]?.name ?? "a batch-norm statistic");
     const nonFinite = Number.isFinite(outcome.loss) ? where : "loss";
     return { ...outcome, nonFinite, nodes, forwardMs, backwardMs: Math.max(0, wholeMs - forwardMs), graphMs };
   }
@@ -175,36 +172,45 @@ export class RankComputer {
     return nodes;
   }
 
-  /** @param parts gradients, then statistics */
-  private sum(
-    { rank }: Batch,
-    parts: readonly Float32Array[],
-    flush: boolean,
-    memory: SharedSegment | null,
-  ): HandedOut[] {
+  /**
+   * @param parts gradients, then statistics: each is read from the device once, and let go before the next
+   * @returns partial sums, if asked for, and which of the parts is the first that is not finite
+   */
+  private sum({ rank }: Batch, parts: readonly Tensor[], flush: boolean, memory: SharedSegment | null) {
     const { layout } = this.encoder;
     const leaf = { level: 0, index: rank };
+    let faulty: number | null = null;
+    const read = (put: (values: Float32Array) => void) => {
+      for (const [index, part] of parts.entries()) {
+        const values = valuesOf(part);
+        if (faulty === null && !isFiniteThroughout(values)) faulty = index;
+        put(values);
+      }
+    };
     if (memory !== null && flush && this.sums.nodes().length === 0) {
       // Straight to where it is wanted.
       let position = gradientPosition(layout);
-      for (const part of parts) {
-        memory.write(position, part);
-        position += part.byteLength;
-      }
-      return [{ node: leaf, sum: null }];
+      read((values) => {
+        memory.write(position, values);
+        position += values.byteLength;
+      });
+      return { nodes: [{ node: leaf, sum: null }], faulty };
     }
     const vector = this.arena.take(gradientLength(layout));
     let offset = 0;
-    for (const part of parts) {
-      vector.set(part, offset);
-      offset += part.length;
-    }
+    read((values) => {
+      vector.set(values, offset);
+      offset += values.length;
+    });
     this.sums.add(leaf, vector);
-    if (!flush) return [];
+    return { nodes: flush ? this.handOut(memory) : [], faulty };
+  }
+
+  private handOut(memory: SharedSegment | null): readonly HandedOut[] {
     const nodes = this.flush();
-    if (memory === null) return [...nodes];
+    if (memory === null) return nodes;
     const [first, ...rest] = nodes;
-    memory.write(gradientPosition(layout), first.sum);
+    memory.write(gradientPosition(this.encoder.layout), first.sum);
     return [{ node: first.node, sum: null }, ...rest];
   }
 
