@@ -151,6 +151,8 @@ export class WorkerSession {
   private dataHeardAt = 0;
   private beatAt = 0;
   private complainedAt: number;
+  /** why no connection has come about yet, as far as is known */
+  private obstacle = "";
 
   private welcomed: {
     readonly runId: string;
@@ -227,13 +229,13 @@ export class WorkerSession {
     const { endpoint, patienceMs } = this.options;
     if (away > patienceMs) {
       const seconds = String(Math.round(away / 1000));
-      const message = `no coordinator has answered at ${endpoint} for ${seconds} s: start it, or check the address and --keys`;
+      const message = `no coordinator has answered at ${endpoint} for ${seconds} s${this.obstacle}: start it, or check the address and --keys`;
       this.end(new UserError("NO_COORDINATOR", message));
       return;
     }
     if (now - this.complainedAt >= COMPLAIN_EVERY_MS) {
       this.complainedAt = now;
-      this.ports.log(`no coordinator answers at ${endpoint} yet`);
+      this.ports.log(`no coordinator answers at ${endpoint} yet${this.obstacle}`);
     }
     if (this.stage === "greeting" && now - this.linkedAt > GREETING_MS) this.lose("no answer to hello");
     else if (this.stage === "down" && now >= this.retryAt) this.connect();
@@ -259,7 +261,8 @@ export class WorkerSession {
   /** The link is of no more use: everything that it has brought about is void, and another one is made in a while. */
   private lose(reason: string): void {
     if (this.stage === "down" || this.isOver) return;
-    if (this.stage !== "greeting") this.ports.log(`connection lost: ${reason}`);
+    if (this.stage === "greeting") this.obstacle = ` (${reason})`;
+    else this.ports.log(`connection lost: ${reason}`);
     this.ports.disconnect();
     if (this.leavesAt !== null) {
       this.end(null);

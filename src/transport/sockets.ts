@@ -24,6 +24,14 @@ const HANDSHAKE_MS = 5000;
 /** How long a closing socket may go on sending what it has accepted, in ms. */
 const LINGER_MS = 1000;
 
+/** What bounds every socket. */
+const LIMITS = {
+  sendHighWaterMark: SEND_HIGH_WATER_MARK,
+  receiveHighWaterMark: RECEIVE_HIGH_WATER_MARK,
+  maxMessageSize: MAX_FRAME_BYTES,
+  linger: LINGER_MS,
+} as const;
+
 /** A message from a peer of a router. */
 export interface Received<Message> {
   /** the peer's address on this socket: opaque bytes as hex */
@@ -57,11 +65,8 @@ export class RouterSocket<In, Out> {
     const { guard } = listener;
     this.socket = new Router({
       mandatory: true,
-      sendHighWaterMark: SEND_HIGH_WATER_MARK,
-      receiveHighWaterMark: RECEIVE_HIGH_WATER_MARK,
-      maxMessageSize: MAX_FRAME_BYTES,
+      ...LIMITS,
       handshakeInterval: HANDSHAKE_MS,
-      linger: LINGER_MS,
       sendTimeout: 0,
       ...(guard === null
         ? {}
@@ -92,16 +97,10 @@ export class RouterSocket<In, Out> {
   async *[Symbol.asyncIterator](): AsyncGenerator<Received<In>> {
     for await (const [id, head, ...frames] of this.socket as AsyncIterable<Message[]>) {
       const peer = id?.toString("hex") ?? "";
-      let message: In;
-      try {
-        if (head === undefined) throw new WireError("an empty message");
-        message = this.incoming.decode(head);
-      } catch (error) {
-        if (!(error instanceof WireError)) throw error;
+      const message = decoded(this.incoming, head, (error) => {
         this.listener.misread(peer, error);
-        continue;
-      }
-      yield { peer, message, frames };
+      });
+      if (message !== null) yield { peer, message, frames };
     }
   }
 
@@ -162,10 +161,7 @@ export class DealerSocket<In, Out> {
   ) {
     const { keys } = listener;
     this.socket = new Dealer({
-      sendHighWaterMark: SEND_HIGH_WATER_MARK,
-      receiveHighWaterMark: RECEIVE_HIGH_WATER_MARK,
-      maxMessageSize: MAX_FRAME_BYTES,
-      linger: LINGER_MS,
+      ...LIMITS,
       reconnectInterval: 100,
       reconnectMaxInterval: 1000,
       ...(keys === null
@@ -186,16 +182,8 @@ export class DealerSocket<In, Out> {
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Omit<Received<In>, "peer">> {
     for await (const [head, ...frames] of this.socket as AsyncIterable<Message[]>) {
-      let message: In;
-      try {
-        if (head === undefined) throw new WireError("an empty message");
-        message = this.incoming.decode(head);
-      } catch (error) {
-        if (!(error instanceof WireError)) throw error;
-        this.listener.misread(error);
-        continue;
-      }
-      yield { message, frames };
+      const message = decoded(this.incoming, head, this.listener.misread);
+      if (message !== null) yield { message, frames };
     }
   }
 
@@ -243,6 +231,18 @@ export class DealerSocket<In, Out> {
         );
       }
     }
+  }
+}
+
+/** @returns null where the first frame is no message, of which `misread` hears */
+function decoded<In>(codec: Codec<In>, head: Message | undefined, misread: (error: WireError) => void): In | null {
+  try {
+    if (head === undefined) throw new WireError("an empty message");
+    return codec.decode(head);
+  } catch (error) {
+    if (!(error instanceof WireError)) throw error;
+    misread(error);
+    return null;
   }
 }
 
