@@ -49,9 +49,11 @@ async function findBatches(path: string): Promise<string> {
   return (await isFolder(inner)) ? inner : path;
 }
 
-/** Each file of the split, checked for size and labels. */
-function readSplit(folder: string, split: Split): Promise<Uint8Array[]> {
-  return Promise.all(FILES[split].map((file) => readBatchFile(join(folder, file))));
+/** Each file of the split, checked for size and labels; one after another, so that of several bad files the first is named. */
+async function readSplit(folder: string, split: Split): Promise<Uint8Array[]> {
+  const batches: Uint8Array[] = [];
+  for (const file of FILES[split]) batches.push(await readBatchFile(join(folder, file)));
+  return batches;
 }
 
 async function readBatchFile(path: string): Promise<Uint8Array> {
