@@ -1,5 +1,6 @@
 /** The shell around the server: its socket, its timer, its threads. */
 import { clearInterval, setInterval } from "node:timers";
+import { setTimeout as sleep } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { sha256OfFloats } from "../src/protocol/digest.js";
 import { coordinatorCodec, workerCodec, type CoordinatorMessage, type WorkerMessage } from "../src/protocol/wire.js";
@@ -70,11 +71,22 @@ export interface Served {
   readonly checkpoint: string | null;
 }
 
-/** Serves until the run ends. `signal` asks for a checkpoint and an orderly end. Whatever fails in here is thrown. */
+export interface RunSignals {
+  /** asks for a checkpoint and an orderly end */
+  readonly stop: AbortSignal;
+  /** the run is another coordinator's by now: nothing more is said or written, and the workers will find that one */
+  readonly lost: AbortSignal;
+}
+
+/** How long those whose connection is down may take to come and hear that the run is over, in ms. */
+const FAREWELL_MS = 4000;
+const LOOK_EVERY_MS = 50;
+
+/** Serves until the run ends. Whatever fails in here, or aborts `lost`, is thrown. */
 export async function serveRun(
   socket: ControlSocket,
   options: ControlPlaneOptions,
-  signal: AbortSignal,
+  signals: RunSignals,
 ): Promise<Served> {
   const { parts, aggregator, observer } = options;
   const settle: { resolve: (served: Served) => void; reject: (error: unknown) => void } = {
@@ -152,8 +164,11 @@ export async function serveRun(
   });
   const timer = setInterval(tick, options.heartbeatMs);
   socket.serve(server).catch(settle.reject);
-  if (signal.aborted) stop();
-  else signal.addEventListener("abort", stop, { once: true });
+  const lose = () => {
+    settle.reject(signals.lost.reason);
+  };
+  on(signals.stop, stop);
+  on(signals.lost, lose);
   let outcome = "failed";
   try {
     const served = await ended;
@@ -161,8 +176,21 @@ export async function serveRun(
     return served;
   } finally {
     clearInterval(timer);
-    signal.removeEventListener("abort", stop);
-    server.farewell(`the run has ${outcome}`);
+    signals.stop.removeEventListener("abort", stop);
+    signals.lost.removeEventListener("abort", lose);
+    if (!signals.lost.aborted) await sayFarewell(server, `the run has ${outcome}`);
     await writer.terminate();
   }
+}
+
+/** Tells those who are here at once, and those who come back in a while. */
+async function sayFarewell(server: Server, reason: string): Promise<void> {
+  server.farewell(reason);
+  const until = performance.now() + FAREWELL_MS;
+  while (server.misses && performance.now() < until) await sleep(LOOK_EVERY_MS);
+}
+
+function on(signal: AbortSignal, listener: () => void): void {
+  if (signal.aborted) listener();
+  else signal.addEventListener("abort", listener, { once: true });
 }

@@ -67,11 +67,16 @@ export async function runCoordinator(options: CoordinatorOptions): Promise<Coord
 /** The lock on the run directory, once it is taken. */
 class RunHold {
   private lock: RunLock | null = null;
+  private readonly losing = new AbortController();
+  /** aborted, with the error, when another coordinator has taken the run over */
+  readonly lost = this.losing.signal;
 
   constructor(private readonly directory: string) {}
 
   async take(): Promise<void> {
-    this.lock = await lockRun(this.directory);
+    this.lock = await lockRun(this.directory, (error) => {
+      this.losing.abort(error);
+    });
   }
 
   async release(): Promise<void> {
@@ -174,7 +179,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
           if (corrupt.count(name)) observer.corrupt(name, corrupt.size);
         },
       },
-      options.signal,
+      { stop: options.signal, lost: lock.lost },
     );
     if (end.failure !== null) throw new UserError(end.failure.code, end.failure.message);
     return { outcome: end.outcome, step: reached, totalSteps, checkpoint };

@@ -68,6 +68,8 @@ export class Membership {
   private readonly byWorker = new Map<WorkerId, Session>();
   /** of each worker process that has said hello: its name in this run, and how many connections it has made */
   private readonly instances = new Map<string, { readonly id: WorkerId; attempt: number }>();
+  /** when those instances were lost that may come back, in ms */
+  private readonly lost = new Map<string, number>();
   private count = 0;
   /** whether a worker takes or took part whose engine computes other bits */
   isMixed = false;
@@ -99,6 +101,11 @@ export class Membership {
   sessionOfInstance(instance: string): Session | undefined {
     const known = this.instances.get(instance);
     return known === undefined ? undefined : this.byWorker.get(known.id);
+  }
+
+  /** Whether an admitted worker was lost less than `withinMs` ago and has not come back. */
+  misses(now: number, withinMs: number): boolean {
+    return [...this.lost.values()].some((at) => now - at < withinMs);
   }
 
   /** @returns null where hello is welcome */
@@ -144,6 +151,7 @@ export class Membership {
       ...{ isAdmitted: false, heardAt: now, strikes: 0 },
     };
     session.incoming.arrived(1);
+    this.lost.delete(instance);
     this.byPeer.set(peer, session);
     this.byWorker.set(id, session);
     this.configJson ??= JSON.stringify(door.config);
@@ -182,6 +190,12 @@ export class Membership {
     return { admitted: session, differs: fits ? null : both };
   }
 
+  /** It was lost: its process may make another connection. */
+  lose(session: Session, now: number): void {
+    this.forget(session);
+    if (session.isAdmitted) this.lost.set(session.instance, now);
+  }
+
   forget(session: Session): void {
     if (this.byPeer.get(session.peer) === session) this.byPeer.delete(session.peer);
     if (this.byWorker.get(session.id) === session) this.byWorker.delete(session.id);
@@ -199,6 +213,7 @@ export class Membership {
     if (this.instances.size <= MAX_INSTANCES) return;
     for (const oldest of this.instances.keys()) {
       this.instances.delete(oldest);
+      this.lost.delete(oldest);
       break;
     }
   }

@@ -92,6 +92,8 @@ export interface ServerParts {
 
 /** Messages of one peer that may be dropped before it is cut off. */
 export const MAX_STRIKES = 100;
+/** A worker that was lost so long ago has given up or is dead, in ms. */
+const MAY_COME_BACK_MS = 30_000;
 /** Strangers who are told that they have no part in the run, between two ticks. */
 const MOST_TURNED_AWAY = 64;
 
@@ -106,6 +108,8 @@ export class Server {
   private lastAccuracy: number | null = null;
   private stepOpenedAt = 0;
   private turnedAway = 0;
+  /** what everybody is told who says hello from now on */
+  private farewellReason: string | null = null;
 
   constructor(
     private readonly parts: ServerParts,
@@ -217,11 +221,17 @@ export class Server {
     this.dispatch({ kind: "checkpoint-failed", step, reason });
   }
 
-  /** Tells every worker that it may go. */
+  /** Tells every worker that it may go, also those who come later. */
   farewell(reason: string): void {
+    this.farewellReason = reason;
     for (const session of [...this.parts.membership.sessions()]) {
       this.tell(session, { body: "finished", finished: { reason } });
     }
+  }
+
+  /** Whether a worker that has not left in order is without a connection, and may come back. */
+  get misses(): boolean {
+    return this.parts.membership.misses(this.ports.now(), MAY_COME_BACK_MS);
   }
 
   // --- Messages in.
@@ -280,6 +290,7 @@ export class Server {
         this.dispatch({ kind: "worker-drains", worker: session.id, keeps: this.kept(message.drain) });
         return;
       case "goodbye":
+        this.forget(session);
         this.dispatch({ kind: "worker-left", worker: session.id, reason: message.goodbye.reason ?? "left" });
         return;
       case undefined:
@@ -298,6 +309,10 @@ export class Server {
     const before = membership.sessionOfInstance(hello.instance ?? "");
     if (before !== undefined) this.drop(before, "it has connected anew");
     const { session, answer } = membership.welcome(peer, hello, this.ports.now());
+    if (this.farewellReason !== null) {
+      this.tell(session, { body: "finished", finished: { reason: this.farewellReason } });
+      return;
+    }
     this.ports.command({ kind: "expect", worker: session.id, ticket: session.ticket });
     this.tell(session, answer);
   }
@@ -356,8 +371,14 @@ export class Server {
   private drop(session: Session, reason: string): void {
     this.tell(session, { body: "dropped", dropped: { reason } });
     // First of all: what was just told may come back as unreachable.
-    this.forget(session);
+    this.lose(session);
     if (session.isAdmitted) this.dispatch({ kind: "worker-left", worker: session.id, reason });
+  }
+
+  /** Its process may make another connection. */
+  private lose(session: Session): void {
+    this.parts.membership.lose(session, this.ports.now());
+    this.ports.command({ kind: "forget", worker: session.id });
   }
 
   private forget(session: Session): void {
@@ -393,7 +414,7 @@ export class Server {
         const session = this.parts.membership.sessionOf(effect.worker);
         if (session !== undefined) {
           this.tell(session, { body: "dropped", dropped: { reason: effect.reason } });
-          this.forget(session);
+          this.lose(session);
         }
         observer.workerLeft(effect.worker, effect.reason, this.state.workers.size);
         return;

@@ -1,24 +1,29 @@
 /**
  * One coordinator at a time for a run directory: a file that says who holds it. It survives a crash of its holder, and is
- * then found stale: on the same host when the process is gone, on another when it has not been touched for a while.
+ * then found stale: where the holder's process would be seen, when it is gone; elsewhere, when nobody touches the file while
+ * one watches. Only changes count, never the date on them: clocks jump, and those of two machines differ.
  */
 import { randomBytes } from "node:crypto";
-import { link, mkdir, readFile, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { link, mkdir, open, readFile, readlink, rename, rm, utimes, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { UserError } from "../protocol/errors.js";
 
 const NAME = "coordinator.lock";
-/** The holder touches the file so often; from another host it counts as left after six times that. In ms. */
-const TOUCH_MS = 5000;
-const LEFT_AFTER_MS = 6 * TOUCH_MS;
+/** The holder touches the file so often; whoever sees no touch for five times that takes it for left. In ms. */
+const TOUCH_MS = 1000;
+const WATCH_MS = 5 * TOUCH_MS;
+const LOOK_EVERY_MS = 250;
 /** Two that find the same stale lock both write theirs; after so long the later one's is there for good. In ms. */
 const SETTLED_MS = 100;
 
 interface Holder {
   readonly host: string;
   readonly pid: number;
-  /** when the process started, in the kernel's ticks since boot, and which boot: a pid alone is used again */
+  /** where a process of this number would be the same one: which boot of which kernel, and which process namespace */
+  readonly place: string | null;
+  /** when the process started, in the kernel's ticks since boot: a number alone is used again */
   readonly start: string;
   readonly since: string;
   readonly token: string;
@@ -28,12 +33,17 @@ export interface RunLock {
   release(): Promise<void>;
 }
 
-/** Makes the directory if need be. @throws UserError `RUN_LOCKED` naming the holder, `RUN_DIRECTORY` where the lock cannot be written */
-export async function lockRun(directory: string): Promise<RunLock> {
+/**
+ * Makes the directory if need be.
+ * @param taken called once when another coordinator has taken the lock all the same: this one was still for too long
+ * @throws UserError `RUN_LOCKED` naming the holder, `RUN_DIRECTORY` where the lock cannot be written
+ */
+export async function lockRun(directory: string, taken: (error: UserError) => void): Promise<RunLock> {
   const path = join(directory, NAME);
   const own: Holder = {
     host: hostname(),
     pid: process.pid,
+    place: await placeHere(),
     start: (await startOf(process.pid)) ?? "",
     since: new Date().toISOString(),
     token: randomBytes(16).toString("hex"),
@@ -51,10 +61,18 @@ export async function lockRun(directory: string): Promise<RunLock> {
     // Where it could not be made there is nothing to remove.
     await rm(temporary, { force: true }).catch(() => undefined);
   }
-  const touching = setInterval(() => {
+  const touch = async () => {
+    const holder = await holderOf(path);
+    if (holder !== null && holder.token !== own.token) {
+      clearInterval(touching);
+      taken(locked(directory, holder));
+      return;
+    }
     const now = new Date();
-    utimes(path, now, now).catch(() => undefined);
-  }, TOUCH_MS);
+    await utimes(path, now, now);
+  };
+  // Where the disk fails for a while, the next touch may succeed.
+  const touching = setInterval(() => void touch().catch(() => undefined), TOUCH_MS);
   touching.unref();
   return {
     release: async () => {
@@ -75,7 +93,7 @@ async function take(directory: string, path: string, temporary: string, own: Hol
   const before = await holderOf(path);
   if (before !== null && (await isThere(before, path))) throw locked(directory, before);
   await rename(temporary, path);
-  await new Promise((resolve) => setTimeout(resolve, SETTLED_MS));
+  await sleep(SETTLED_MS);
   const now = await holderOf(path);
   if (now !== null && now.token !== own.token) throw locked(directory, now);
 }
@@ -97,19 +115,49 @@ async function holderOf(path: string): Promise<Holder | null> {
   }
 }
 
-async function isThere({ host, pid, start }: Holder, path: string): Promise<boolean> {
-  if (host === hostname()) return (await startOf(pid)) === start;
-  const { mtimeMs } = await stat(path);
-  return Date.now() - mtimeMs < LEFT_AFTER_MS;
+async function isThere({ place, pid, start }: Holder, path: string): Promise<boolean> {
+  if (place !== null && place === (await placeHere())) return (await startOf(pid)) === start;
+  return isTouched(path);
+}
+
+/** Watches for as long as a live holder would need to touch the file several times; by the monotonic clock. */
+async function isTouched(path: string): Promise<boolean> {
+  const until = performance.now() + WATCH_MS;
+  const before = await stampOf(path);
+  while (performance.now() < until) {
+    await sleep(LOOK_EVERY_MS);
+    if ((await stampOf(path)) !== before) return true;
+  }
+  return false;
+}
+
+/** @returns null where there is no file */
+async function stampOf(path: string): Promise<bigint | null> {
+  try {
+    // Opened: a network file system may answer a plain stat from its cache.
+    await using file = await open(path);
+    return (await file.stat({ bigint: true })).mtimeNs;
+  } catch {
+    return null;
+  }
+}
+
+/** @returns null where the system does not say */
+async function placeHere(): Promise<string | null> {
+  try {
+    const boot = await readFile("/proc/sys/kernel/random/boot_id", "utf8");
+    return `${boot.trim()} ${await readlink("/proc/self/ns/pid")}`;
+  } catch {
+    return null;
+  }
 }
 
 /** @returns null where there is no such process */
 async function startOf(pid: number): Promise<string | null> {
   try {
-    const boot = await readFile("/proc/sys/kernel/random/boot_id", "utf8");
-    const fields = (await readFile(`/proc/${String(pid)}/stat`, "utf8")).replace(/^.*\) /s, "").split(" ");
+    const status = await readFile(`/proc/${String(pid)}/stat`, "utf8");
     // Field 22 of proc(5), of which two are cut off.
-    return `${boot.trim()} ${fields[19] ?? ""}`;
+    return status.replace(/^.*\) /s, "").split(" ")[19] ?? null;
   } catch {
     return null;
   }
