@@ -2,11 +2,20 @@
  * An aggregator owns the parameters, cut into shards: it sums the ranks' gradients by the fixed tree,
  * applies the optimizer in fp32 and lets the key encoder follow. No socket in here.
  */
+import { optimizerVectors, type UpdateRule } from "../src/config/optimizer.js";
 import { BATCH_NORM_MOMENTUM } from "../src/models/constants.js";
 import { gradientLength } from "../src/models/exchange.js";
 import type { ParameterLayout } from "../src/models/parameters.js";
 import { sliceOf, type ParameterShard } from "../src/models/shards.js";
-import { isNode, SumTree, VectorArena, type DecaySlice, type TreeNode } from "../src/optim/index.js";
+import {
+  clipFactor,
+  isNode,
+  SumTree,
+  update,
+  VectorArena,
+  type LayerSlice,
+  type TreeNode,
+} from "../src/optim/index.js";
 import { WireError } from "../src/protocol/wire-error.js";
 
 export interface AggregatorOptions {
@@ -14,32 +23,51 @@ export interface AggregatorOptions {
   /** how the parameters are cut */
   readonly shards: readonly ParameterShard[];
   readonly worldSize: number;
-  readonly sgdMomentum: number;
-  readonly weightDecay: number;
-  readonly decayNormAndBias: boolean;
+  readonly rule: UpdateRule;
+  /** the parameters, one slice each, in order */
+  readonly layers: readonly LayerSlice[];
+  /** norm that the mean gradient is clipped to; null: never */
+  readonly clipNorm: number | null;
+}
+
+/** Numbers that change from update to update. */
+export interface StepRates {
+  readonly learningRate: number;
   /** m of the key encoder's momentum update */
   readonly keyMomentum: number;
 }
 
 /** Everything that training changes, the queue aside. */
 export interface TrainingState {
-  /** number of updates applied */
+  /** number of steps taken, skipped ones included */
   readonly version: number;
+  /** number of updates made: steps that were not skipped */
+  readonly updates: number;
   /** θq and θk, float32 `[P]` */
   readonly query: Float32Array;
   readonly key: Float32Array;
-  /** SGD's velocity, float32 `[P]` */
-  readonly velocity: Float32Array;
+  /** the optimizer's vectors, float32 `[P]` each, in `optimizerVectors`' order */
+  readonly optimizer: readonly Float32Array[];
   /** running batch-norm statistics of either encoder, float32 `[bufferCount]` */
   readonly queryBuffers: Float32Array;
   readonly keyBuffers: Float32Array;
 }
 
-const VECTORS = ["query", "key", "velocity", "queryBuffers", "keyBuffers"] as const;
+/** Everything but the counts, always in the same order. */
+function vectorsOf({ query, key, optimizer, queryBuffers, keyBuffers }: TrainingState): readonly Float32Array[] {
+  return [query, key, ...optimizer, queryBuffers, keyBuffers];
+}
+
+function copyInto(target: TrainingState, source: TrainingState): void {
+  const sources = vectorsOf(source);
+  vectorsOf(target).forEach((vector, index) => {
+    vector.set(sources[index]);
+  });
+}
 
 export class Aggregator {
-  /** tensors of each shard */
-  private readonly slices: readonly (readonly DecaySlice[])[];
+  /** layers of each shard, counted from its first value */
+  private readonly layers: readonly (readonly LayerSlice[])[];
   private readonly tree: SumTree;
   private current: TrainingState;
   /** versions in use by others, and how often; their vectors are not written */
@@ -54,17 +82,13 @@ export class Aggregator {
     private readonly arena = new VectorArena(),
   ) {
     this.tree = new SumTree(options.worldSize, arena);
-    this.slices = this.shards.map((shard) =>
-      options.layout.parameters
+    this.layers = this.shards.map((shard) =>
+      options.layers
         .filter(({ offset }) => offset >= shard.offset && offset < shard.offset + shard.size)
-        .map(({ offset, size, role }) => ({
-          offset: offset - shard.offset,
-          size,
-          decay: options.decayNormAndBias || role === "convolution" || role === "dense",
-        })),
+        .map((layer) => ({ ...layer, offset: layer.offset - shard.offset })),
     );
-    this.current = this.newState(initial.version);
-    for (const name of VECTORS) this.current[name].set(initial[name]);
+    this.current = this.newState(initial.version, initial.updates);
+    copyInto(this.current, initial);
   }
 
   get shards(): readonly ParameterShard[] {
@@ -128,33 +152,34 @@ export class Aggregator {
    * @throws Error where ranks are missing
    */
   *apply(
-    learningRate: number,
+    { learningRate, keyMomentum }: StepRates,
     keysAtOnce = true,
   ): Generator<{ readonly next: TrainingState; readonly shard: number }, void> {
     const { arena, current } = this;
-    const { layout, worldSize, sgdMomentum, weightDecay, keyMomentum } = this.options;
+    const { layout, worldSize, rule, layers, clipNorm } = this.options;
     const sum = this.tree.root();
     if (sum === null) throw new Error(`step ${String(current.version)} was applied with ranks missing`);
 
     const { parameterCount, bufferCount } = layout;
     const scale = 1 / worldSize;
-    const next = this.newState(current.version + 1);
+    const next = this.newState(current.version + 1, current.updates + 1);
     const statistics = (start: number) => sum.subarray(start, start + bufferCount);
     const keep = 1 - BATCH_NORM_MOMENTUM;
     arena.mix(current.queryBuffers, statistics(parameterCount), keep, next.queryBuffers, scale);
     arena.mix(current.keyBuffers, statistics(parameterCount + bufferCount), keep, next.keyBuffers, scale);
 
-    const step = { scale, learningRate, momentum: sgdMomentum, weightDecay };
+    const clip = clipNorm === null ? 1 : clipFactor(arena, sum, layers, scale, clipNorm);
+    const step = { scale: scale * clip, learningRate, number: next.updates };
     for (const [shard, place] of this.shards.entries()) {
       const cut = (vector: Float32Array) => sliceOf(vector, place);
       const vectors = {
         parameters: cut(current.query),
         gradient: cut(sum),
-        velocity: cut(current.velocity),
+        optimizer: current.optimizer.map(cut),
         nextParameters: cut(next.query),
-        nextVelocity: cut(next.velocity),
+        nextOptimizer: next.optimizer.map(cut),
       };
-      arena.sgd(vectors, this.slices[shard], step);
+      update(arena, rule, vectors, this.layers[shard], step);
       if (keysAtOnce) arena.mix(cut(current.key), cut(next.query), keyMomentum, cut(next.key));
       yield { next, shard };
     }
@@ -165,8 +190,8 @@ export class Aggregator {
   /** Leaves the step's update out: the next state holds what this one does. Opens the next step. */
   skip(): void {
     const { current } = this;
-    const next = this.newState(current.version + 1);
-    for (const name of VECTORS) next[name].set(current[name]);
+    const next = this.newState(current.version + 1, current.updates);
+    copyInto(next, current);
     this.advance(next);
   }
 
@@ -177,19 +202,20 @@ export class Aggregator {
     if (!this.held.has(current.version)) this.recycle(current);
   }
 
-  private newState(version: number): TrainingState {
+  private newState(version: number, updates: number): TrainingState {
     const { parameterCount, bufferCount } = this.options.layout;
     return {
       version,
+      updates,
       query: this.arena.take(parameterCount),
       key: this.arena.take(parameterCount),
-      velocity: this.arena.take(parameterCount),
+      optimizer: optimizerVectors(this.options.rule.kind).map(() => this.arena.take(parameterCount)),
       queryBuffers: this.arena.take(bufferCount),
       keyBuffers: this.arena.take(bufferCount),
     };
   }
 
   private recycle(state: TrainingState): void {
-    for (const name of VECTORS) this.arena.release(state[name]);
+    for (const vector of vectorsOf(state)) this.arena.release(vector);
   }
 }

@@ -2,13 +2,14 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { writeCheckpoint, type CheckpointMeta } from "../src/checkpoint/index.js";
 import type { RunConfig } from "../src/config/schema.js";
-import { resnetArchitecture } from "../src/models/architecture.js";
+import type { ParameterLayout } from "../src/models/parameters.js";
 import { UserError } from "../src/protocol/errors.js";
 import type { TrainingState } from "./aggregator.js";
 import { toGroups } from "./stored-state.js";
 
 export interface CheckpointThreadData {
   readonly config: RunConfig;
+  readonly layout: ParameterLayout;
   /** run directory */
   readonly out: string;
 }
@@ -26,14 +27,13 @@ export type CheckpointReport =
   /** the system refused, e.g. on a full disk */
   | { readonly kind: "failed"; readonly step: number; readonly reason: string };
 
-const { config, out } = workerData as CheckpointThreadData;
-const { layout } = resnetArchitecture(config.model);
+const { config, layout, out } = workerData as CheckpointThreadData;
 if (parentPort === null) throw new Error("checkpoints are written in a thread of the coordinator");
 const coordinator = parentPort;
 
 async function write({ meta, state, queueKeys }: CheckpointRequest): Promise<CheckpointReport> {
   const step = state.version;
-  const groups = toGroups(layout, state, queueKeys, config.model.embeddingDim);
+  const groups = toGroups(layout, state, queueKeys, config);
   try {
     const directory = await writeCheckpoint(out, { step, meta, groups }, { keep: config.checkpoint.keep });
     return { kind: "written", step, directory };

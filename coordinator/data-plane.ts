@@ -11,7 +11,7 @@ import { Numbering } from "../src/protocol/numbering.js";
 import type { AggregatorMessage, Gradient, Open, WorkerDataMessage } from "../src/protocol/wire.js";
 import { WireError } from "../src/protocol/wire-error.js";
 import type { SegmentAddress } from "../src/transport/shared-segment.js";
-import type { Aggregator, TrainingState } from "./aggregator.js";
+import type { Aggregator, StepRates, TrainingState } from "./aggregator.js";
 
 /** What the coordinator asks of its aggregator. */
 export type AggregatorCommand =
@@ -20,8 +20,8 @@ export type AggregatorCommand =
   /** it takes part from now on; `holding`: the weights that it says it has */
   | { readonly kind: "admit"; readonly worker: WorkerId; readonly holding: WeightsHeld | null }
   | { readonly kind: "forget"; readonly worker: WorkerId }
-  /** the update of step `step`; without a learning rate it is skipped, and the weights stay as they are */
-  | { readonly kind: "apply"; readonly step: number; readonly learningRate: number | null }
+  /** the update of step `step`; without rates it is skipped, and the weights stay as they are */
+  | { readonly kind: "apply"; readonly step: number; readonly rates: StepRates | null }
   /** answered by `captured` with the state as it is now, which is held until `release` */
   | { readonly kind: "capture" }
   | { readonly kind: "release"; readonly version: number }
@@ -111,7 +111,7 @@ export class DataPlane {
         if (peer !== undefined) this.close(peer);
         return;
       case "apply":
-        this.apply(command.step, command.learningRate);
+        this.apply(command.step, command.rates);
         return;
       case "capture":
         this.ports.report({ kind: "captured", state: this.aggregator.hold() });
@@ -239,14 +239,14 @@ export class DataPlane {
   }
 
   /** While one shard is on its way to the workers, the next is computed. */
-  private apply(step: number, learningRate: number | null): void {
+  private apply(step: number, rates: StepRates | null): void {
     const { aggregator, ports } = this;
     const start = ports.now();
     const receivers = this.receivers();
     const applied = () => {
       ports.report({ kind: "applied", step, applyMs: ports.now() - start });
     };
-    if (learningRate === null) {
+    if (rates === null) {
       aggregator.skip();
       applied();
       for (const { peer, isUpToDate } of receivers) {
@@ -256,10 +256,10 @@ export class DataPlane {
       return;
     }
     const keysAtOnce = receivers.some(({ isUpToDate }) => !isUpToDate);
-    for (const { next, shard } of aggregator.apply(learningRate, keysAtOnce)) {
+    for (const { next, shard } of aggregator.apply(rates, keysAtOnce)) {
       for (const { peer, isUpToDate } of receivers) {
         if (shard === 0) peer.sending = aggregator.hold(next).version;
-        this.sendShard(peer, next, shard, isUpToDate);
+        this.sendShard(peer, next, shard, isUpToDate ? rates.keyMomentum : null);
       }
       // θk may still have to follow; nothing else's turn comes before.
       if (shard === aggregator.shards.length - 1) applied();
@@ -276,19 +276,22 @@ export class DataPlane {
   private sendWhole(peer: Peer): void {
     const current = this.aggregator.hold();
     peer.sending = current.version;
-    for (const shard of this.aggregator.shards.keys()) this.sendShard(peer, current, shard, false);
+    for (const shard of this.aggregator.shards.keys()) this.sendShard(peer, current, shard, null);
   }
 
-  /** Without shared memory ZeroMQ sends from the state's own, so the state is held until the worker has it, or is gone. */
-  private sendShard(peer: Peer, of: TrainingState, shard: number, keyFollows: boolean): void {
+  /**
+   * Without shared memory ZeroMQ sends from the state's own, so the state is held until the worker has it, or is gone.
+   * @param keyMomentum m by which the worker lets θk follow; null: θk is sent
+   */
+  private sendShard(peer: Peer, of: TrainingState, shard: number, keyMomentum: number | null): void {
     if (peer.sending !== of.version) return;
     const place = this.aggregator.shards[shard];
     const sources = { query: sliceOf(of.query, place), key: sliceOf(of.key, place), buffers: of.queryBuffers };
-    const parts = weightsParts(this.layout, place, shard, keyFollows);
+    const parts = weightsParts(this.layout, place, shard, keyMomentum !== null);
     const { segment } = peer;
     // One version at a time is on its way, so the worker has read whatever is overwritten here.
     for (const { name, position } of parts) segment?.write(position, sources[name]);
-    const weights = { runId: this.runId, version: of.version, shard, shared: segment !== null, keyFollows };
+    const weights = { runId: this.runId, version: of.version, shard, shared: segment !== null, keyMomentum };
     const frames = segment === null ? toFrames(...parts.map(({ name }) => sources[name])) : [];
     this.tell(peer, { body: "weights", weights }, frames);
   }

@@ -1,23 +1,22 @@
 /** One kNN evaluation: collects the workers' features and classifies the test set in a thread. */
 import { Worker } from "node:worker_threads";
 import type { RunConfig } from "../src/config/schema.js";
-import type { Dataset, Split } from "../src/data/dataset.js";
+import type { Split } from "../src/data/dataset.js";
+import type { RunDataset } from "../src/data/run-samples.js";
 import { fromFrames, sharedFloats } from "../src/protocol/frames.js";
+import { CHUNK_SAMPLES } from "../src/protocol/wire.js";
 import { WireError } from "../src/protocol/wire-error.js";
 import { featureChunks, type FeatureChunk } from "./planning.js";
 import type { EvaluationThreadData } from "./evaluation-thread.js";
 
-/** Samples whose features one worker computes at a time; part of the result only through nothing: rows are independent. */
-export const CHUNK_SAMPLES = 250;
-
 /** How many samples of a split take part. */
-export function evaluatedCount(config: RunConfig, dataset: Dataset, split: Split): number {
+export function evaluatedCount(config: RunConfig, dataset: RunDataset, split: Split): number {
   const limit = split === "train" ? config.evaluation.maxTrain : config.evaluation.maxTest;
   return Math.min(limit, dataset.splits[split].length);
 }
 
 /** Chunks of an evaluation; none where the data has no labels or no test split, so that nothing can be classified. */
-export function evaluationChunks(config: RunConfig, dataset: Dataset): FeatureChunk[] {
+export function evaluationChunks(config: RunConfig, dataset: RunDataset): FeatureChunk[] {
   const train = evaluatedCount(config, dataset, "train");
   const test = evaluatedCount(config, dataset, "test");
   if (dataset.classes.length === 0 || test === 0) return [];
@@ -39,7 +38,7 @@ export class Evaluation implements OpenEvaluation {
   constructor(
     readonly step: number,
     private readonly config: RunConfig,
-    private readonly dataset: Dataset,
+    private readonly dataset: RunDataset,
     private readonly featureDim: number,
   ) {
     this.chunks = evaluationChunks(config, dataset);

@@ -10,14 +10,16 @@ import {
   readRunId,
   type RunLock,
 } from "../src/checkpoint/index.js";
-import { runLength } from "../src/config/derived.js";
+import { queueRowLength, runLength, shownLength, usesExchange, usesLabels, usesQueue } from "../src/config/derived.js";
+import { optimizerVectors, updateRule } from "../src/config/optimizer.js";
 import { checkAgainstDataset } from "../src/config/resolve.js";
 import type { RunConfig } from "../src/config/schema.js";
-import { CorruptLimit, openDataset, type Dataset } from "../src/data/index.js";
-import { resnetArchitecture } from "../src/models/architecture.js";
+import { CorruptLimit, openRunDataset, type RunDataset } from "../src/data/index.js";
+import { architectureOf } from "../src/models/architecture.js";
 import { initialBuffers, initialParameters, type ParameterLayout } from "../src/models/parameters.js";
-import { KeyQueue } from "../src/objectives/key-queue.js";
-import { learningRateAt } from "../src/optim/index.js";
+import { layerSlices } from "../src/models/treatment.js";
+import { KeyQueue, NO_LABEL } from "../src/objectives/key-queue.js";
+import { keyMomentumAt, learningRateAt } from "../src/optim/index.js";
 import { UserError } from "../src/protocol/errors.js";
 import { sharedFloats } from "../src/protocol/frames.js";
 import { runId } from "../src/protocol/identifiers.js";
@@ -27,6 +29,13 @@ import type { TrainingState } from "./aggregator.js";
 import { ControlSocket, serveRun } from "./control-plane.js";
 import { EmbeddedAggregator } from "./embedded-aggregator.js";
 import { Evaluation, evaluationChunks } from "./evaluation.js";
+import {
+  initialisedBy,
+  readInitialWeights,
+  storedInitialWeights,
+  type InitialReport,
+  type InitialWeights,
+} from "./initial-weights.js";
 import { Membership } from "./membership.js";
 import { initialState, type Outcome, type RunPlan } from "./run-state.js";
 import type { RunObserver, Schedule } from "./server.js";
@@ -41,9 +50,18 @@ export interface CoordinatorOptions {
   /** run directory */
   readonly out: string;
   readonly resume: boolean;
+  /** safetensors with weights of the backbone that θq and θk begin with; null: drawn, or the run's own when resumed */
+  readonly init?: string | null;
   /** asks for a checkpoint and an orderly end */
   readonly signal: AbortSignal;
-  readonly onListening?: (info: { readonly control: string }) => void;
+  /** `step`: where the run goes on; `reproducible`: whether all that it builds on can be repeated bit for bit */
+  readonly onListening?: (info: {
+    readonly control: string;
+    readonly step: number;
+    readonly reproducible: boolean;
+    /** how the weights of `init` fared; null where the run does not begin now, or begins without */
+    readonly initial: InitialReport | null;
+  }) => void;
   readonly observer: RunObserver;
 }
 
@@ -86,11 +104,15 @@ class RunHold {
 
 async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<CoordinatorResult> {
   const { config, out, observer } = options;
-  const dataset = await openDataset(config.data.spec, { decodeSize: config.data.decodeSize });
-  checkAgainstDataset(config, dataset.splits.train.length);
-  const architecture = resnetArchitecture(config.model);
+  const dataset = await openRunDataset(config.data.spec, config);
+  checkAgainstDataset(config, dataset.splits.train.length, dataset.classes.length > 0);
+  const architecture = await architectureOf(config);
   const { layout } = architecture;
-  const openDirectory = async (how: { readonly resume: true } | { readonly resume: false; readonly id: string }) => {
+  const layers = layerSlices(layout, config.optimizer);
+  const asked = options.init == null ? null : await readInitialWeights(options.init);
+  const openDirectory = async (
+    how: { readonly resume: true } | { readonly resume: false; readonly id: string; readonly init?: Uint8Array },
+  ) => {
     // Locked before anything is written: of two that begin a run in one directory at once, one finds it taken.
     await lock.take();
     await openRunDirectory(out, { config, manifestHash: dataset.manifestHash, ...how });
@@ -100,9 +122,15 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
     await openDirectory({ resume: true });
   }
 
+  const init = options.resume ? await storedInitialWeights(out, asked) : asked;
   const begun = options.resume
-    ? await resumed(out, config, layout, dataset)
-    : { ...fresh(config, layout), id: runId(randomBytes(8).toString("hex")), fingerprint: null, reproducible: true };
+    ? await resumed(out, config, layout, dataset, init)
+    : {
+        ...fresh(config, layout, init),
+        id: runId(randomBytes(8).toString("hex")),
+        fingerprint: null,
+        reproducible: true,
+      };
   const step = begun.state.version;
   const { totalSteps } = runLength(config, dataset.splits.train.length);
 
@@ -120,10 +148,9 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
       options: {
         layout,
         worldSize: config.parallel.worldSize,
-        sgdMomentum: config.optimizer.momentum,
-        weightDecay: config.optimizer.weightDecay,
-        decayNormAndBias: config.optimizer.decayNormAndBias,
-        keyMomentum: config.moco.keyMomentum,
+        rule: updateRule(config.optimizer),
+        layers,
+        clipNorm: config.optimizer.clipNorm,
       },
       state: begun.state,
       runId: begun.id,
@@ -132,7 +159,9 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
       guard: guarded?.guard ?? null,
     });
     // Only now: a port in use must not leave a run behind.
-    if (!options.resume) await openDirectory({ resume: false, id: begun.id });
+    if (!options.resume) {
+      await openDirectory({ resume: false, id: begun.id, ...(init === null ? {} : { init: init.bytes }) });
+    }
     const membership = new Membership(
       {
         runId: begun.id,
@@ -145,7 +174,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
       begun.fingerprint,
     );
     const corrupt = new CorruptLimit(config.data.maxCorrupt);
-    options.onListening?.({ control: endpoint });
+    options.onListening?.({ control: endpoint, step, reproducible: begun.reproducible, initial: begun.initial });
     const {
       end,
       step: reached,
@@ -157,16 +186,20 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
           membership,
           queue: begun.queue,
           schedule: scheduleOf(config, dataset),
-          keysPerRank: config.parallel.batchSize * config.model.embeddingDim,
+          perRank: {
+            keys: config.parallel.batchSize * queueRowLength(config),
+            embeddings: shownLength(config, layout.bufferCount),
+          },
           initial: initialState(planOf(config, dataset, totalSteps), step),
         },
         aggregator,
-        checkpoints: { config, out },
+        checkpoints: { config, layout, out },
         describe: (knn) => ({
           runId: begun.id,
           config,
           manifestHash: dataset.manifestHash,
           engineFingerprint: membership.engineFingerprint,
+          init: init?.sha256,
           architecture: config.model.encoder,
           queuePosition: begun.queue.position,
           reproducible: begun.reproducible && !membership.isMixed,
@@ -190,22 +223,28 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
   }
 }
 
-function scheduleOf(config: RunConfig, dataset: Dataset): Schedule {
+function scheduleOf(config: RunConfig, dataset: RunDataset): Schedule {
   const length = runLength(config, dataset.splits.train.length);
-  const { learningRate: peak, warmupEpochs } = config.optimizer;
-  const warmupSteps = Math.round(warmupEpochs * length.stepsPerEpoch);
+  const { totalSteps, stepsPerEpoch } = length;
+  const { schedule: kind, learningRate: peak, warmupEpochs } = config.optimizer;
+  const { keyMomentum: start, keyMomentumSchedule } = config.moco;
+  const warmupSteps = Math.round(warmupEpochs * stepsPerEpoch);
   return {
     ...length,
-    learningRate: (step) => learningRateAt(step, { peak, warmupSteps, totalSteps: length.totalSteps }),
+    rates: (step) => ({
+      learningRate: learningRateAt(step, { kind, peak, warmupSteps, totalSteps }),
+      keyMomentum: keyMomentumAt(step, { kind: keyMomentumSchedule, start, totalSteps }),
+    }),
   };
 }
 
-function planOf(config: RunConfig, dataset: Dataset, totalSteps: number): RunPlan {
+function planOf(config: RunConfig, dataset: RunDataset, totalSteps: number): RunPlan {
   const { stepsPerEpoch } = runLength(config, dataset.splits.train.length);
   const chunks = evaluationChunks(config, dataset).length;
   return {
     worldSize: config.parallel.worldSize,
     totalSteps,
+    exchanges: usesExchange(config),
     minWorkers: config.membership.minWorkers,
     heartbeatMs: config.membership.heartbeatMs,
     deadAfterMs: config.membership.deadAfterMs,
@@ -217,31 +256,51 @@ function planOf(config: RunConfig, dataset: Dataset, totalSteps: number): RunPla
   };
 }
 
-function fresh(config: RunConfig, layout: ParameterLayout): { state: TrainingState; queue: KeyQueue } {
+function fresh(
+  config: RunConfig,
+  layout: ParameterLayout,
+  init: InitialWeights | null,
+): { state: TrainingState; queue: KeyQueue; initial: InitialReport | null } {
   const share = (values: Float32Array) => {
     const shared = sharedFloats(values.length);
     shared.set(values);
     return shared;
   };
-  const query = share(initialParameters(layout, config.seed));
-  const buffers = share(initialBuffers(layout));
+  const drawn = { parameters: initialParameters(layout, config.seed), buffers: initialBuffers(layout) };
+  const imported = init === null ? null : initialisedBy(init, layout, drawn);
+  const start = imported?.state ?? drawn;
+  const query = share(start.parameters);
+  const buffers = share(start.buffers);
   return {
+    initial: imported?.report ?? null,
     state: {
       version: 0,
+      updates: 0,
       query,
       key: query,
-      velocity: sharedFloats(layout.parameterCount),
+      optimizer: optimizerVectors(config.optimizer.kind).map(() => sharedFloats(layout.parameterCount)),
       queryBuffers: buffers,
       keyBuffers: buffers,
     },
-    queue: KeyQueue.random(config.moco.queueSize, config.model.embeddingDim, config.seed),
+    queue: KeyQueue.random(
+      config.moco.queueSize,
+      usesQueue(config) ? config.model.embeddingDim : 0,
+      config.seed,
+      usesQueue(config) && usesLabels(config) ? NO_LABEL : null,
+    ),
   };
 }
 
-async function resumed(out: string, config: RunConfig, layout: ParameterLayout, dataset: Dataset) {
-  // It ended before its first checkpoint; the state at step 0 is a function of the config.
+async function resumed(
+  out: string,
+  config: RunConfig,
+  layout: ParameterLayout,
+  dataset: RunDataset,
+  init: InitialWeights | null,
+) {
+  // It ended before its first checkpoint; the state at step 0 is a function of the config and the weights given.
   if ((await checkpointSteps(out)).length === 0) {
-    return { ...fresh(config, layout), id: runId(await readRunId(out)), fingerprint: null, reproducible: true };
+    return { ...fresh(config, layout, init), id: runId(await readRunId(out)), fingerprint: null, reproducible: true };
   }
   const directory = await latestCheckpoint(out);
   const checkpoint = await readCheckpoint(directory);
@@ -251,9 +310,16 @@ async function resumed(out: string, config: RunConfig, layout: ParameterLayout, 
       `${directory} was trained on another data set than ${config.data.spec}: resume with the same files`,
     );
   }
+  const own = await readRunId(out);
+  if (checkpoint.meta.runId !== own) {
+    throw new UserError(
+      "CHECKPOINT_FOREIGN",
+      `${directory} is of another run (${checkpoint.meta.runId}, this one is ${own}): take it out of the run directory`,
+    );
+  }
   const { state, queue } = fromGroups(layout, checkpoint, config, directory);
   const { runId: id, engineFingerprint: fingerprint, reproducible } = checkpoint.meta;
-  return { state, queue, id: runId(id), fingerprint, reproducible };
+  return { state, queue, id: runId(id), fingerprint, reproducible, initial: null };
 }
 
 function portOf(endpoint: string): number {

@@ -54,7 +54,6 @@ export interface Refusal {
   readonly reason: string;
 }
 export interface Admitted {
-  readonly admitted: Session;
   /** both fingerprints, where the engine computes other bits than the run's and may do so */
   readonly differs: string | null;
 }
@@ -160,7 +159,7 @@ export class Membership {
     return { session, answer: { body: "welcome", welcome } };
   }
 
-  /** A refused session is forgotten. */
+  /** Whether the session is admitted from now on; a refused one is forgotten. */
   ready(session: Session, ready: Ready): Admitted | Refusal {
     const { door } = this;
     const refuse = (code: string, reason: string) => {
@@ -187,7 +186,7 @@ export class Membership {
     session.isAdmitted = true;
     if (!fits) this.isMixed = true;
     session.holding = ready.holding ?? null;
-    return { admitted: session, differs: fits ? null : both };
+    return { differs: fits ? null : both };
   }
 
   /** It was lost: its process may make another connection. */

@@ -6,6 +6,8 @@ import type { Work } from "./work.js";
 export interface RunPlan {
   readonly worldSize: number;
   readonly totalSteps: number;
+  /** whether the ranks of a step show each other embeddings before gradients are computed */
+  readonly exchanges: boolean;
   readonly minWorkers: number;
   /** interval of ticks, in ms */
   readonly heartbeatMs: number;
@@ -44,6 +46,13 @@ export interface Fault {
   readonly where: string;
 }
 
+/** The ranks of the open step compute what they show each other; its gradients come after that. */
+export interface ExchangePhase {
+  readonly kind: "exchange";
+  readonly work: Work;
+  readonly lateAfterMs: number;
+}
+
 export interface StepPhase {
   readonly kind: "step";
   readonly work: Work;
@@ -73,6 +82,7 @@ export interface EndingPhase {
 
 export type Phase =
   | { readonly kind: "waiting" }
+  | ExchangePhase
   | StepPhase
   | { readonly kind: "applying"; readonly skip: boolean }
   | EvaluatingPhase
@@ -94,8 +104,8 @@ export interface RunState {
   readonly step: number;
   readonly phase: Phase;
   readonly workers: ReadonlyMap<WorkerId, Member>;
-  /** recent times of ranks and of feature chunks, in ms */
-  readonly recent: { readonly ranks: readonly number[]; readonly chunks: readonly number[] };
+  /** recent times of ranks' gradients, of their embeddings and of feature chunks, in ms */
+  readonly recent: Readonly<Record<"ranks" | "embeddings" | "chunks", readonly number[]>>;
   /** step whose weights were evaluated last; null: none yet */
   readonly evaluatedAt: number | null;
   /** step of the newest checkpoint that is whole on disk; null: none yet */
@@ -119,6 +129,7 @@ export type RunEvent =
       /** where it is not finite: "loss" or a parameter; null: all is well */
       readonly nonFinite: string | null;
     }
+  | { readonly kind: "embeddings"; readonly worker: WorkerId; readonly step: number; readonly rank: number }
   | { readonly kind: "gradients-held"; readonly step: number; readonly ranks: readonly number[] }
   | { readonly kind: "applied"; readonly step: number }
   | { readonly kind: "features"; readonly worker: WorkerId; readonly step: number; readonly chunk: number }
@@ -135,7 +146,16 @@ export type Effect =
   /** a worker that drains has given all that it keeps: it may go */
   | { readonly kind: "dismiss"; readonly worker: WorkerId }
   | { readonly kind: "open-step"; readonly step: number }
-  | { readonly kind: "assign"; readonly worker: WorkerId; readonly step: number; readonly ranks: readonly number[] }
+  /** what of these ranks is wanted: their gradients, or the embeddings that come before */
+  | {
+      readonly kind: "assign";
+      readonly worker: WorkerId;
+      readonly step: number;
+      readonly ranks: readonly number[];
+      readonly embeddings: boolean;
+    }
+  /** all embeddings of the step are in: everybody gets them */
+  | { readonly kind: "show-embeddings"; readonly step: number }
   /** all ranks are in: let the aggregator finish the tree and update (or leave it), and send the keys meanwhile */
   | { readonly kind: "apply"; readonly step: number; readonly skip: boolean }
   /** the update is made: append the keys, and send them to who has joined meanwhile */
@@ -168,7 +188,7 @@ export function initialState(plan: RunPlan, step: number): RunState {
     step,
     phase: { kind: "waiting" },
     workers: new Map(),
-    recent: { ranks: [], chunks: [] },
+    recent: { ranks: [], embeddings: [], chunks: [] },
     // What a checkpoint holds was evaluated before it was written, or is not due.
     evaluatedAt: step === 0 ? null : step,
     savedAt: step === 0 ? null : step,

@@ -9,15 +9,17 @@ import type {
   End,
   EndingPhase,
   EvaluatingPhase,
+  ExchangePhase,
   Fault,
   Member,
   Phase,
   RunEvent,
+  RunPlan,
   RunState,
   StepPhase,
   Transition,
 } from "./run-state.js";
-import { backUp, finish, handBack, isBusy, isDone, oneEach, openWork, shareOut, type Work } from "./work.js";
+import { backUp, finish, handBack, isBusy, isDone, oneEach, openWork, shareOut, type Hand, type Work } from "./work.js";
 
 /** A checkpoint that cannot be written at the end of a run is tried again so often … */
 export const FINAL_CHECKPOINT_TRIES = 60;
@@ -39,6 +41,8 @@ export function transition(state: RunState, event: RunEvent, now: number): Trans
       return tick(state, now);
     case "rank-result":
       return rankIn(state, event, now);
+    case "embeddings":
+      return embeddingsIn(state, event, now);
     case "gradients-held":
       if (state.phase.kind !== "step" || event.step !== state.step) return unchanged(state);
       return progress(state, { ...state.phase, gradients: union(state.phase.gradients, event.ranks) }, now);
@@ -153,10 +157,10 @@ function tick(state: RunState, now: number): Transition {
 
 // --- Units of work go to workers.
 
-type WorkPhase = StepPhase | EvaluatingPhase;
+type WorkPhase = ExchangePhase | StepPhase | EvaluatingPhase;
 
 function isWorkPhase(phase: Phase): phase is WorkPhase {
-  return phase.kind === "step" || phase.kind === "evaluating";
+  return phase.kind === "exchange" || phase.kind === "step" || phase.kind === "evaluating";
 }
 
 function workOf(phase: Phase): Work | null {
@@ -169,22 +173,24 @@ function withWork(state: RunState, change: (work: Work) => Work): RunState {
 }
 
 /** Workers that may get something, in the order in which they came. */
-function handsOf(state: RunState) {
-  return [...state.workers].filter(([, { drains }]) => !drains).map(([id, member]) => ({ id, ...member }));
+function handsOf(state: RunState): readonly Hand[] {
+  const hands: Hand[] = [];
+  for (const [id, { drains, pace, busySince }] of state.workers) if (!drains) hands.push({ id, pace, busySince });
+  return hands;
 }
 
 /** Units that nobody works on go to workers: ranks to all alike, chunks to those who have none. */
 function distribute(state: RunState, now: number): Transition {
   const { phase } = state;
   if (!isWorkPhase(phase) || phase.work.unassigned.length === 0) return unchanged(state);
-  const share = phase.kind === "step" ? shareOut : oneEach;
+  const share = phase.kind === "evaluating" ? oneEach : shareOut;
   return given(state, phase, share(phase.work, handsOf(state)), now);
 }
 
 /** Idle workers get units of those who are late. */
 function backUpTheLate(state: RunState, now: number): Transition {
   const { phase } = state;
-  if (!isWorkPhase(phase) || phase.lateAfterMs === Infinity) return unchanged(state);
+  if (!isWorkPhase(phase) || phase.lateAfterMs === Infinity || phase.work.holders.size === 0) return unchanged(state);
   return given(state, phase, backUp(phase.work, handsOf(state), phase.lateAfterMs, now), now);
 }
 
@@ -195,21 +201,24 @@ function given(state: RunState, phase: WorkPhase, { work, assignments }: ReturnT
   for (const { worker, units } of assignments) {
     const member = workers.get(worker);
     if (member !== undefined && !isBusy(phase.work, worker)) workers.set(worker, { ...member, busySince: now });
-    if (phase.kind === "step") effects.push({ kind: "assign", worker, step: state.step, ranks: units });
-    else for (const chunk of units) effects.push({ kind: "request-features", worker, step: state.step, chunk });
+    const { step } = state;
+    if (phase.kind === "evaluating")
+      for (const chunk of units) effects.push({ kind: "request-features", worker, step, chunk });
+    else effects.push({ kind: "assign", worker, step, ranks: units, embeddings: phase.kind === "exchange" });
   }
   return { state: { ...state, workers, phase: { ...phase, work } }, effects };
 }
 
 /** A worker has done a unit: what that says of its speed. */
-function timed(state: RunState, worker: WorkerId, kind: "ranks" | "chunks", now: number): Transition {
+function timed(state: RunState, worker: WorkerId, kind: keyof RunState["recent"], now: number): Transition {
   const member = state.workers.get(worker);
   if (member === undefined) return unchanged(state);
   const ms = now - member.busySince;
   const recent = { ...state.recent, [kind]: remember(state.recent[kind], ms) };
-  if (kind === "chunks") return unchanged(withMember({ ...state, recent }, worker, { busySince: now }));
+  if (kind !== "ranks") return unchanged(withMember({ ...state, recent }, worker, { busySince: now }));
   const pace = nextPace(member.pace, ms);
-  const others = [...state.workers].flatMap(([id, other]) => (id === worker || other.pace === null ? [] : other.pace));
+  const others: number[] = [];
+  for (const [id, other] of state.workers) if (id !== worker && other.pace !== null) others.push(other.pace);
   const { slow, median } = isSlow(pace, others);
   const slowFor = slow ? member.slowFor + 1 : 0;
   const wasNamed = member.slowFor >= SLOW_FOR_UNITS;
@@ -219,6 +228,39 @@ function timed(state: RunState, worker: WorkerId, kind: "ranks" | "chunks", now:
 }
 
 // --- A step.
+
+function embeddingsIn(state: RunState, event: Extract<RunEvent, { kind: "embeddings" }>, now: number): Transition {
+  const { phase } = state;
+  const { worker, step, rank } = event;
+  if (phase.kind !== "exchange" || step !== state.step) return unchanged(state);
+  if (!phase.work.holders.has(rank) && !phase.work.unassigned.includes(rank)) return unchanged(state);
+  const work = finish(phase.work, (unit) => unit === rank);
+  return then(timed(state, worker, "embeddings", now), (here) => {
+    const open: Transition = isDone(work)
+      ? { state: { ...here, phase: stepPhase(here) }, effects: [{ kind: "show-embeddings", step }] }
+      : unchanged({ ...here, phase: { ...phase, work } });
+    return then(
+      then(then(open, dismissDrained), (rest) => distribute(rest, now)),
+      (rest) => backUpTheLate(rest, now),
+    );
+  });
+}
+
+function stepPhase({ plan, recent }: RunState): StepPhase {
+  return {
+    kind: "step",
+    work: openWork(plan.worldSize),
+    results: new Set(),
+    gradients: new Set(),
+    lateAfterMs: lateness(plan, recent.ranks),
+    fault: null,
+  };
+}
+
+/** Time after which a unit is late, by how long others took of late. */
+function lateness({ lateQuantile, heartbeatMs }: RunPlan, recent: readonly number[]): number {
+  return lateAfter(recent, lateQuantile, heartbeatMs);
+}
 
 function rankIn(state: RunState, event: Extract<RunEvent, { kind: "rank-result" }>, now: number): Transition {
   const { phase } = state;
@@ -330,19 +372,17 @@ function proceed(state: RunState, now: number): Transition {
     const reason = `waiting: ${String(here)} of at least ${String(plan.minWorkers)} workers are here`;
     return { state: { ...state, phase: { kind: "waiting" } }, effects: [{ kind: "explain", reason }] };
   }
-  const lateness = (recent: readonly number[]) => lateAfter(recent, plan.lateQuantile, plan.heartbeatMs);
-  const phase: WorkPhase = isEvaluationDue
-    ? { kind: "evaluating", work: openWork(plan.featureChunks), lateAfterMs: lateness(state.recent.chunks) }
-    : {
-        kind: "step",
-        work: openWork(plan.worldSize),
-        results: new Set(),
-        gradients: new Set(),
-        lateAfterMs: lateness(state.recent.ranks),
-        fault: null,
-      };
+  const phase = isEvaluationDue ? evaluatingPhase(state) : plan.exchanges ? exchangePhase(state) : stepPhase(state);
   const opened: Effect = { kind: isEvaluationDue ? "open-evaluation" : "open-step", step };
   return then({ state: { ...state, phase }, effects: [opened] }, (open) => distribute(open, now));
+}
+
+function evaluatingPhase({ plan, recent }: RunState): EvaluatingPhase {
+  return { kind: "evaluating", work: openWork(plan.featureChunks), lateAfterMs: lateness(plan, recent.chunks) };
+}
+
+function exchangePhase({ plan, recent }: RunState): ExchangePhase {
+  return { kind: "exchange", work: openWork(plan.worldSize), lateAfterMs: lateness(plan, recent.embeddings) };
 }
 
 function featuresIn(state: RunState, event: Extract<RunEvent, { kind: "features" }>, now: number): Transition {

@@ -11,19 +11,23 @@ import type {
   Features,
   Hello,
   Holding,
+  RankEmbeddings,
   RankResult,
   Ready,
   WorkerMessage,
 } from "../src/protocol/wire.js";
+import type { RankMetrics } from "../src/protocol/rank-metrics.js";
 import { WireError } from "../src/protocol/wire-error.js";
 import type { KeyQueue } from "../src/objectives/key-queue.js";
+import type { StepNumbers } from "../src/telemetry/index.js";
+import type { StepRates } from "./aggregator.js";
 import type { AggregatorCommand, AggregatorReport } from "./data-plane.js";
 import { DropLog } from "./drop-log.js";
 import type { OpenEvaluation } from "./evaluation.js";
 import type { Membership, Refusal, Session } from "./membership.js";
 import { transition } from "./run-transition.js";
 import type { Effect, End, RunEvent, RunState } from "./run-state.js";
-import { StepCollection, type RankMetrics } from "./step-collection.js";
+import { StepCollection } from "./step-collection.js";
 
 /** What the run tells whoever shows it: logs, progress line, event file. */
 export interface RunObserver {
@@ -42,14 +46,8 @@ export interface RunObserver {
   checkpointed(step: number, directory: string): void;
 }
 
-export interface StepReport extends RankMetrics {
+export interface StepReport extends StepNumbers {
   readonly step: number;
-  readonly totalSteps: number;
-  readonly epoch: number;
-  readonly learningRate: number;
-  readonly stepMs: number;
-  readonly imagesPerSecond: number;
-  readonly workers: number;
 }
 
 /** Lengths and rates that follow from config and data set. */
@@ -57,7 +55,7 @@ export interface Schedule {
   readonly stepsPerEpoch: number;
   readonly totalSteps: number;
   readonly globalBatch: number;
-  readonly learningRate: (step: number) => number;
+  readonly rates: (step: number) => StepRates;
 }
 
 /** Everything outside that the server touches. Nothing of it answers at once: answers come by the server's methods. */
@@ -85,8 +83,8 @@ export interface ServerParts {
   readonly membership: Membership;
   readonly queue: KeyQueue;
   readonly schedule: Schedule;
-  /** values that one rank adds to the queue: B·D */
-  readonly keysPerRank: number;
+  /** values that one rank adds to the queue (B·D), and that it shows the others (E) */
+  readonly perRank: { readonly keys: number; readonly embeddings: number };
   readonly initial: RunState;
 }
 
@@ -280,6 +278,9 @@ export class Server {
       case "rankResult":
         this.takeResult(session, message.rankResult, frames);
         return;
+      case "rankEmbeddings":
+        this.takeEmbeddings(session, message.rankEmbeddings, frames);
+        return;
       case "features":
         this.takeFeatures(session, message.features, frames);
         return;
@@ -340,6 +341,15 @@ export class Server {
     this.dispatch({ kind: "rank-result", worker: id, step, rank, nonFinite: where === "" ? null : where });
   }
 
+  private takeEmbeddings({ id }: Session, shown: RankEmbeddings, frames: readonly Uint8Array[]): void {
+    const step = shown.step ?? 0;
+    const rank = shown.rank ?? 0;
+    // Once everybody has the block it is not written again.
+    if (step !== this.collection.step || this.state.phase.kind !== "exchange") return;
+    this.collection.acceptEmbeddings(rank, frames);
+    this.dispatch({ kind: "embeddings", worker: id, step, rank });
+  }
+
   private takeFeatures({ id }: Session, features: Features, frames: readonly Uint8Array[]): void {
     const step = features.step ?? 0;
     const chunk = features.chunk ?? 0;
@@ -349,9 +359,11 @@ export class Server {
   }
 
   /** Units of the open phase that a worker that drains finishes first. */
-  private kept({ step, ranks, chunks }: Drain): readonly number[] {
+  private kept({ step, ranks, embeddings, chunks }: Drain): readonly number[] {
     if ((step ?? 0) !== this.state.step) return [];
-    return (this.state.phase.kind === "evaluating" ? chunks : ranks) ?? [];
+    const { kind } = this.state.phase;
+    const keeps = kind === "evaluating" ? chunks : kind === "exchange" ? embeddings : ranks;
+    return keeps ?? [];
   }
 
   // --- Connections end.
@@ -432,12 +444,15 @@ export class Server {
       case "assign":
         this.tellWorker(effect.worker, {
           body: "assignment",
-          assignment: { step: effect.step, ranks: [...effect.ranks] },
+          assignment: { step: effect.step, ranks: [...effect.ranks], embeddings: effect.embeddings },
         });
+        return;
+      case "show-embeddings":
+        for (const session of this.admitted()) this.sendEmbeddings(session);
         return;
       case "apply": {
         const { step, skip } = effect;
-        command({ kind: "apply", step, learningRate: skip ? null : this.parts.schedule.learningRate(step) });
+        command({ kind: "apply", step, rates: skip ? null : this.parts.schedule.rates(step) });
         // The keys travel while the update is made; a worker that joins meanwhile gets the queue before them.
         this.keysSentTo = new Set(this.admitted());
         this.sendKeys(step + 1, skip, this.keysSentTo);
@@ -486,6 +501,8 @@ export class Server {
       holding === null ? null : { version: holding.weightsVersion ?? 0, sha256: holding.weightsSha256 ?? "" };
     this.ports.command({ kind: "admit", worker, holding: weights });
     this.sendQueue(session, holding);
+    const { kind } = this.state.phase;
+    if (this.state.plan.exchanges && kind === "step") this.sendEmbeddings(session);
     this.ports.observer.workerJoined(worker, this.state.workers.size);
   }
 
@@ -516,6 +533,11 @@ export class Server {
     for (const session of sessions) this.tell(session, block, frames);
   }
 
+  private sendEmbeddings(session: Session): void {
+    const { step, embeddings } = this.collection;
+    this.tell(session, { body: "embeddingBlock", embeddingBlock: { step } }, toFrames(embeddings));
+  }
+
   private admitted(): Session[] {
     return [...this.state.workers.keys()].flatMap((worker) => this.parts.membership.sessionOf(worker) ?? []);
   }
@@ -530,18 +552,18 @@ export class Server {
   }
 
   private newCollection(step: number): StepCollection {
-    return new StepCollection(step, this.parts.initial.plan.worldSize, this.parts.keysPerRank);
+    return new StepCollection(step, this.parts.initial.plan.worldSize, this.parts.perRank);
   }
 
   private reportStep(step: number): void {
-    const { stepsPerEpoch, totalSteps, globalBatch, learningRate } = this.parts.schedule;
+    const { stepsPerEpoch, totalSteps, globalBatch, rates } = this.parts.schedule;
     const stepMs = this.ports.now() - this.stepOpenedAt;
     this.ports.observer.stepDone({
       ...this.collection.means(),
       step,
       totalSteps,
       epoch: Math.floor((step - 1) / stepsPerEpoch),
-      learningRate: learningRate(step - 1),
+      learningRate: rates(step - 1).learningRate,
       stepMs,
       imagesPerSecond: (globalBatch / stepMs) * 1000,
       workers: this.state.workers.size,

@@ -1,32 +1,24 @@
-/** What the ranks of the open step report beside their gradients: keys for the queue, loss, similarities, timings. */
+/** What the ranks of the open step report beside their gradients: embeddings, keys for the queue, loss, timings. */
 import { fromFrames } from "../src/protocol/frames.js";
+import type { RankMetrics } from "../src/protocol/rank-metrics.js";
 import { WireError } from "../src/protocol/wire-error.js";
-
-/** One rank's numbers, as its worker reports them. */
-export interface RankMetrics {
-  readonly loss: number;
-  readonly accuracy: number;
-  readonly positiveSimilarity: number;
-  readonly negativeSimilarity: number;
-  readonly loadMs: number;
-  readonly forwardMs: number;
-  readonly backwardMs: number;
-  readonly exchangeMs: number;
-  readonly graphMs: number;
-}
 
 export class StepCollection {
   /** float32 `[W·B, D]` in rank order */
   readonly keys: Float32Array;
+  /** float32 `[W, E]`: what the ranks show each other */
+  readonly embeddings: Float32Array;
+  private readonly shown = new Set<number>();
   private readonly metrics: (RankMetrics | null)[];
 
   constructor(
     readonly step: number,
     private readonly worldSize: number,
-    /** values that one rank adds to the queue: B·D */
-    private readonly keysPerRank: number,
+    /** values that one rank adds to the queue (B·D), and that it shows the others (E) */
+    private readonly perRank: { readonly keys: number; readonly embeddings: number },
   ) {
-    this.keys = new Float32Array(worldSize * keysPerRank);
+    this.keys = new Float32Array(worldSize * perRank.keys);
+    this.embeddings = new Float32Array(worldSize * perRank.embeddings);
     this.metrics = Array.from({ length: worldSize }, () => null);
   }
 
@@ -36,10 +28,22 @@ export class StepCollection {
    * @throws WireError where the rank does not exist or the keys have another size
    */
   accept(rank: number, metrics: RankMetrics, frames: readonly Uint8Array[]): void {
-    if (rank >= this.worldSize) throw new WireError(`a result of rank ${String(rank)}, which does not exist`);
+    this.check(rank);
     if (this.metrics[rank] !== null) return;
-    fromFrames(frames, this.keys.subarray(rank * this.keysPerRank, (rank + 1) * this.keysPerRank));
+    fromFrames(frames, partOf(this.keys, rank, this.perRank.keys));
     this.metrics[rank] = metrics;
+  }
+
+  /**
+   * Takes what one rank shows; a second copy changes nothing.
+   * @param frames float32 `[E]`
+   * @throws WireError where the rank does not exist or shows something of another size
+   */
+  acceptEmbeddings(rank: number, frames: readonly Uint8Array[]): void {
+    this.check(rank);
+    if (this.shown.has(rank)) return;
+    fromFrames(frames, partOf(this.embeddings, rank, this.perRank.embeddings));
+    this.shown.add(rank);
   }
 
   /** Means over the ranks, summed in rank order. */
@@ -59,4 +63,12 @@ export class StepCollection {
       graphMs: mean((entry) => entry.graphMs),
     };
   }
+
+  private check(rank: number): void {
+    if (rank >= this.worldSize) throw new WireError(`a result of rank ${String(rank)}, which does not exist`);
+  }
+}
+
+function partOf(values: Float32Array, rank: number, length: number): Float32Array {
+  return values.subarray(rank * length, (rank + 1) * length);
 }

@@ -1,5 +1,7 @@
 /** Between the run's vectors and a checkpoint's named tensors. */
-import { CHECKPOINT_GROUPS, type CheckpointState, type NamedTensor } from "../src/checkpoint/index.js";
+import type { CheckpointState, NamedTensor } from "../src/checkpoint/index.js";
+import { optimizerVectors } from "../src/config/optimizer.js";
+import { queueRowLength } from "../src/config/derived.js";
 import type { RunConfig } from "../src/config/schema.js";
 import type { ParameterLayout } from "../src/models/parameters.js";
 import { KeyQueue } from "../src/objectives/key-queue.js";
@@ -14,7 +16,8 @@ interface Slice {
   readonly size: number;
 }
 
-const parameterSlices = (layout: ParameterLayout): readonly Slice[] => layout.parameters;
+const parameterSlices = (layout: ParameterLayout, prefix = ""): readonly Slice[] =>
+  layout.parameters.map(({ name, shape, offset, size }) => ({ name: prefix + name, shape, offset, size }));
 const bufferSlices = (layout: ParameterLayout, prefix: string): readonly Slice[] =>
   layout.buffers.map(({ name, offset, size }) => ({ name: `${prefix}.${name}`, shape: [size], offset, size }));
 
@@ -45,22 +48,36 @@ function join(tensors: readonly NamedTensor[], slices: readonly Slice[], where: 
   return vector;
 }
 
+/** Number of updates that the optimizer has made, as PyTorch's optimizers call it. */
+const UPDATES = "step";
+
+function updatesOf(tensors: readonly NamedTensor[], where: string): number {
+  const data = tensors.find(({ name }) => name === UPDATES)?.data;
+  if (data instanceof BigInt64Array && data.length === 1) return Number(data[0]);
+  throw new UserError("CHECKPOINT_OPTIMIZER", `${where} does not say how many updates were made: start a new run`);
+}
+
 export function toGroups(
   layout: ParameterLayout,
   state: TrainingState,
   queueKeys: Float32Array,
-  embeddingDim: number,
+  config: RunConfig,
 ): CheckpointState["groups"] {
   const queue: NamedTensor = {
     name: "queue",
     dtype: "F32",
-    shape: [queueKeys.length / embeddingDim, embeddingDim],
+    shape: [config.moco.queueSize, queueRowLength(config)],
     data: queueKeys,
   };
   return {
     query: cut(state.query, parameterSlices(layout)),
     key: cut(state.key, parameterSlices(layout)),
-    optimizer: cut(state.velocity, parameterSlices(layout)),
+    optimizer: [
+      ...optimizerVectors(config.optimizer.kind).flatMap((prefix, index) =>
+        cut(state.optimizer[index], parameterSlices(layout, `${prefix}.`)),
+      ),
+      { name: UPDATES, dtype: "I64", shape: [], data: BigInt64Array.of(BigInt(state.updates)) },
+    ],
     buffers: [
       ...cut(state.queryBuffers, bufferSlices(layout, "query")),
       ...cut(state.keyBuffers, bufferSlices(layout, "key")),
@@ -71,7 +88,8 @@ export function toGroups(
 
 /**
  * @param where how to call the checkpoint in a message
- * @throws UserError `CHECKPOINT_ARCHITECTURE` where a tensor is missing or has another shape
+ * @throws UserError `CHECKPOINT_OPTIMIZER` where it was made with another kind of optimizer, `CHECKPOINT_ARCHITECTURE` where a
+ *   tensor is missing or has another shape
  */
 export function fromGroups(
   layout: ParameterLayout,
@@ -80,25 +98,37 @@ export function fromGroups(
   where: string,
 ): { readonly state: TrainingState; readonly queue: KeyQueue } {
   const { groups, step } = checkpoint;
-  const parameters = (group: (typeof CHECKPOINT_GROUPS)[number]) => join(groups[group], parameterSlices(layout), where);
+  const { kind } = config.optimizer;
+  const stored = checkpoint.meta.config.optimizer.kind;
+  if (stored !== kind) {
+    throw new UserError(
+      "CHECKPOINT_OPTIMIZER",
+      `${where} was made with optimizer.kind = ${stored}, whose state says nothing to ${kind}: resume with ${stored}, or start ` +
+        "a new run",
+    );
+  }
+  const parameters = (group: "query" | "key") => join(groups[group], parameterSlices(layout), where);
   const buffers = (prefix: string) => join(groups.buffers, bufferSlices(layout, prefix), where);
   const { queueSize } = config.moco;
-  const { embeddingDim } = config.model;
+  const row = queueRowLength(config);
   const keys = join(
     groups.queue,
-    [{ name: "queue", shape: [queueSize, embeddingDim], offset: 0, size: queueSize * embeddingDim }],
+    [{ name: "queue", shape: [queueSize, row], offset: 0, size: queueSize * row }],
     where,
   );
   const position = checkpoint.meta.queuePosition ?? step * config.parallel.worldSize * config.parallel.batchSize;
   return {
     state: {
       version: step,
+      updates: updatesOf(groups.optimizer, where),
       query: parameters("query"),
       key: parameters("key"),
-      velocity: parameters("optimizer"),
+      optimizer: optimizerVectors(kind).map((prefix) =>
+        join(groups.optimizer, parameterSlices(layout, `${prefix}.`), where),
+      ),
       queryBuffers: buffers("query"),
       keyBuffers: buffers("key"),
     },
-    queue: KeyQueue.restore(keys, queueSize, embeddingDim, position),
+    queue: KeyQueue.restore(keys, queueSize, row, position),
   };
 }

@@ -114,11 +114,12 @@ export function oneEach(work: Work, hands: readonly Hand[]): Distribution {
  * The last of its units first, since it works from the front.
  */
 export function backUp(work: Work, hands: readonly Hand[], lateAfterMs: number, now: number): Distribution {
-  if (work.holders.size === 0) return { work, assignments: [] };
-  const idle = hands.filter(({ id }) => !isBusy(work, id));
-  if (idle.length === 0) return { work, assignments: [] };
+  const nothing: Distribution = { work, assignments: [] };
+  if (!hands.some(({ busySince }) => now - busySince > lateAfterMs)) return nothing;
+  const busy = new Set([...work.holders.values()].flat());
+  const idle = hands.filter(({ id }) => !busy.has(id));
+  if (idle.length === 0) return nothing;
   const late = new Set(hands.filter(({ busySince }) => now - busySince > lateAfterMs).map(({ id }) => id));
-  if (late.size === 0) return { work, assignments: [] };
   const held = [...work.holders].filter(([, [first, second]]) => second === undefined && late.has(first));
   const candidates = held.sort(([a], [b]) => b - a);
   const holders = new Map(work.holders);

@@ -1,26 +1,34 @@
 /** The thread that owns the device: engine, weights, queue. It computes and never waits for the network. */
 import type { RunConfig } from "../src/config/schema.js";
 import type { Batch } from "../src/data/loader.js";
+import type { SampleValues } from "../src/data/run-samples.js";
 import { nodeBackend } from "../src/engine/index.js";
-import { resnet } from "../src/models/index.js";
+import { encoderOf, type ParameterLayout } from "../src/models/index.js";
 import { engineFingerprint } from "./fingerprint.js";
 import type { WeightVectors } from "./incoming-weights.js";
 import { RankComputer, type RankOutcome } from "./rank-computer.js";
-import type { HandedOut } from "./session.js";
+import type { HandedOut } from "./session-ports.js";
 import { isStepKept, type PreparedStep } from "./rank-step.js";
 import { serveCalls } from "./thread-call.js";
 
 export type ComputeCalls = {
   /** whether the step has to be recorded first, which another process does better */
   needsRecording: [{ config: RunConfig }, boolean];
-  start: [{ config: RunConfig }, { fingerprint: string; device: string; mode: PreparedStep["mode"] }];
+  start: [
+    { config: RunConfig },
+    { fingerprint: string; device: string; mode: PreparedStep["mode"]; layout: ParameterLayout },
+  ];
   weights: [{ version: number; vectors: WeightVectors }, null];
   queue: [{ position: number; keys: Float32Array }, null];
   keys: [{ block: Float32Array }, null];
   queueDigest: [null, string];
+  /** what a rank shows, float32 `[E]` */
+  embed: [{ batch: Batch }, Float32Array];
+  /** what all ranks show, float32 `[W, E]` */
+  embeddings: [{ block: Float32Array }, null];
   run: [RunRequest, RankOutcome];
   flush: [null, readonly HandedOut[]];
-  features: [{ images: Uint8Array }, Float32Array];
+  features: [{ samples: SampleValues }, Float32Array];
 };
 
 export interface RunRequest {
@@ -45,7 +53,7 @@ export interface ComputeNotice {
 
 const notify = serveCalls<ComputeCalls, ComputeNotice>({
   needsRecording: async ({ config }) =>
-    config.engine.mode === "compiled" && !(await isStepKept(config, resnet(config.model))),
+    config.engine.mode === "compiled" && !(await isStepKept(config, await encoderOf(config))),
   start: async ({ config }) => {
     const warn = (warning: string) => {
       notify({ warning });
@@ -54,7 +62,7 @@ const notify = serveCalls<ComputeCalls, ComputeNotice>({
     computer = prepared;
     const device = nodeBackend().isUsingGpuDevice ? "gpu" : "cpu";
     const fingerprint = await engineFingerprint(config.engine, prepared.mode);
-    return { fingerprint, device, mode: prepared.mode };
+    return { fingerprint, device, mode: prepared.mode, layout: prepared.encoder.layout };
   },
   weights: ({ version, vectors }) => {
     started().setWeights(version, vectors);
@@ -69,7 +77,12 @@ const notify = serveCalls<ComputeCalls, ComputeNotice>({
     return null;
   },
   queueDigest: () => started().queueDigest(),
+  embed: ({ batch }) => started().embed(batch),
+  embeddings: ({ block }) => {
+    started().setEmbeddings(block);
+    return null;
+  },
   run: (request) => started().run(request),
   flush: () => started().flush(),
-  features: ({ images }) => started().features(images),
+  features: ({ samples }) => started().features(samples),
 });

@@ -1,16 +1,21 @@
 /** What computes for a worker: the engine's thread and the loader's, behind one interface. */
-import { resnetArchitecture } from "../src/models/architecture.js";
 import { configureEngine } from "../src/engine/environment.js";
+import { isOwnFile, type OwnKind } from "../src/config/own-file.js";
+import { queueRowLength, shownLength } from "../src/config/derived.js";
 import type { RunConfig } from "../src/config/schema.js";
+import { modalityOf } from "../src/config/text-encoders.js";
+import type { BatchUse } from "../src/data/loader.js";
 import type { ParameterLayout } from "../src/models/parameters.js";
+import { parseDataSpec } from "../src/data/spec.js";
 import { UserError } from "../src/protocol/errors.js";
 import { fromFrames, sharedFloats } from "../src/protocol/frames.js";
+import { isLoopback } from "../src/transport/index.js";
 import type { ComputeCalls, ComputeNotice, RunRequest } from "./compute-thread.js";
 import type { WeightVectors } from "./incoming-weights.js";
 import type { LoaderCalls, LoaderNotice } from "./loader-thread.js";
 import type { WorkerOptions } from "./main.js";
 import { recordApart } from "./record-apart.js";
-import type { FeatureSlice, HandedOut, Prepared, RankReport } from "./session.js";
+import type { FeatureSlice, HandedOut, Prepared, RankReport } from "./session-ports.js";
 import { ThreadClient } from "./thread-call.js";
 
 /** Calls are served in their order, so nobody need await one before making the next. */
@@ -24,23 +29,42 @@ export interface Executor {
   appendKeys(frames: readonly Uint8Array[]): Promise<unknown>;
   /** hex sha256 of the queue's ring */
   queueDigest(): Promise<string>;
+  /** what a rank shows, float32 `[E]` */
+  embed(step: number, rank: number): Promise<Float32Array>;
+  /** @throws WireError at once, where the frames do not fit */
+  setEmbeddings(frames: readonly Uint8Array[]): Promise<unknown>;
   run(request: Omit<RunRequest, "batch"> & { readonly step: number; readonly rank: number }): Promise<RankReport>;
   /** hands out the partial sums of the open step */
   flush(): Promise<readonly HandedOut[]>;
-  prefetch(step: number, ranks: readonly number[]): void;
+  prefetch(step: number, ranks: readonly number[], use: BatchUse): void;
   /** float32 `[count, featureDim]` */
   features(slice: FeatureSlice): Promise<Float32Array>;
 }
 
-export type ExecutorOptions = Pick<WorkerOptions, "data" | "device" | "warn" | "log" | "signal">;
+export type ExecutorOptions = Pick<
+  WorkerOptions,
+  "connect" | "data" | "encoder" | "tokenizer" | "method" | "device" | "warn" | "log" | "signal"
+>;
 
 /** Starts the engine's and the loader's threads for a run. Whoever owns `threads` closes them. */
 export async function startExecutor(
-  config: RunConfig,
-  { data, device: choice, warn = () => undefined, log = () => undefined, signal }: ExecutorOptions,
+  announced: RunConfig,
+  {
+    connect,
+    data,
+    encoder,
+    tokenizer,
+    method,
+    device: choice,
+    warn = () => undefined,
+    log = () => undefined,
+    signal,
+  }: ExecutorOptions,
   onCorrupt: (name: string) => void,
   threads: { close(): Promise<void> }[],
 ): Promise<Prepared & { readonly executor: Executor }> {
+  const config = withFilesFrom(announced, connect, { encoder, method, tokenizer });
+  const spec = data ?? specFrom(config, connect);
   // Both threads inherit the environment as it is when they start.
   configureEngine({ threads: config.parallel.threads, device: choice });
   const compute = new ThreadClient<ComputeCalls, ComputeNotice>(
@@ -67,11 +91,10 @@ export async function startExecutor(
     log(`the engine is ready after ${seconds} s: ${how}`);
     return found;
   };
-  const [{ fingerprint, device }, { manifestHash }] = await Promise.all([
+  const [{ fingerprint, device, layout }, { manifestHash, splitLengths }] = await Promise.all([
     prepare(),
-    loader.call("open", { config, spec: data ?? config.data.spec }),
+    loader.call("open", { config, spec }),
   ]);
-  const { layout } = resnetArchitecture(config.model);
   if (choice.startsWith("gpu") && device !== "gpu") {
     throw new UserError(
       "DEVICE_MISSING",
@@ -79,31 +102,76 @@ export async function startExecutor(
     );
   }
   const { queueSize } = config.moco;
-  const { embeddingDim } = config.model;
+  const row = queueRowLength(config);
   const { worldSize, batchSize } = config.parallel;
-  const copied = (frames: readonly Uint8Array[], rows: number) => {
-    const values = sharedFloats(rows * embeddingDim);
+  const copied = (frames: readonly Uint8Array[], length: number) => {
+    const values = sharedFloats(length);
     fromFrames(frames, values);
     return values;
   };
   const executor: Executor = {
     layout,
     setWeights: (version, vectors) => compute.call("weights", { version, vectors }),
-    setQueue: (position, frames) => compute.call("queue", { position, keys: copied(frames, queueSize) }),
-    appendKeys: (frames) => compute.call("keys", { block: copied(frames, worldSize * batchSize) }),
+    setQueue: (position, frames) => compute.call("queue", { position, keys: copied(frames, queueSize * row) }),
+    appendKeys: (frames) => compute.call("keys", { block: copied(frames, worldSize * batchSize * row) }),
     queueDigest: () => compute.call("queueDigest", null),
+    embed: async (step, rank) =>
+      compute.call("embed", { batch: await loader.call("take", { step, rank, use: "embeddings" }) }),
+    setEmbeddings: (frames) =>
+      compute.call("embeddings", { block: copied(frames, worldSize * shownLength(config, layout.bufferCount)) }),
     run: async ({ step, rank, ...request }) => {
       const start = performance.now();
-      const batch = await loader.call("take", { step, rank });
+      const batch = await loader.call("take", { step, rank, use: "gradients" });
       const loadMs = performance.now() - start;
       return { ...(await compute.call("run", { batch, ...request })), loadMs };
     },
     flush: () => compute.call("flush", null),
-    prefetch: (step, ranks) => {
+    prefetch: (step, ranks, use) => {
       // A failed prefetch fails again, and is heard, when the batch is taken.
-      loader.call("prefetch", { step, ranks: [...ranks] }).catch(() => undefined);
+      loader.call("prefetch", { step, ranks: [...ranks], use }).catch(() => undefined);
     },
-    features: async (request) => compute.call("features", { images: await loader.call("read", request) }),
+    features: async (request) => compute.call("features", { samples: await loader.call("read", request) }),
   };
-  return { executor, manifestHash, engineFingerprint: fingerprint, device };
+  return { executor, manifestHash, splitLengths, engineFingerprint: fingerprint, device };
+}
+
+/**
+ * No path comes from the wire: whoever poses as the coordinator could have any folder read.
+ * @throws UserError `DATA_ELSEWHERE` where the run's data are files, and its coordinator is not known to be on this machine
+ */
+function specFrom({ data: { spec } }: RunConfig, connect: string): string {
+  if (parseDataSpec(spec).kind === "synthetic" || isLoopback(connect)) return spec;
+  throw new UserError(
+    "DATA_ELSEWHERE",
+    `the run's data are ${spec} on the coordinator's machine: give --data with where this machine keeps them, e.g. --data ${spec}`,
+  );
+}
+
+/**
+ * No path comes from the wire here either, least of all one whose file is run.
+ * @param own where this machine keeps the run's files; undefined: where the coordinator does
+ * @throws UserError `ENCODER_ELSEWHERE`, `METHOD_ELSEWHERE`, `TOKENIZER_ELSEWHERE` where the run has such a file, and the coordinator is not known to be on
+ *   this machine
+ */
+function withFilesFrom(
+  config: RunConfig,
+  connect: string,
+  own: Readonly<Record<OwnKind, string | undefined>>,
+): RunConfig {
+  const { data, model, ownMethod } = config;
+  const tokenizer = modalityOf(config) === "text" ? data.tokenizer : null;
+  const placed = (kind: OwnKind, there: string) => {
+    const here = own[kind] ?? (isLoopback(connect) ? there : undefined);
+    if (here !== undefined) return here;
+    throw new UserError(
+      `${kind.toUpperCase()}_ELSEWHERE`,
+      `the run's ${kind} is the file ${there} on the coordinator's machine: give --${kind} with where this machine keeps it`,
+    );
+  };
+  return {
+    ...config,
+    data: tokenizer === null ? data : { ...data, tokenizer: placed("tokenizer", tokenizer) },
+    model: isOwnFile(model.encoder) ? { ...model, encoder: placed("encoder", model.encoder) } : model,
+    ownMethod: ownMethod.file === null ? ownMethod : { ...ownMethod, file: placed("method", ownMethod.file) },
+  };
 }

@@ -5,17 +5,19 @@
  */
 import { createHash } from "node:crypto";
 import type { RunConfig } from "../src/config/schema.js";
-import { compile, tf, type Tensor, type Tensor4D } from "../src/engine/index.js";
+import { compile, tf, type Tensor, type Tensor2D, type Tensor4D } from "../src/engine/index.js";
 import { initialParameters, resnet } from "../src/models/index.js";
-import { mocoStep, normalise, type MocoInput } from "../src/objectives/index.js";
+import { moco, normalise, type StepInput } from "../src/objectives/index.js";
 import { Purpose, Stream } from "../src/protocol/philox.js";
 
 const BATCH = 16;
 const SIDE = 32;
 const NEGATIVES = 64;
 const DIMENSION = 32;
+const TEMPERATURE = 0.2;
 
-type Inputs = Pick<MocoInput, "query" | "key" | "queryViews" | "keyViews" | "queue">;
+/** (A type, since tfjs takes no interface for a container of tensors.) */
+type Inputs = Pick<StepInput, "query" | "key" | "queryViews" | "keyViews"> & { readonly queue: Tensor2D };
 
 /**
  * @param mode how the run's steps run on this worker, which may be eagerly although the config says compiled
@@ -44,8 +46,9 @@ export async function engineFingerprint(
     keyViews: views(1),
     queue: tf.tidy(() => normalise(tf.tensor2d(normals(NEGATIVES * DIMENSION, 2), [NEGATIVES, DIMENSION]))),
   };
+  const plain = { temperature: TEMPERATURE, bnSplits: 1, keyShuffle: null, exchanged: null, labels: null };
   const gradients = (given: Inputs): Tensor[] =>
-    tf.tidy(() => mocoStep({ ...given, encoder, temperature: 0.2, bnSplits: 1, keyShuffle: null }).gradients);
+    tf.tidy(() => moco(TEMPERATURE).step({ ...given, ...plain, encoder }).gradients);
   const hash = createHash("sha256").update(mode);
   const add = (results: readonly Tensor[]) => {
     for (const gradient of results) hash.update(new Uint8Array(gradient.dataSync().buffer));

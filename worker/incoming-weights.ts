@@ -29,10 +29,8 @@ export class IncomingWeights {
   private filling: WeightVectors;
   private arriving = { version: -1, shards: new Set<number>() };
 
-  /** @param keyMomentum m of the key encoder's momentum update */
   constructor(
     private readonly layout: ParameterLayout,
-    private readonly keyMomentum: number,
     private readonly shards: readonly ParameterShard[] = parameterShards(layout),
     private readonly arena = new VectorArena(),
   ) {
@@ -62,19 +60,20 @@ export class IncomingWeights {
    * @throws WireError where the message does not fit the model, or what it builds on is not here
    */
   take(header: Weights, frames: readonly Uint8Array[]): WholeWeights | null {
-    const { shared, keyFollows } = header;
+    const { shared } = header;
+    const keyMomentum = momentumOf(header);
     const [version, number] = [header.version ?? 0, header.shard ?? 0];
     if (header.unchanged === true) return this.renumber(version);
     const shard = this.shards[number];
     if (shard === undefined) throw new WireError(`shard ${String(number)} of ${String(this.shards.length)}`);
-    if (keyFollows === true && version !== this.held.version + 1) {
+    if (keyMomentum !== null && version !== this.held.version + 1) {
       throw new WireError(
         `weights ${String(version)} build on those before, and ${String(this.held.version)} are here`,
       );
     }
     if (version !== this.arriving.version) this.arriving = { version, shards: new Set() };
     const { filling } = this;
-    const parts = weightsParts(this.layout, shard, number, keyFollows === true).map((part) => ({
+    const parts = weightsParts(this.layout, shard, number, keyMomentum !== null).map((part) => ({
       position: part.position,
       vector: sliceOf(filling[part.name], part),
     }));
@@ -83,9 +82,9 @@ export class IncomingWeights {
       fromFrames(frames, ...parts.map(({ vector }) => vector));
     } else if (this.memory !== null) this.memory.readWeights(parts);
     else throw new WireError("weights in memory that is not shared");
-    if (keyFollows === true) {
+    if (keyMomentum !== null) {
       const [before, query, key] = [this.held.vectors.key, filling.query, filling.key];
-      this.arena.mix(sliceOf(before, shard), sliceOf(query, shard), this.keyMomentum, sliceOf(key, shard));
+      this.arena.mix(sliceOf(before, shard), sliceOf(query, shard), keyMomentum, sliceOf(key, shard));
     }
     this.arriving.shards.add(number);
     if (this.arriving.shards.size < this.shards.length) return null;
@@ -104,4 +103,11 @@ export class IncomingWeights {
     this.held = { ...this.held, version };
     return this.held;
   }
+}
+
+/** m by which θk follows; null: θk comes too */
+function momentumOf({ keyMomentum }: Weights): number | null {
+  if (keyMomentum === null || keyMomentum === undefined) return null;
+  if (keyMomentum >= 0 && keyMomentum <= 1) return keyMomentum;
+  throw new WireError(`a key momentum of ${String(keyMomentum)}`);
 }

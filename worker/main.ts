@@ -21,8 +21,14 @@ export interface WorkerOptions {
   readonly device: DeviceChoice;
   /** must be what the run's config says, if given */
   readonly threads?: number | undefined;
-  /** where this machine keeps the run's data set, if elsewhere than the config says */
+  /** where this machine keeps the run's data set; what a config that comes from elsewhere says is no path of this machine */
   readonly data?: string | undefined;
+  /** where this machine keeps the run's encoder, if it is a file; as with `data` */
+  readonly encoder?: string | undefined;
+  /** where this machine keeps the run's tokenizer, if it has one; as with `data` */
+  readonly tokenizer?: string | undefined;
+  /** where this machine keeps the run's method, if it is a file; as with `data` */
+  readonly method?: string | undefined;
   /** how long a coordinator may be away before the worker gives up, in ms */
   readonly patienceMs: number;
   /** how long a worker that was asked to leave may go on with the rank in hand, in ms */
@@ -56,7 +62,7 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
           onCorrupt,
           threads,
         );
-        engineParts = { executor, weights: new IncomingWeights(executor.layout, config.moco.keyMomentum) };
+        engineParts = { executor, weights: new IncomingWeights(executor.layout) };
         session.prepared(found);
       };
       const link = new Connection(options.connect, options.keys, () => session, reject);
@@ -131,6 +137,17 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
           appendKeys: (frames) => {
             parts().executor.appendKeys(frames).catch(reject);
           },
+          embed: (number, step, rank) => {
+            parts()
+              .executor.embed(step, rank)
+              .then((embeddings) => {
+                session.embeddingsDone(number, step, rank, embeddings);
+              })
+              .catch(reject);
+          },
+          setEmbeddings: (frames) => {
+            parts().executor.setEmbeddings(frames).catch(reject);
+          },
           run: (number, step, rank, flush) => {
             const { memory } = link;
             const segment = flush && memory?.claimGradient(step) === true ? memory.file : null;
@@ -150,8 +167,8 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
               })
               .catch(reject);
           },
-          prefetch: (step, ranks) => {
-            parts().executor.prefetch(step, ranks);
+          prefetch: (step, ranks, use) => {
+            parts().executor.prefetch(step, ranks, use);
           },
           features: (number, request, slice) => {
             parts()
@@ -181,7 +198,10 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
   } finally {
     if (timer !== null) clearInterval(timer);
     engine.abort();
-    await (connection as Connection | null)?.end();
-    await Promise.all(threads.map((thread) => thread.close()));
+    try {
+      await (connection as Connection | null)?.end();
+    } finally {
+      await Promise.all(threads.map((thread) => thread.close()));
+    }
   }
 }

@@ -1,12 +1,22 @@
 /** Executes logical ranks on this worker's device: one training step's part, or features for an evaluation. */
-import { type RunConfig } from "../src/config/schema.js";
-import { DRAW } from "../src/data/draws.js";
+import {
+  exchangesKeys,
+  queueRowLength,
+  shownLength,
+  shownShape,
+  usesExchange,
+  usesLabels,
+  usesQueue,
+} from "../src/config/derived.js";
+import type { RunConfig } from "../src/config/schema.js";
 import type { Batch } from "../src/data/loader.js";
+import { inverseOf, keyOrder, shuffled } from "../src/data/permutation.js";
+import type { SampleValues } from "../src/data/run-samples.js";
 import { readTimestamp, tf, type Tensor, type Tensor1D, type Tensor2D } from "../src/engine/index.js";
 import { backboneFeatures } from "../src/evaluation/features.js";
 import { gradientLength, gradientPosition, segmentBytes } from "../src/models/exchange.js";
-import { resnet, type BufferSpec, type Encoder } from "../src/models/index.js";
-import { KeyQueue } from "../src/objectives/index.js";
+import { encoderOf, type BufferSpec, type Encoder } from "../src/models/index.js";
+import { KeyQueue, type Exchanged } from "../src/objectives/index.js";
 import { SumTree, VectorArena } from "../src/optim/index.js";
 import { sha256OfFloats } from "../src/protocol/digest.js";
 import { Purpose, Stream } from "../src/protocol/philox.js";
@@ -14,8 +24,16 @@ import { SharedSegment } from "../src/transport/shared-segment.js";
 import type { WeightVectors } from "./incoming-weights.js";
 import type { RunRequest } from "./compute-thread.js";
 import { isFiniteThroughout } from "./non-finite.js";
-import type { HandedOut, RankReport } from "./session.js";
-import { prepareRankStep, type PreparedStep, type RankInputs } from "./rank-step.js";
+import type { HandedOut, RankReport } from "./session-ports.js";
+import {
+  prepareRankStep,
+  shufflesWithin,
+  type PreparedStep,
+  type RankInputs,
+  type RankResult,
+  type SampleInputs,
+} from "./rank-step.js";
+import { sampleKind, type SampleKind } from "./sample-tensors.js";
 
 /** What a rank gives; partial sums are unwritten until a rank of another step is run. */
 export type RankOutcome = Omit<RankReport, "loadMs">;
@@ -28,11 +46,14 @@ export class RankComputer {
   private weights: { version: number; query: Tensor[]; key: Tensor[]; buffers: Map<string, Tensor1D> } | null = null;
   private queue: KeyQueue | null = null;
   private queueTensor: Tensor2D | null = null;
+  /** float32 `[W, E]`: what the ranks of the open step show each other */
+  private shown: Float32Array | null = null;
   private readonly arena = new VectorArena();
   private readonly sums: SumTree;
   /** link and step of the sums gathered and handed out */
   private summed = "";
   private readonly handedOut: Float32Array[] = [];
+  private readonly kind: SampleKind;
 
   private constructor(
     private readonly config: RunConfig,
@@ -40,11 +61,12 @@ export class RankComputer {
     private readonly step: PreparedStep,
   ) {
     this.sums = new SumTree(config.parallel.worldSize, this.arena);
+    this.kind = sampleKind(config);
   }
 
   /** @param warn hears why the step runs eagerly although the config says compiled */
   static async prepare(config: RunConfig, warn: (message: string) => void): Promise<RankComputer> {
-    const encoder = resnet(config.model);
+    const encoder = await encoderOf(config);
     return new RankComputer(config, encoder, await prepareRankStep(config, encoder, warn));
   }
 
@@ -73,11 +95,11 @@ export class RankComputer {
 
   /**
    * @param position row that the next key overwrites
-   * @param keys float32 `[K, D]`
+   * @param keys float32 `[K, D]`, or `[K, D + 1]` with labels
    */
   setQueue(position: number, keys: Float32Array): void {
     const { queueSize } = this.config.moco;
-    this.queue = KeyQueue.restore(keys, queueSize, this.config.model.embeddingDim, position);
+    this.queue = KeyQueue.restore(keys, queueSize, queueRowLength(this.config), position);
     this.renewQueueTensor();
   }
 
@@ -86,28 +108,50 @@ export class RankComputer {
     return sha256OfFloats(this.queue?.keys ?? new Float32Array(0));
   }
 
-  /** @param block float32 `[W·B, D]`, the keys of one step in rank order */
+  /** @param block float32 `[W·B, D]`, or `[W·B, D + 1]` with labels: the keys of one step in rank order */
   appendKeys(block: Float32Array): void {
     if (this.queue === null) throw new Error("keys came before the queue");
     this.queue.append(block);
     this.renewQueueTensor();
   }
 
+  /** What a rank shows the others: float32 `[E]`, embeddings and, where they are the key encoder's, its batch statistics. */
+  embed(batch: Batch): Float32Array {
+    const { weights, encoder, config } = this;
+    if (weights === null || this.step.show === null) throw new Error("embeddings were asked for and there are none");
+    const samples = this.sampleInputs(batch);
+    const { result } = this.step.show({ ...samples, query: weights.query, key: weights.key });
+    const values = new Float32Array(shownLength(config, encoder.layout.bufferCount));
+    let offset = 0;
+    for (const tensor of [result.embeddings, ...result.statistics]) {
+      values.set(valuesOf(tensor), offset);
+      offset += tensor.size;
+    }
+    tf.dispose([result, samples] as never);
+    return values;
+  }
+
+  /** @param block float32 `[W, E]`: what all ranks show */
+  setEmbeddings(block: Float32Array): void {
+    this.shown = block;
+  }
+
   /** A rank's part of a step, with the partial sums gathered so far in it if the request says `flush`. */
   run({ batch, link, flush, segment }: RunRequest): RankOutcome {
     const { weights, queueTensor: queue } = this;
-    if (weights === null || queue === null) throw new Error("a rank was run before weights and queue were there");
+    if (weights === null || (queue === null && usesQueue(this.config)))
+      throw new Error("a rank was run before weights and queue were there");
     const [startedAt, start] = [Date.now(), performance.now()];
     this.openStep(`${String(link)}/${String(batch.step)}`);
-    const inputs = this.batchInputs(batch);
+    const inputs = { ...this.sampleInputs(batch), ...this.stepInputs(batch) };
     const { result, graphMs } = this.step.run({ ...inputs, query: weights.query, key: weights.key, queue });
-    const parts = [...result.gradients, ...result.queryStatistics, ...result.keyStatistics];
+    const parts = this.parts(result, batch.rank);
     const memory = segment === null ? null : SharedSegment.ofFile(segment, segmentBytes(this.encoder.layout));
     const { parameters } = this.encoder.layout;
     const { nodes, faulty } = this.sum(batch, parts, flush, memory);
     const scalar = (value: Tensor) => value.dataSync()[0];
     const outcome = {
-      keys: result.keys.dataSync() as Float32Array,
+      keys: result.rows === null ? new Float32Array(0) : valuesOf(result.rows),
       loss: scalar(result.loss),
       accuracy: scalar(result.accuracy),
       positiveSimilarity: scalar(result.positiveSimilarity),
@@ -122,47 +166,74 @@ export class RankComputer {
   }
 
   /**
-   * Backbone features of decoded images by the query encoder with running batch-norm statistics.
-   * @param images uint8 `[count, S', S', 3]`
+   * Backbone features of samples at rest by the query encoder with running batch-norm statistics.
    * @returns float32 `[count, featureDim]`
    */
-  features(images: Uint8Array): Float32Array {
+  features(samples: SampleValues): Float32Array {
     const { weights, encoder, config } = this;
     if (weights === null) throw new Error("features were asked for before there were weights");
     const frozen = { encoder, parameters: weights.query, buffers: weights.buffers };
-    return backboneFeatures(frozen, images, config.data);
+    return backboneFeatures(frozen, samples, config.data);
   }
 
   private renewQueueTensor(): void {
     this.queueTensor?.dispose();
-    if (this.queue !== null)
+    if (this.queue !== null && usesQueue(this.config))
       this.queueTensor = tf.tensor2d(this.queue.keys.slice(), [this.queue.size, this.queue.dimension]);
   }
 
-  private batchInputs(batch: Batch): Pick<RankInputs, "pixels" | "drawsQuery" | "drawsKey" | "keyShuffle"> {
-    const { decodeSize } = this.config.data;
-    const { batchSize } = this.config.parallel;
-    const draws = (values: Float32Array) => tf.tensor2d(values.slice(), [batchSize, DRAW.floats]);
+  private sampleInputs(batch: Batch): SampleInputs {
     return {
-      pixels: tf.tensor4d(new Float32Array(batch.images), [batchSize, decodeSize, decodeSize, 3]),
-      drawsQuery: draws(batch.drawsQuery),
-      drawsKey: draws(batch.drawsKey),
-      keyShuffle: this.config.model.bnSplits === 1 ? null : this.keyShuffle(batch),
+      samples: this.kind.of(batch),
+      labels: usesLabels(this.config) ? tf.tensor1d(Float32Array.from(batch.labels)) : null,
+    };
+  }
+
+  private stepInputs(batch: Batch): Pick<RankInputs, "keyShuffle" | "exchanged"> {
+    return {
+      keyShuffle: shufflesWithin(this.config) ? this.keyShuffle(batch) : null,
+      exchanged: usesExchange(this.config) ? this.exchangedFor(batch) : null,
     };
   }
 
   /** Shuffling BN within the rank: a seeded order of the key batch and its inverse. */
   private keyShuffle({ step, rank }: Batch): { order: Tensor1D; inverse: Tensor1D } {
-    const { batchSize } = this.config.parallel;
     const draws = new Stream(this.config.seed, { purpose: Purpose.keyShuffle, epoch: step, sample: rank });
-    const order = Int32Array.from({ length: batchSize }, (_, position) => position);
-    for (let last = batchSize - 1; last > 0; last--) {
-      const other = draws.below(last + 1);
-      [order[last], order[other]] = [order[other], order[last]];
-    }
-    const inverse = new Int32Array(batchSize);
-    order.forEach((from, position) => (inverse[from] = position));
-    return { order: tf.tensor1d(order, "int32"), inverse: tf.tensor1d(inverse, "int32") };
+    const order = shuffled(draws, this.config.parallel.batchSize);
+    return { order: tf.tensor1d(order, "int32"), inverse: tf.tensor1d(inverseOf(order), "int32") };
+  }
+
+  /** What all ranks have shown, as this one sees it. */
+  private exchangedFor({ step, rank }: Batch): Exchanged {
+    const { config, encoder, shown } = this;
+    if (shown === null) throw new Error("a rank was run before the embeddings were there");
+    const { worldSize, batchSize } = config.parallel;
+    const { rows, width } = shownShape(config, encoder.layout.bufferCount);
+    const length = shownLength(config, encoder.layout.bufferCount);
+    const block = new Float32Array(worldSize * rows * width);
+    for (let from = 0; from < worldSize; from++)
+      block.set(shown.subarray(from * length, from * length + rows * width), from * rows * width);
+    const places = () =>
+      inverseOf(keyOrder(config.seed, step, worldSize, batchSize)).slice(rank * batchSize, (rank + 1) * batchSize);
+    return {
+      block: tf.tensor2d(block, [worldSize * rows, width]),
+      own: tf.tensor1d(Float32Array.from({ length: worldSize }, (_, index) => (index === rank ? 1 : 0))),
+      rows: usesQueue(config) ? tf.tensor1d(places(), "int32") : null,
+    };
+  }
+
+  /** What is summed over the ranks: gradients, then the batch-norm statistics of the query and of the key encoder. */
+  private parts(result: RankResult, rank: number): readonly (() => Float32Array)[] {
+    const { gradients, queryStatistics, keyStatistics } = result;
+    const { bufferCount } = this.encoder.layout;
+    const read = (tensors: readonly Tensor[]) => tensors.map((tensor) => () => valuesOf(tensor));
+    const ofKeys = () => {
+      if (!exchangesKeys(this.config)) return read(keyStatistics.length > 0 ? keyStatistics : queryStatistics);
+      const length = shownLength(this.config, bufferCount);
+      const end = (rank + 1) * length;
+      return [() => (this.shown ?? new Float32Array(end)).subarray(end - bufferCount, end)];
+    };
+    return [...read(gradients), ...read(queryStatistics), ...ofKeys()];
   }
 
   /** Hands out the partial sums gathered so far. */
@@ -173,16 +244,16 @@ export class RankComputer {
   }
 
   /**
-   * @param parts gradients, then statistics: each is read from the device once, and let go before the next
+   * @param parts gradients, then statistics: each is read once, and let go before the next
    * @returns partial sums, if asked for, and which of the parts is the first that is not finite
    */
-  private sum({ rank }: Batch, parts: readonly Tensor[], flush: boolean, memory: SharedSegment | null) {
+  private sum({ rank }: Batch, parts: readonly (() => Float32Array)[], flush: boolean, memory: SharedSegment | null) {
     const { layout } = this.encoder;
     const leaf = { level: 0, index: rank };
     let faulty: number | null = null;
     const read = (put: (values: Float32Array) => void) => {
       for (const [index, part] of parts.entries()) {
-        const values = valuesOf(part);
+        const values = part();
         if (faulty === null && !isFiniteThroughout(values)) faulty = index;
         put(values);
       }

@@ -1,78 +1,141 @@
-/** One logical rank's part of a step as a function of tensors alone: what is compiled, and what runs eagerly. */
+/** One logical rank's part of a step as functions of tensors alone: what is compiled, and what runs eagerly. */
+import { queueRowLength, shownShape, usesExchange, usesLabels, usesQueue } from "../src/config/derived.js";
 import type { RunConfig } from "../src/config/schema.js";
-import { DRAW } from "../src/data/draws.js";
-import { makeViews, viewStages } from "../src/data/views.js";
 import {
   CannotCompile,
   compile,
   isKept,
   tf,
+  tidied,
   type CompileOptions,
+  type Tensor,
+  type Tensor1D,
   type Tensor2D,
-  type Tensor4D,
 } from "../src/engine/index.js";
 import type { Encoder } from "../src/models/index.js";
-import { mocoStep, type MocoInput, type MocoResult } from "../src/objectives/index.js";
+import {
+  objectiveOf,
+  withLabels,
+  type Exchanged,
+  type Objective,
+  type ShowInput,
+  type Shown,
+  type StepInput,
+  type StepResult,
+} from "../src/objectives/index.js";
+import { sampleKind, type SampleTensors } from "./sample-tensors.js";
 
-/** Everything that differs from step to step. (A type, since tfjs takes no interface for a container of tensors.) */
-export type RankInputs = Pick<MocoInput, "query" | "key" | "queue" | "keyShuffle"> & {
-  /** `[B, S', S', 3]` decoded images, 0 to 255 */
-  readonly pixels: Tensor4D;
-  /** `[B, DRAW.floats]` each: how the views are made */
-  readonly drawsQuery: Tensor2D;
-  readonly drawsKey: Tensor2D;
+/** What is known of a rank's samples. (A type, since tfjs takes no interface for a container of tensors.) */
+export type SampleInputs = {
+  readonly samples: SampleTensors;
+  /** float32 `[B]` classes of the samples; null where the method uses none */
+  readonly labels: Tensor1D | null;
 };
 
-function rankStep(config: RunConfig, encoder: Encoder): (inputs: RankInputs) => MocoResult {
-  const stages = viewStages(config.augmentation);
-  const { imageSize } = config.data;
-  return ({ pixels, drawsQuery, drawsKey, ...inputs }) =>
-    tf.tidy(() =>
-      mocoStep({
-        ...inputs,
-        encoder,
-        queryViews: makeViews(pixels, drawsQuery, imageSize, stages),
-        keyViews: makeViews(pixels, drawsKey, imageSize, stages),
-        temperature: config.moco.temperature,
-        bnSplits: config.model.bnSplits,
+/** What a rank needs to show its embeddings: they are of θq or of θk, by the method. */
+export type ShowInputs = SampleInputs & { readonly query: readonly Tensor[]; readonly key: readonly Tensor[] };
+
+/** Everything that differs from step to step. */
+export type RankInputs = ShowInputs & Pick<StepInput, "queue" | "keyShuffle" | "exchanged">;
+
+/** (A type, since tfjs takes no interface for a container of tensors.) */
+export type RankResult = Omit<StepResult, "keys"> & {
+  /** `[B, D]`, or `[B, D + 1]` with labels: what enters the queue; null where there is none */
+  readonly rows: Tensor2D | null;
+};
+
+type RankFunctions = {
+  readonly step: (inputs: RankInputs) => RankResult;
+  /** null where nothing is exchanged */
+  readonly show: ((inputs: ShowInputs) => Shown) | null;
+};
+
+function rankFunctions(config: RunConfig, encoder: Encoder, objective: Objective): RankFunctions {
+  const kind = sampleKind(config);
+  const inputOf = ({ samples, query, key, labels }: ShowInputs): ShowInput => ({
+    encoder,
+    query,
+    key,
+    ...kind.views(samples),
+    labels,
+    bnSplits: config.model.bnSplits,
+    temperature: config.moco.temperature,
+  });
+  return {
+    step: (inputs) =>
+      tidied(() => {
+        const { queue, keyShuffle, exchanged, labels } = inputs;
+        const { keys, ...result } = objective.step({ ...inputOf(inputs), queue, keyShuffle, exchanged });
+        return { ...result, rows: keys === null || labels === null ? keys : withLabels(keys, labels) };
       }),
-    );
+    show: usesExchange(config) ? (inputs) => tidied(() => objective.show(inputOf(inputs))) : null,
+  };
 }
 
 /** Inputs of the right shapes, all zero, to record the step with. */
-function exampleInputs(config: RunConfig, encoder: Encoder): RankInputs {
-  const { batchSize } = config.parallel;
-  const { decodeSize } = config.data;
+function exampleInputs(config: RunConfig, encoder: Encoder): { readonly step: RankInputs; readonly show: ShowInputs } {
+  const { worldSize, batchSize } = config.parallel;
+  const kind = sampleKind(config);
   const parameters = () => encoder.layout.parameters.map(({ shape }) => tf.zeros([...shape]));
   const positions = () => tf.range(0, batchSize, 1, "int32");
-  return {
+  const shown = shownShape(config, encoder.layout.bufferCount);
+  const show = (): ShowInputs => ({
     query: parameters(),
     key: parameters(),
-    pixels: tf.zeros([batchSize, decodeSize, decodeSize, 3]),
-    drawsQuery: tf.zeros([batchSize, DRAW.floats]),
-    drawsKey: tf.zeros([batchSize, DRAW.floats]),
-    queue: tf.zeros([config.moco.queueSize, config.model.embeddingDim]),
-    keyShuffle: config.model.bnSplits === 1 ? null : { order: positions(), inverse: positions() },
+    samples: kind.example(),
+    labels: usesLabels(config) ? tf.zeros([batchSize]) : null,
+  });
+  const exchanged = (): Exchanged => ({
+    block: tf.zeros([worldSize * shown.rows, shown.width]),
+    own: tf.zeros([worldSize]),
+    rows: usesQueue(config) ? positions() : null,
+  });
+  return {
+    show: show(),
+    step: {
+      ...show(),
+      queue: usesQueue(config) ? tf.zeros([config.moco.queueSize, queueRowLength(config)]) : null,
+      keyShuffle: shufflesWithin(config) ? { order: positions(), inverse: positions() } : null,
+      exchanged: usesExchange(config) ? exchanged() : null,
+    },
   };
+}
+
+/** Whether the key batch is shuffled across the groups that batch norm treats apart. */
+export function shufflesWithin({ moco, model }: RunConfig): boolean {
+  return moco.shuffle === "within-rank" && model.bnSplits > 1;
+}
+
+/** `graphMs`: time within TensorFlow's graph; 0 when running eagerly. The caller disposes of the result. */
+interface Run<Result> {
+  readonly result: Result;
+  readonly graphMs: number;
 }
 
 export interface PreparedStep {
   readonly mode: RunConfig["engine"]["mode"];
-  /** The caller disposes of the result. `graphMs`: time within TensorFlow's graph; 0 when running eagerly */
-  run(inputs: RankInputs): { readonly result: MocoResult; readonly graphMs: number };
+  run(inputs: RankInputs): Run<RankResult>;
+  /** null where nothing is exchanged */
+  readonly show: ((inputs: ShowInputs) => Run<Shown>) | null;
 }
 
-function compileOptions({ engine, model, moco, augmentation, data, parallel }: RunConfig): CompileOptions {
-  const identity = JSON.stringify({ model, moco, augmentation, imageSize: data.imageSize, threads: parallel.threads });
+function compileOptions(config: RunConfig, part: "step" | "show"): CompileOptions {
+  const { engine, method, model, moco, supcon, ownMethod, augmentation, data, parallel } = config;
+  const { imageSize, maxLength } = data;
+  const { threads } = parallel;
+  const sizes = { imageSize, maxLength, threads };
+  const identity = JSON.stringify({ part, method, model, moco, supcon, ownMethod, augmentation, ...sizes });
   return { precision: engine.precision, identity };
 }
 
-/** Whether the step's graph is kept on this machine, so that `prepareRankStep` need not record it. */
+/** Whether the step's graphs are kept on this machine, so that `prepareRankStep` need not record them. */
 export async function isStepKept(config: RunConfig, encoder: Encoder): Promise<boolean> {
-  const example = exampleInputs(config, encoder);
-  const kept = await isKept(example, compileOptions(config));
-  tf.dispose(example as never);
-  return kept;
+  const { step, show } = exampleInputs(config, encoder);
+  const isReady =
+    (await isKept(step, compileOptions(config, "step"))) &&
+    (!usesExchange(config) || (await isKept(show, compileOptions(config, "show"))));
+  tf.dispose([step, show] as never);
+  return isReady;
 }
 
 /** @param warn hears why the step runs eagerly although the config says compiled */
@@ -81,27 +144,36 @@ export async function prepareRankStep(
   encoder: Encoder,
   warn: (message: string) => void,
 ): Promise<PreparedStep> {
-  const step = rankStep(config, encoder);
+  const { step, show } = rankFunctions(config, encoder, await objectiveOf(config));
   const eager: PreparedStep = {
     mode: "eager",
-    run: (inputs: RankInputs) => ({ result: step(inputs), graphMs: 0 }),
+    run: (inputs) => ({ result: step(inputs), graphMs: 0 }),
+    show: show === null ? null : (inputs) => ({ result: show(inputs), graphMs: 0 }),
   };
   if (config.engine.mode === "eager") return eager;
   const example = exampleInputs(config, encoder);
   try {
-    const compiled = await compile(step, example, compileOptions(config));
+    const whole = await compile(step, example.step, compileOptions(config, "step"));
+    const shown = show === null ? null : await compile(show, example.show, compileOptions(config, "show"));
     return {
       mode: "compiled",
       run: (inputs) => {
-        const result = compiled.run(inputs);
-        return { result, graphMs: compiled.engineMs };
+        const result = whole.run(inputs);
+        return { result, graphMs: whole.engineMs };
       },
+      show:
+        shown === null
+          ? null
+          : (inputs) => {
+              const result = shown.run(inputs);
+              return { result, graphMs: shown.engineMs };
+            },
     };
   } catch (error) {
     if (!(error instanceof CannotCompile)) throw error;
     warn(`the step cannot be compiled and runs eagerly, in fp32: ${error.message}`);
     return eager;
   } finally {
-    tf.dispose(example as never);
+    tf.dispose([example.step, example.show] as never);
   }
 }

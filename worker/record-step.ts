@@ -4,7 +4,7 @@
  */
 import { createInterface } from "node:readline";
 import type { RunConfig } from "../src/config/schema.js";
-import { resnet } from "../src/models/index.js";
+import { encoderOf } from "../src/models/index.js";
 import { prepareRankStep } from "./rank-step.js";
 
 const lines = createInterface({ input: process.stdin });
@@ -12,5 +12,7 @@ lines.once("close", () => process.exit());
 lines.once("line", (line) => {
   // The environment says how many threads and which device: it is the worker's.
   const config = JSON.parse(line) as RunConfig;
-  void prepareRankStep(config, resnet(config.model), () => undefined).finally(() => process.exit());
+  void encoderOf(config)
+    .then((encoder) => prepareRankStep(config, encoder, () => undefined))
+    .finally(() => process.exit());
 });

@@ -3,120 +3,30 @@
  * No socket, clock, thread or random source in here: `SessionPorts` are all it touches, so a simulation can drive it.
  */
 import { conflictingKeys } from "../src/config/compare.js";
+import { usesExchange } from "../src/config/derived.js";
+import { checkConfig } from "../src/config/resolve.js";
 import type { RunConfig } from "../src/config/schema.js";
 import { UserError } from "../src/protocol/errors.js";
 import { toFrames } from "../src/protocol/frames.js";
 import { Numbering } from "../src/protocol/numbering.js";
-import type {
-  AggregatorMessage,
-  Assignment,
-  CoordinatorMessage,
-  FeatureRequest,
-  Holding,
-  QueueBlock,
-  QueueSnapshot,
-  Weights,
-  Welcome,
-  WorkerDataMessage,
-  WorkerMessage,
+import {
+  CHUNK_SAMPLES,
+  type AggregatorMessage,
+  type Assignment,
+  type CoordinatorMessage,
+  type EmbeddingBlock,
+  type FeatureRequest,
+  type Holding,
+  type QueueBlock,
+  type QueueSnapshot,
+  type Weights,
+  type Welcome,
+  type WorkerDataMessage,
+  type WorkerMessage,
 } from "../src/protocol/wire.js";
 import { WireError } from "../src/protocol/wire-error.js";
-import type { TreeNode } from "../src/optim/index.js";
-
-/** What engine and data set turn out to be. */
-export interface Prepared {
-  readonly manifestHash: string;
-  readonly engineFingerprint: string;
-  readonly device: string;
-}
-
-/** A partial sum that is handed out; null: it lies in the shared segment. */
-export interface HandedOut {
-  readonly node: TreeNode;
-  readonly sum: Float32Array | null;
-}
-
-/** What one rank gives. */
-export interface RankReport {
-  readonly nodes: readonly HandedOut[];
-  /** float32 `[B, D]` */
-  readonly keys: Float32Array;
-  readonly loss: number;
-  readonly accuracy: number;
-  readonly positiveSimilarity: number;
-  readonly negativeSimilarity: number;
-  readonly loadMs: number;
-  readonly forwardMs: number;
-  readonly backwardMs: number;
-  readonly graphMs: number;
-  /** "loss", or the first parameter whose gradient is not finite; null: all is finite */
-  readonly nonFinite: string | null;
-}
-
-export interface FeatureSlice {
-  readonly split: "train" | "test";
-  readonly start: number;
-  readonly count: number;
-}
-
-/** Everything outside that the session touches. Answers come by the session's methods, with the link they belong to. */
-export interface SessionPorts {
-  /** monotonic clock in ms */
-  readonly now: () => number;
-  /** in [0, 1) */
-  readonly random: () => number;
-  /** opens a control connection; what comes of it is told with this number. The one before is closed by now. */
-  readonly connect: (link: number) => void;
-  /** closes the connections of the link */
-  readonly disconnect: () => void;
-  readonly say: (message: WorkerMessage, frames: readonly Uint8Array[]) => void;
-  /**
-   * Opens the data connection, offering memory to share where there is some.
-   * @param open the first message, to which the offer is added
-   */
-  readonly openData: (link: number, port: number, open: WorkerDataMessage & { readonly body: "open" }) => void;
-  readonly tell: (message: WorkerDataMessage, frames: readonly Uint8Array[]) => void;
-  /** starts engine and data set; answered by `prepared` */
-  readonly prepare: (config: RunConfig) => void;
-  /** digests of what is still held from an earlier link; answered by `proved` */
-  readonly prove: (link: number, queueVersion: number) => void;
-  /**
-   * @returns the version, once its last shard has come; null before
-   * @throws WireError where the message does not fit
-   */
-  readonly takeWeights: (header: Weights, frames: readonly Uint8Array[]) => number | null;
-  /** gives the weights taken last to the engine, after everything that it was given before; answered by `weightsLoaded` */
-  readonly loadWeights: (link: number) => void;
-  /** @throws WireError where the frames do not fit */
-  readonly setQueue: (position: number, frames: readonly Uint8Array[]) => void;
-  /** @throws WireError where the frames do not fit */
-  readonly appendKeys: (frames: readonly Uint8Array[]) => void;
-  /** answered by `rankDone`; `flush` hands out the partial sums so far */
-  readonly run: (link: number, step: number, rank: number, flush: boolean) => void;
-  /** answered by `flushed` */
-  readonly flush: (link: number, step: number) => void;
-  readonly prefetch: (step: number, ranks: readonly number[]) => void;
-  /** answered by `featuresDone` */
-  readonly features: (link: number, request: FeatureRequest, slice: FeatureSlice) => void;
-  readonly log: (message: string) => void;
-  /** null: the run is over, or the worker was asked to leave */
-  readonly ended: (error: UserError | null) => void;
-}
-
-export interface SessionOptions {
-  /** how to call the coordinator's address in messages */
-  readonly endpoint: string;
-  readonly hello: {
-    readonly protocolVersion: number;
-    readonly softwareVersion: string;
-    readonly host: string;
-    readonly pid: number;
-    readonly threads: number;
-    readonly instance: string;
-  };
-  /** how long a coordinator may be away before the worker gives up, in ms */
-  readonly patienceMs: number;
-}
+import type { FeatureSlice, HandedOut, Prepared, RankReport, SessionOptions, SessionPorts } from "./session-ports.js";
+import { WorkInHand } from "./work-in-hand.js";
 
 /** How long a coordinator may take to answer hello before the worker connects anew, in ms. */
 const GREETING_MS = 5000;
@@ -125,18 +35,10 @@ const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 2000;
 /** How often the absence of a coordinator is told, in ms. */
 const COMPLAIN_EVERY_MS = 10_000;
-/** Feature requests that may wait; a coordinator gives one at a time. */
-const MOST_REQUESTS = 8;
+const LAST_PORT = 65_535;
 
 /** How far the handshake of the present link is. */
 type Stage = "down" | "greeting" | "preparing" | "proving" | "ready";
-
-/** What the engine is at, for a link that may be over by now. */
-interface Busy {
-  readonly link: number;
-  readonly rank: number | null;
-  readonly chunk: number | null;
-}
 
 export class WorkerSession {
   private link = 0;
@@ -168,15 +70,11 @@ export class WorkerSession {
   private queueVersion = -1;
   /** version of the queue that the engine has, whichever link it came by */
   private queueHeld = -1;
+  /** step whose embeddings this link has brought; −1: none */
+  private embeddingsOf = -1;
   private isLoading = false;
 
-  private step = -1;
-  /** ranks of `step` still to execute; those executed; and those of them whose gradients have not been handed out */
-  private ranks: number[] = [];
-  private executed: number[] = [];
-  private unflushed: number[] = [];
-  private requests: FeatureRequest[] = [];
-  private busy: Busy | null = null;
+  private readonly work = new WorkInHand();
   private lastResultAt = 0;
   /** when a worker that was asked to leave goes whatever is left to do; null: it was not asked */
   private leavesAt: number | null = null;
@@ -209,7 +107,7 @@ export class WorkerSession {
       this.lookForCoordinator(now);
       return;
     }
-    const { heartbeatMs, deadAfterMs } = this.membership();
+    const { heartbeatMs, deadAfterMs } = this.terms().membership;
     if (now - this.heardAt > deadAfterMs) {
       this.lose(`the coordinator has been silent for ${String(Math.round(now - this.heardAt))} ms`);
       return;
@@ -241,9 +139,11 @@ export class WorkerSession {
     else if (this.stage === "down" && now >= this.retryAt) this.connect();
   }
 
-  private membership(): RunConfig["membership"] {
+  /** What the run's config says. */
+  private terms(): Pick<RunConfig, "membership" | "parallel"> & { readonly exchanges: boolean } {
     if (this.config === null) throw new Error("there is no config before the welcome");
-    return this.config.membership;
+    const { membership, parallel } = this.config;
+    return { membership, parallel, exchanges: usesExchange(this.config) };
   }
 
   // --- Links.
@@ -271,9 +171,9 @@ export class WorkerSession {
     this.stage = "down";
     this.weightsVersion = -1;
     this.queueVersion = -1;
+    this.embeddingsOf = -1;
     this.isLoading = false;
-    this.clearWork(-1);
-    this.requests = [];
+    this.work.clear();
     const wait = Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(this.failures++, 10));
     this.retryAt = this.ports.now() + wait * (0.5 + this.ports.random());
   }
@@ -322,13 +222,9 @@ export class WorkerSession {
       this.leave("asked to stop");
       return;
     }
-    const busy = this.busy?.link === this.link ? this.busy : null;
-    const inHand = busy === null || busy.rank === null ? [] : [busy.rank];
-    const chunks = busy === null || busy.chunk === null ? [] : [busy.chunk];
-    this.ranks = [];
-    this.requests = [];
-    const step = chunks.length > 0 ? this.weightsVersion : this.step;
-    this.say({ body: "drain", drain: { step: Math.max(0, step), ranks: [...this.unflushed, ...inHand], chunks } });
+    const { ranks, embeddings, chunks } = this.work.handBack(this.link);
+    const step = chunks.length > 0 ? this.weightsVersion : this.work.step;
+    this.say({ body: "drain", drain: { step: Math.max(0, step), ranks, embeddings, chunks } });
   }
 
   private leave(reason: string): void {
@@ -381,11 +277,13 @@ export class WorkerSession {
         this.expectReady();
         this.takeAssignment(message.assignment);
         return;
+      case "embeddingBlock":
+        this.expectReady();
+        this.takeEmbeddings(message.embeddingBlock, frames);
+        return;
       case "featureRequest":
         this.expectReady();
-        if (this.requests.length >= MOST_REQUESTS) throw new WireError("more feature requests than one worker gets");
-        if (this.leavesAt === null) this.requests.push(message.featureRequest);
-        this.pump();
+        this.takeRequest(message.featureRequest);
         return;
       case "ping":
       case undefined:
@@ -409,8 +307,10 @@ export class WorkerSession {
       }
     }
     const isFirst = this.config === null;
+    const port = dataPort ?? 0;
+    if (port < 1 || port > LAST_PORT) throw new WireError(`a welcome with port ${String(port)}`);
     this.config = config;
-    this.welcomed = { runId: runId ?? "", workerId: workerId ?? "", ticket: ticket ?? "", port: dataPort ?? 0 };
+    this.welcomed = { runId: runId ?? "", workerId: workerId ?? "", ticket: ticket ?? "", port };
     this.stage = "preparing";
     this.ports.log(`welcome to ${this.welcomed.runId} as ${this.welcomed.workerId}`);
     if (isFirst) this.ports.prepare(config);
@@ -436,7 +336,8 @@ export class WorkerSession {
     if (link !== this.link || this.stage !== "proving" || this.found === null) return;
     this.stage = "ready";
     this.dataHeardAt = this.ports.now();
-    this.say({ body: "ready", ready: { ...this.found, holding } });
+    const { manifestHash, engineFingerprint, device } = this.found;
+    this.say({ body: "ready", ready: { manifestHash, engineFingerprint, device, holding } });
   }
 
   // --- Updates in.
@@ -444,6 +345,8 @@ export class WorkerSession {
   private takeQueue({ version, position, held }: QueueSnapshot, frames: readonly Uint8Array[]): void {
     if (held === true && this.queueHeld !== (version ?? 0))
       throw new WireError("a queue that is not held was confirmed");
+    if ((position ?? 0) >= (this.config?.moco.queueSize ?? 0))
+      throw new WireError("a queue with a row that it has not");
     if (held !== true) this.ports.setQueue(position ?? 0, frames);
     this.queueVersion = this.queueHeld = version ?? 0;
     // From now on the worker takes part.
@@ -495,59 +398,84 @@ export class WorkerSession {
 
   // --- Work.
 
-  private takeAssignment({ step, ranks }: Assignment): void {
-    const worldSize = this.config?.parallel.worldSize ?? 0;
+  private takeAssignment({ step, ranks, embeddings }: Assignment): void {
+    const { parallel, exchanges } = this.terms();
+    const { worldSize } = parallel;
     const given = ranks ?? [];
+    const isShow = embeddings === true;
+    if (isShow && !exchanges) throw new WireError("embeddings were asked for, which the method does not exchange");
+    if (!isShow && exchanges && this.embeddingsOf !== (step ?? 0))
+      throw new WireError("gradients were asked for before the embeddings had come");
     if (given.some((rank) => rank >= worldSize)) throw new WireError("a rank that does not exist was assigned");
+    if ((step ?? 0) < this.work.step) throw new WireError("ranks of a step that is over were assigned");
     if (this.leavesAt !== null) return;
-    if ((step ?? 0) !== this.step) this.clearWork(step ?? 0);
-    const pending = new Set(this.ranks);
-    this.ranks.push(...given.filter((rank) => !pending.has(rank)));
-    this.ports.prefetch(this.step, this.ranks);
+    if (isShow) {
+      this.work.assignEmbeddings(step ?? 0, given);
+      this.ports.prefetch(this.work.step, this.work.embeddingsDue, "embeddings");
+      // Their gradients are likely to be this worker's too.
+      this.ports.prefetch(this.work.step, this.work.embeddingsDue, "gradients");
+    } else {
+      this.work.assign(step ?? 0, given);
+      this.ports.prefetch(this.work.step, this.work.due, "gradients");
+    }
     this.pump();
   }
 
-  private clearWork(step: number): void {
-    this.step = step;
-    this.ranks = [];
-    this.executed = [];
-    this.unflushed = [];
+  private takeEmbeddings({ step }: EmbeddingBlock, frames: readonly Uint8Array[]): void {
+    if (!this.terms().exchanges) throw new WireError("embeddings came, which the method does not exchange");
+    this.ports.setEmbeddings(frames);
+    this.embeddingsOf = step ?? 0;
+  }
+
+  private takeRequest(request: FeatureRequest): void {
+    const { split, start, count } = sliceOf(request);
+    const samples = this.found?.splitLengths[split] ?? 0;
+    if (count > CHUNK_SAMPLES || start + count > samples) throw new WireError("features of samples that do not exist");
+    if (this.leavesAt === null) this.work.request(request);
+    this.pump();
   }
 
   /** Begins what is due, one piece at a time, as soon as weights and queue are those of the step. */
   private pump(): void {
-    if (this.busy !== null || this.stage !== "ready") return;
-    const { link } = this;
-    // A chunk of an evaluation that is over was somebody else's too.
-    this.requests = this.requests.filter(({ step }) => (step ?? 0) >= this.weightsVersion);
-    const [request] = this.requests;
-    if (request !== undefined && this.weightsVersion === (request.step ?? 0)) {
-      this.requests.shift();
-      this.busy = { link, rank: null, chunk: request.chunk ?? 0 };
-      const split = request.testSplit === true ? "test" : "train";
-      this.ports.features(link, request, { split, start: request.start ?? 0, count: request.count ?? 0 });
+    if (this.stage !== "ready") return;
+    const { link, work, ports } = this;
+    const piece = work.begin(link, this.weightsVersion, this.queueVersion);
+    if (piece === null) return;
+    if (piece.kind === "features") {
+      ports.features(link, piece.request, sliceOf(piece.request));
       return;
     }
-    const { step } = this;
-    if (this.weightsVersion !== step || this.queueVersion !== step) return;
-    const rank = this.ranks.shift();
-    if (rank === undefined) return;
-    const isLast = this.ranks.length === 0;
-    this.busy = { link, rank, chunk: null };
-    this.ports.run(link, step, rank, isLast);
+    if (piece.kind === "embeddings") {
+      ports.embed(link, work.step, piece.rank);
+      return;
+    }
+    const { rank, isLast } = piece;
+    ports.run(link, work.step, rank, isLast);
     // The same ranks are likely to come next: their images load while this rank computes, and after its own.
-    this.executed.push(rank);
-    if (isLast) this.ports.prefetch(step + 1, this.executed);
+    if (isLast) ports.prefetch(work.step + 1, work.executed, this.terms().exchanges ? "embeddings" : "gradients");
+  }
+
+  /** Whether what the engine has done is of the present link and step. */
+  private isOpen(link: number, step: number): boolean {
+    return link === this.link && this.stage === "ready" && step === this.work.step;
+  }
+
+  embeddingsDone(link: number, step: number, rank: number, embeddings: Float32Array): void {
+    this.work.ended();
+    if (this.isOpen(link, step)) {
+      this.say({ body: "rankEmbeddings", rankEmbeddings: { step, rank } }, toFrames(embeddings));
+    }
+    this.pump();
   }
 
   rankDone(link: number, step: number, rank: number, flushed: boolean, report: RankReport): void {
-    this.busy = null;
-    if (link === this.link && this.stage === "ready" && step === this.step) {
-      this.unflushed = flushed ? [] : [...this.unflushed, rank];
+    this.work.ended();
+    if (this.isOpen(link, step)) {
+      this.work.executedRank(rank, flushed);
       this.handOut(step, report.nodes);
       this.sendResult(step, rank, report);
       if (this.leavesAt !== null && !flushed) {
-        this.busy = { link, rank, chunk: null };
+        this.work.beginFlush(link, rank);
         this.ports.flush(link, step);
       }
     }
@@ -555,9 +483,9 @@ export class WorkerSession {
   }
 
   flushed(link: number, step: number, nodes: readonly HandedOut[]): void {
-    this.busy = null;
-    if (link === this.link && this.stage === "ready" && step === this.step) {
-      this.unflushed = [];
+    this.work.ended();
+    if (this.isOpen(link, step)) {
+      this.work.flushed();
       this.handOut(step, nodes);
     }
     this.pump();
@@ -583,7 +511,7 @@ export class WorkerSession {
   }
 
   featuresDone(link: number, request: FeatureRequest, features: Float32Array): void {
-    this.busy = null;
+    this.work.ended();
     if (link === this.link && this.stage === "ready") {
       const { step, chunk } = request;
       this.say({ body: "features", features: { step: step ?? 0, chunk: chunk ?? 0 } }, toFrames(features));
@@ -596,11 +524,15 @@ export class WorkerSession {
   }
 }
 
-/** @throws WireError where it is no JSON; the coordinator of this very version has validated it */
+function sliceOf({ testSplit, start, count }: FeatureRequest): FeatureSlice {
+  return { split: testSplit === true ? "test" : "train", start: start ?? 0, count: count ?? 0 };
+}
+
+/** @throws WireError where it is no JSON, or no whole config with values in their ranges */
 function configOf(json: string): RunConfig {
   try {
-    return JSON.parse(json) as RunConfig;
+    return checkConfig(JSON.parse(json));
   } catch (cause) {
-    throw new WireError("a welcome without a config", { cause });
+    throw new WireError(`a welcome without a config: ${(cause as Error).message}`, { cause });
   }
 }

@@ -1,6 +1,7 @@
 /** The worker's end of a segment of memory that it shares with an aggregator on the same machine. */
 import { segmentBytes } from "../src/models/exchange.js";
 import type { ParameterLayout } from "../src/models/parameters.js";
+import { WireError } from "../src/protocol/wire-error.js";
 import { SharedSegment, type SegmentAddress } from "../src/transport/index.js";
 
 export class SharedExchange {
@@ -27,8 +28,12 @@ export class SharedExchange {
     return this.segment.address;
   }
 
-  /** Weights have come by it, so the offer is taken, and nobody else needs its name. */
+  /**
+   * Weights have come by it, so the offer is taken, and nobody else needs its name.
+   * @throws WireError where it was declined before
+   */
   readWeights(parts: readonly { readonly position: number; readonly vector: Float32Array }[]): void {
+    if (this.state === "closed") throw new WireError("weights in memory that is no longer shared");
     if (this.state === "offered") this.segment.unlink();
     this.state = "taken";
     for (const { position, vector } of parts) this.segment.read(position, vector);

@@ -2,10 +2,13 @@
 import { parentPort, Worker, type Transferable } from "node:worker_threads";
 import { UserError } from "../src/protocol/errors.js";
 
-interface Request {
-  readonly id: number;
-  readonly body: unknown;
-}
+type Request =
+  | { readonly id: number; readonly body: unknown }
+  /** the last one: the thread ends */
+  | { readonly id: null };
+
+/** A thread that has not ended by itself by then is stopped, in ms: a call may take long. */
+const CLOSE_MS = 5_000;
 
 type Response =
   | { readonly id: number; readonly ok: true; readonly body: unknown }
@@ -35,6 +38,7 @@ function unpack({ code, message, stack }: ThrownError): Error {
 export class ThreadClient<Calls extends Record<string, readonly [unknown, unknown]>, Notice = never> {
   private readonly thread: Worker;
   private readonly waiting = new Map<number, { resolve: (body: never) => void; reject: (error: unknown) => void }>();
+  private readonly exited: Promise<void>;
   private count = 0;
 
   constructor(module: URL, onNotice?: (notice: Notice) => void) {
@@ -52,8 +56,11 @@ export class ThreadClient<Calls extends Record<string, readonly [unknown, unknow
     this.thread.on("error", (error) => {
       this.failAll(error);
     });
-    this.thread.on("exit", () => {
-      this.failAll(new Error("the thread has ended"));
+    this.exited = new Promise((resolve) => {
+      this.thread.on("exit", () => {
+        this.failAll(new Error("the thread has ended"));
+        resolve();
+      });
     });
   }
 
@@ -65,8 +72,12 @@ export class ThreadClient<Calls extends Record<string, readonly [unknown, unknow
     });
   }
 
+  /** The thread ends by itself, between two calls: one that is stopped while it loads a native library takes the process along. */
   async close(): Promise<void> {
-    await this.thread.terminate();
+    this.thread.postMessage({ id: null } satisfies Request);
+    const timer = setTimeout(() => void this.thread.terminate(), CLOSE_MS);
+    await this.exited;
+    clearTimeout(timer);
   }
 
   private failAll(error: unknown): void {
@@ -85,7 +96,10 @@ export function serveCalls<Calls extends Record<string, readonly [unknown, unkno
 ): (notice: Notice) => void {
   const port = parentPort;
   if (port === null) throw new Error("serveCalls runs in a thread");
-  port.on("message", ({ id, body }: Request) => {
+  port.on("message", (message: Request) => {
+    // In a thread this ends the thread.
+    if (message.id === null) process.exit();
+    const { id, body } = message;
     const { name, request } = body as { name: keyof Calls; request: never };
     void (async () => {
       try {

@@ -5,7 +5,7 @@
  */
 import { createHash, randomBytes } from "node:crypto";
 import { mkdir, readdir, readFile, rename, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { z } from "zod";
 import { UserError } from "../protocol/errors.js";
 import { renameSynced, syncDirectory, writeSynced } from "./durable.js";
@@ -173,6 +173,8 @@ export async function readCheckpoint(directory: string): Promise<CheckpointState
     return bytes;
   };
   const { step, meta } = parseDescription(directory, await verified(DESCRIPTION));
+  const [, named = step] = /^step-(\d+)$/.exec(basename(directory)) ?? [];
+  if (Number(named) !== step) throw corrupt(directory, `it is of step ${step}, whatever its folder's name says`);
   const group = async (name: CheckpointGroup): Promise<NamedTensor[]> => {
     const bytes = await verified(fileOf(name));
     try {
@@ -196,7 +198,8 @@ async function readPart(directory: string, name: string): Promise<Buffer> {
   try {
     return await readFile(join(directory, name));
   } catch (error) {
-    if (!isMissing(error)) throw error;
+    if (!isMissing(error))
+      throw corrupt(join(directory, name), `it cannot be read (${(error as Error).message})`, error);
     const names = await readdir(directory).catch(() => []);
     if (names.some((present) => (FILES as readonly string[]).includes(present))) {
       throw corrupt(join(directory, name), "the file is missing", error);

@@ -53,9 +53,14 @@ export async function renameSynced(from: string, to: string): Promise<void> {
   await syncDirectory(dirname(to));
 }
 
+/** Replaces a file, durably. */
+export async function replaceFile(path: string, parts: readonly Uint8Array[], unique: string): Promise<void> {
+  const temporary = join(dirname(path), `.tmp-${unique}`);
+  await writeSynced(temporary, parts);
+  await renameSynced(temporary, path);
+}
+
 /** Replaces a small text file, durably. */
 export async function replaceText(path: string, text: string, unique: string): Promise<void> {
-  const temporary = join(dirname(path), `.tmp-${unique}`);
-  await writeSynced(temporary, [Buffer.from(text)]);
-  await renameSynced(temporary, path);
+  await replaceFile(path, [Buffer.from(text)], unique);
 }

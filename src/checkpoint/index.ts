@@ -17,7 +17,8 @@ export {
   runFiles,
   type RunIdentity,
 } from "./run-directory.js";
-export { lockRun, type RunLock } from "./run-lock.js";
+export { lockRun, runHolder, type RunHolder, type RunLock } from "./run-lock.js";
+export { syncDirectory, writeSynced } from "./durable.js";
 export { decodeSafetensors, encodeSafetensors, SafetensorsError, type Dtype, type NamedTensor } from "./safetensors.js";
 export {
   CHECKPOINT_GROUPS,

@@ -3,14 +3,14 @@
  * `logs/`. It belongs to one run, and one coordinator at a time.
  */
 import { randomBytes } from "node:crypto";
-import { access, mkdir, readFile } from "node:fs/promises";
+import { access, mkdir, readFile, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { conflictingKeys } from "../config/compare.js";
 import { printConfig } from "../config/print.js";
 import { readWholeConfig } from "../config/resolve.js";
 import type { RunConfig } from "../config/schema.js";
 import { UserError } from "../protocol/errors.js";
-import { replaceText } from "./durable.js";
+import { replaceFile, replaceText } from "./durable.js";
 
 export interface RunIdentity {
   readonly config: RunConfig;
@@ -24,6 +24,8 @@ export function runFiles(directory: string) {
     config: join(directory, "config.yaml"),
     manifest: join(directory, "manifest"),
     id: join(directory, "id"),
+    /** copy of the weights that it began with; only where it was given some */
+    init: join(directory, "init.safetensors"),
     checkpoints: join(directory, "checkpoints"),
     events: join(directory, "events.jsonl"),
     logs: join(directory, "logs"),
@@ -53,12 +55,15 @@ export async function readRunConfig(directory: string): Promise<RunConfig> {
 
 /** The name by which workers know the run. @throws UserError `RUN_MISSING` */
 export async function readRunId(directory: string): Promise<string> {
+  return readLine(directory, "id");
+}
+
+async function readLine(directory: string, file: "id" | "manifest"): Promise<string> {
   try {
-    return (await readFile(runFiles(directory).id, "utf8")).trim();
+    return (await readFile(runFiles(directory)[file], "utf8")).trim();
   } catch (cause) {
-    throw new UserError("RUN_MISSING", `${directory} holds no run that can be resumed (no file id): start it anew`, {
-      cause,
-    });
+    const message = `${directory} holds no run that can be resumed (no file ${file}): start it anew`;
+    throw new UserError("RUN_MISSING", message, { cause });
   }
 }
 
@@ -68,7 +73,8 @@ export async function readRunId(directory: string): Promise<string> {
  */
 export async function openRunDirectory(
   directory: string,
-  identity: RunIdentity & ({ readonly resume: true } | { readonly resume: false; readonly id: string }),
+  identity: RunIdentity &
+    ({ readonly resume: true } | { readonly resume: false; readonly id: string; readonly init?: Uint8Array }),
 ): Promise<void> {
   const files = runFiles(directory);
   if (identity.resume) await checkSameRun(directory, identity);
@@ -81,13 +87,22 @@ export async function openRunDirectory(
   try {
     await mkdir(files.checkpoints, { recursive: true });
     await mkdir(files.logs, { recursive: true });
-    if (!identity.resume) await replaceText(files.id, `${identity.id}\n`, `id-${unique()}`);
+    if (!identity.resume) {
+      await replaceText(files.id, `${identity.id}\n`, `id-${unique()}`);
+      // Of a run that was given up before it had a config.
+      await rm(files.init, { force: true });
+      if (identity.init !== undefined) await replaceFile(files.init, [identity.init], `init-${unique()}`);
+    }
     await replaceText(files.manifest, `${identity.manifestHash}\n`, `manifest-${unique()}`);
     // Last: a directory with a config is a run.
     await replaceText(files.config, printConfig(identity.config), `config-${unique()}`);
   } catch (cause) {
     const { message } = cause as Error;
-    throw new UserError("RUN_DIRECTORY", `cannot write the run directory ${directory}: ${message}`, { cause });
+    throw new UserError(
+      "RUN_DIRECTORY",
+      `cannot write the run directory ${directory}: ${message}; mend that, or choose another --out`,
+      { cause },
+    );
   }
 }
 
@@ -101,7 +116,7 @@ async function checkSameRun(directory: string, { config, manifestHash }: RunIden
         "leave it out to resume, or start a new run with another --out",
     );
   }
-  const storedHash = (await readFile(runFiles(directory).manifest, "utf8")).trim();
+  const storedHash = await readLine(directory, "manifest");
   if (storedHash !== manifestHash) {
     throw new UserError(
       "MANIFEST_MISMATCH",

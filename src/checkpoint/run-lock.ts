@@ -29,6 +29,9 @@ interface Holder {
   readonly token: string;
 }
 
+/** Who holds a run's lock. */
+export type RunHolder = Pick<Holder, "host" | "pid" | "since">;
+
 export interface RunLock {
   release(): Promise<void>;
 }
@@ -80,6 +83,18 @@ export async function lockRun(directory: string, taken: (error: UserError) => vo
       if ((await holderOf(path))?.token === own.token) await rm(path, { force: true });
     },
   };
+}
+
+/**
+ * The coordinator that serves a run. Where it is in another place this takes some seconds: a lock that is left must be watched.
+ * @returns null where there is none
+ */
+export async function runHolder(directory: string): Promise<RunHolder | null> {
+  const path = join(directory, NAME);
+  const holder = await holderOf(path);
+  if (holder === null || !(await isThere(holder, path))) return null;
+  const { host, pid, since } = holder;
+  return { host, pid, since };
 }
 
 async function take(directory: string, path: string, temporary: string, own: Holder): Promise<void> {
@@ -152,12 +167,13 @@ async function placeHere(): Promise<string | null> {
   }
 }
 
-/** @returns null where there is no such process */
+/** @returns null where there is no such process, or a dead one whose parent has not asked after it */
 async function startOf(pid: number): Promise<string | null> {
   try {
     const status = await readFile(`/proc/${String(pid)}/stat`, "utf8");
-    // Field 22 of proc(5), of which two are cut off.
-    return status.replace(/^.*\) /s, "").split(" ")[19] ?? null;
+    // From the third field of proc(5) on: the state, and as field 22 the start.
+    const fields = status.replace(/^.*\) /s, "").split(" ");
+    return fields[0] === "Z" || fields[0] === "X" ? null : (fields[19] ?? null);
   } catch {
     return null;
   }

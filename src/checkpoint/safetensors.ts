@@ -21,6 +21,8 @@ export type NamedTensor = TensorData & { readonly name: string; readonly shape: 
 /** Longest header that is read, in bytes; the format's own limit. */
 export const MAX_HEADER_BYTES = 100_000_000;
 const LENGTH_BYTES = 8;
+/** The header's one entry that is no tensor. */
+const METADATA = "__metadata__";
 /** The header is filled up with spaces, so that every tensor starts at a multiple of the widest element. */
 const ALIGNMENT = 8;
 
@@ -32,15 +34,19 @@ export class SafetensorsError extends Error {
 /**
  * Views of the file's bytes, in order: the header, then each tensor. Nothing is copied.
  * Wider elements come first, which keeps every tensor aligned.
+ * @param metadata what the header's `__metadata__` says; the format knows texts alone
  * @throws RangeError where names repeat or a tensor's data and shape disagree: the caller's bug
  */
-export function encodeSafetensors(tensors: readonly NamedTensor[]): Uint8Array[] {
+export function encodeSafetensors(
+  tensors: readonly NamedTensor[],
+  metadata?: Readonly<Record<string, string>>,
+): Uint8Array[] {
   if (endianness() !== "LE") throw new RangeError("safetensors are little-endian, and this machine is not");
   const ordered = [...tensors].sort((a, b) => ELEMENT_BYTES[b.dtype] - ELEMENT_BYTES[a.dtype]);
-  const header = new Map<string, unknown>();
+  const header = new Map<string, unknown>(metadata === undefined ? [] : [[METADATA, metadata]]);
   let offset = 0;
   for (const { name, dtype, shape, data } of ordered) {
-    if (header.has(name) || name === "__metadata__") throw new RangeError(`two tensors are called ${name}`);
+    if (header.has(name) || name === METADATA) throw new RangeError(`two tensors are called ${name}`);
     if (elementCount(shape) !== data.length) {
       throw new RangeError(`${name} of shape [${shape.join(", ")}] holds ${data.length} elements`);
     }
@@ -115,7 +121,7 @@ function parseHeader(bytes: Uint8Array): Placed[] {
   }
   if (!isRecord(header)) throw new SafetensorsError("the header is no JSON object");
   return Object.entries(header)
-    .filter(([name]) => name !== "__metadata__")
+    .filter(([name]) => name !== METADATA)
     .map(([name, entry]) => parseEntry(name, entry));
 }
 

@@ -4,7 +4,7 @@ import { z } from "zod";
 import { runConfigSchema } from "../config/schema.js";
 import { bytesOf, type NamedTensor } from "./safetensors.js";
 
-/** Groups of tensors, one file each: θq, θk, the optimizer's velocity, batch-norm buffers of both encoders, the queue. */
+/** Groups of tensors, one file each: θq, θk, the optimizer's state, batch-norm buffers of both encoders, the queue. */
 export const CHECKPOINT_GROUPS = ["query", "key", "optimizer", "buffers", "queue"] as const;
 export type CheckpointGroup = (typeof CHECKPOINT_GROUPS)[number];
 
@@ -15,6 +15,8 @@ export const checkpointMetaSchema = z.object({
   manifestHash: z.string(),
   /** hex sha256 of the fixed training step that every worker of the run agreed on; null before the first worker */
   engineFingerprint: z.string().nullable(),
+  /** hex sha256 of the file of weights that the run began with; undefined: they were drawn */
+  init: z.string().optional(),
   /** encoder's name; the tensors' names and shapes say the rest */
   architecture: z.string(),
   /** row of the queue that the next key overwrites; undefined: W·B times the step, modulo its size */

@@ -7,6 +7,7 @@ import type { RunObserver, StepReport } from "../../coordinator/server.js";
 import { runCoordinator } from "../../coordinator/main.js";
 import { resolveConfig, type RunConfig } from "../config/index.js";
 import { UserError } from "../protocol/errors.js";
+import { loaderCommand } from "./bench-loader.js";
 import { configOf, once, withRunOptions, type RunArguments } from "./run-options.js";
 import { endWithin, startWorker } from "./train/children.js";
 
@@ -95,8 +96,12 @@ const stepCommand: CommandModule<object, BenchArguments> = {
 
 export const benchCommand: CommandModule = {
   command: "bench",
-  describe: "Measure speed: bench step",
-  builder: (yargs: Argv) => yargs.command(stepCommand).demandCommand(1, "say what: tandem bench step"),
+  describe: "Measure speed: bench step, bench loader",
+  builder: (yargs: Argv) =>
+    yargs
+      .command(stepCommand)
+      .command(loaderCommand)
+      .demandCommand(1, "say what: tandem bench step or tandem bench loader"),
   handler: () => undefined,
 };
 

@@ -1,7 +1,6 @@
 /** `tandem checkpoint`: verifies a checkpoint and prints what it holds. */
 import { basename } from "node:path";
 import type { CommandModule } from "yargs";
-import { pathOf } from "./run-options.js";
 import {
   CHECKPOINT_GROUPS,
   digestsOf,
@@ -9,6 +8,8 @@ import {
   readCheckpoint,
   type CheckpointState,
 } from "../checkpoint/index.js";
+import { reproducibility } from "./run-display.js";
+import { pathOf } from "./run-options.js";
 
 interface CheckpointArguments {
   readonly directory: string;
@@ -16,6 +17,9 @@ interface CheckpointArguments {
 }
 
 const TITLES = { query: "θq", key: "θk", optimizer: "optimizer", buffers: "buffers", queue: "queue" } as const;
+
+/** What a command that wants a checkpoint says of its flag. */
+export const WHICH_CHECKPOINT = "A run directory (its latest checkpoint is taken), or one of its checkpoints/step-N";
 
 export const checkpointCommand: CommandModule<object, CheckpointArguments> = {
   command: "checkpoint <directory>",
@@ -25,7 +29,7 @@ export const checkpointCommand: CommandModule<object, CheckpointArguments> = {
       .positional("directory", {
         type: "string",
         demandOption: true,
-        describe: "A run directory (its latest checkpoint is taken), or one of its checkpoints/step-N",
+        describe: WHICH_CHECKPOINT,
       })
       .option("json", { type: "boolean", default: false, describe: "Print one JSON object" })
       .example("$0 checkpoint runs/a", "The latest checkpoint of a run")
@@ -35,8 +39,9 @@ export const checkpointCommand: CommandModule<object, CheckpointArguments> = {
     const { step, meta, groups } = checkpoint;
     const sums = digestsOf(groups);
     if (json) {
-      const { runId, architecture, knn, manifestHash } = meta;
-      process.stdout.write(`${JSON.stringify({ path, step, runId, architecture, knn, manifestHash, sha256: sums })}\n`);
+      const { runId, architecture, knn, manifestHash, reproducible } = meta;
+      const report = { path, step, runId, architecture, knn, manifestHash, reproducible, sha256: sums };
+      process.stdout.write(`${JSON.stringify(report)}\n`);
       return;
     }
     const rows = [
@@ -44,6 +49,7 @@ export const checkpointCommand: CommandModule<object, CheckpointArguments> = {
       ["run", meta.runId],
       ["encoder", meta.architecture],
       ["kNN", meta.knn === null ? "not measured" : `${(100 * meta.knn).toFixed(1)}%`],
+      ["bits", reproducibility(meta.reproducible)],
       ...CHECKPOINT_GROUPS.map((group) => [TITLES[group], `sha256 ${sums[group]}`]),
     ];
     process.stdout.write(`${path}: whole and verified\n`);

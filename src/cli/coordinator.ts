@@ -4,10 +4,11 @@ import { runCoordinator, type CoordinatorResult } from "../../coordinator/main.j
 import { logFile, runFiles } from "../checkpoint/index.js";
 import type { RunConfig } from "../config/index.js";
 import { UserError } from "../protocol/errors.js";
-import { readServerKeys, type ServerKeys } from "../transport/index.js";
+import { isLoopback, readServerKeys, type ServerKeys } from "../transport/index.js";
 import { EventFile, openLogger, Progress } from "../telemetry/index.js";
 import { percent, RunDisplay } from "./run-display.js";
 import { configOf, once, pathOf, withRunOptions, type RunArguments } from "./run-options.js";
+import { shellWord } from "./shell-word.js";
 import { stopSignal } from "./stop-signal.js";
 import type { FromParent, ToParent } from "./train/children.js";
 import { tcpEndpoint } from "./worker.js";
@@ -16,6 +17,7 @@ interface CoordinatorArguments extends RunArguments {
   readonly listen: string;
   readonly out: string | undefined;
   readonly resume: boolean;
+  readonly init: string | undefined;
   readonly keys: string | undefined;
   readonly insecure: boolean;
   readonly "stop-after": number | undefined;
@@ -26,6 +28,11 @@ export function withRunDirectory<T>(yargs: Argv<T>) {
   return yargs
     .option("out", { type: "string", requiresArg: true, describe: "Run directory: config, checkpoints, events, logs" })
     .option("resume", { type: "boolean", default: false, describe: "Go on from the latest whole checkpoint in --out" })
+    .option("init", {
+      type: "string",
+      requiresArg: true,
+      describe: "Begin with the backbone in this .safetensors: of torchvision, timm, MoCo or tandem export",
+    })
     .option("stop-after", {
       type: "number",
       requiresArg: true,
@@ -72,7 +79,18 @@ export const coordinatorCommand: CommandModule<object, CoordinatorArguments> = {
     const listen = tcpEndpoint(once("listen", given.listen), "listen");
     const keys = await keysOf(given, listen);
     const config = await configOf(given, given.resume ? out : null);
-    await serveRun({ config, listen, keys, out, resume: given.resume, stopAfter: stopAfterOf(given) });
+    const { resume } = given;
+    const init = pathOf("--init", given.init) ?? null;
+    await serveRun({
+      config,
+      listen,
+      keys,
+      out,
+      resume,
+      init,
+      stopAfter: stopAfterOf(given),
+      again: againOf(given, out),
+    });
   },
 };
 
@@ -92,9 +110,12 @@ async function keysOf({ keys, insecure }: CoordinatorArguments, listen: string):
   return null;
 }
 
-/** 127.0.0.0/8 and ::1 are this machine alone. */
-function isLoopback(listen: string): boolean {
-  return /^tcp:\/\/(127(\.\d{1,3}){3}|localhost|\[::1\]):/.test(listen);
+/** The arguments that take a run up which listened at `control`. */
+function againOf({ keys, insecure }: CoordinatorArguments, out: string): (control: string) => string {
+  // `tandem train` talks to its children; whoever has started it knows nothing of them.
+  if (process.send !== undefined) return () => `train --resume --out ${out}`;
+  const entry = [...(keys === undefined ? [] : [` --keys ${keys}`]), ...(insecure ? [" --insecure"] : [])].join("");
+  return (control) => `coordinator --resume --out ${out} --listen ${control}${entry}`;
 }
 
 interface Run {
@@ -103,10 +124,12 @@ interface Run {
   readonly listen: string;
   readonly out: string;
   readonly resume: boolean;
+  readonly init: string | null;
   readonly stopAfter: number | undefined;
+  readonly again: (control: string) => string;
 }
 
-async function serveRun({ config, listen, keys, out, resume, stopAfter }: Run): Promise<void> {
+async function serveRun({ config, listen, keys, out, resume, init, stopAfter, again }: Run): Promise<void> {
   const progress = new Progress(process.stderr);
   const logger = openLogger({
     process: "coordinator",
@@ -122,7 +145,7 @@ async function serveRun({ config, listen, keys, out, resume, stopAfter }: Run): 
   const signal = AbortSignal.any([stopSignal(() => progress.end()), planned.signal]);
   const onAbort = () => display.note("stopping: writing a checkpoint (once more to exit at once)");
   signal.addEventListener("abort", onAbort, { once: true });
-  let began = false;
+  let began: string | null = null;
   try {
     const result = await runCoordinator({
       config,
@@ -130,21 +153,23 @@ async function serveRun({ config, listen, keys, out, resume, stopAfter }: Run): 
       keys,
       out,
       resume,
+      init,
       signal,
-      onListening: ({ control }) => {
-        began = true;
-        events.append({ kind: "run-started", control, resumed: resume });
+      onListening: ({ control, step, reproducible, initial }) => {
+        began = again(control);
+        events.append({ kind: "run-started", again: began, control, resumed: resume, step, reproducible });
         display.note(`run directory ${out}; listening at ${control}`);
+        if (initial !== null) display.initialised(initial);
         process.send?.({ control } satisfies ToParent);
       },
       observer: display,
     });
     progress.end();
     events.append({ kind: "run-ended", outcome: result.outcome, step: result.step });
-    process.stdout.write(closing(result, out, config, display));
+    process.stdout.write(closing(result, out, config, display, began ?? ""));
   } catch (error) {
     progress.end();
-    if (began) {
+    if (began !== null) {
       events.append({ kind: "run-ended", outcome: "failed", step: null });
       logger.info({ error: String(error) }, "ended by an error");
     }
@@ -157,7 +182,13 @@ async function serveRun({ config, listen, keys, out, resume, stopAfter }: Run): 
 }
 
 /** What a run says at its end: where its files are and what to type next. */
-function closing(result: CoordinatorResult, out: string, config: RunConfig, { first, last }: RunDisplay): string {
+function closing(
+  result: CoordinatorResult,
+  out: string,
+  config: RunConfig,
+  { first, last }: RunDisplay,
+  again: string,
+): string {
   const { outcome, step, totalSteps, checkpoint } = result;
   const gain =
     first === null || last === null || first.step === last.step
@@ -165,8 +196,11 @@ function closing(result: CoordinatorResult, out: string, config: RunConfig, { fi
       : `, kNN accuracy ${percent(last.accuracy)} (${percent(first.accuracy)} at step ${first.step})`;
   const next =
     outcome === "finished"
-      ? [`npx tandem evaluate knn --checkpoint ${out} --data ${config.data.spec}`, `npx tandem checkpoint ${out}`]
-      : [`npx tandem train --resume --out ${out}`];
+      ? [
+          `npx tandem evaluate knn --checkpoint ${out} --data ${shellWord(config.data.spec)}`,
+          `npx tandem checkpoint ${out}`,
+        ]
+      : [`npx tandem ${again}`];
   return [
     `${outcome} at step ${step} of ${totalSteps}${gain}`,
     `checkpoint  ${checkpoint ?? "none"}`,

@@ -2,7 +2,10 @@
 import { availableParallelism } from "node:os";
 import type { Argv, CommandModule } from "yargs";
 import { UserError } from "../protocol/errors.js";
-import { openCheckpoint } from "./checkpoint.js";
+import { openCheckpoint, WHICH_CHECKPOINT } from "./checkpoint.js";
+import { finetuneCommand } from "./evaluate-finetune.js";
+import { geometryCommand, plotCommand } from "./evaluate-geometry.js";
+import { linearCommand } from "./evaluate-linear.js";
 import { percent } from "./run-display.js";
 import { once } from "./run-options.js";
 
@@ -26,7 +29,7 @@ const knnCommand: CommandModule<object, KnnArguments> = {
       .option("checkpoint", {
         type: "string",
         requiresArg: true,
-        describe: "A run directory (its latest checkpoint is taken), or one of its checkpoints/step-N",
+        describe: WHICH_CHECKPOINT,
       })
       .option("pixels", {
         type: "boolean",
@@ -87,7 +90,14 @@ const knnCommand: CommandModule<object, KnnArguments> = {
 
 export const evaluateCommand: CommandModule = {
   command: "evaluate",
-  describe: "Measure a checkpoint: evaluate knn",
-  builder: (yargs: Argv) => yargs.command(knnCommand).demandCommand(1, "say how: tandem evaluate knn"),
+  describe: "Measure a checkpoint: evaluate knn, linear, finetune, geometry, plot",
+  builder: (yargs: Argv) =>
+    yargs
+      .command(knnCommand)
+      .command(linearCommand)
+      .command(finetuneCommand)
+      .command(geometryCommand)
+      .command(plotCommand)
+      .demandCommand(1, "say how: tandem evaluate knn, linear, finetune, geometry or plot"),
   handler: () => undefined,
 };

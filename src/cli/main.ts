@@ -7,9 +7,13 @@ import { benchCommand } from "./bench.js";
 import { checkpointCommand } from "./checkpoint.js";
 import { configCommand } from "./config.js";
 import { coordinatorCommand } from "./coordinator.js";
+import { dataCommand } from "./data.js";
 import { doctorCommand } from "./doctor.js";
+import { embedCommand } from "./embed.js";
 import { evaluateCommand } from "./evaluate.js";
+import { exportCommand } from "./export.js";
 import { keysCommand } from "./keys.js";
+import { statusCommand } from "./status.js";
 import { trainCommand } from "./train.js";
 import { workerCommand } from "./worker.js";
 
@@ -34,7 +38,7 @@ const page = yargs(hideBin(process.argv))
   .scriptName("tandem")
   .usage(
     [
-      "$0: contrastive pretraining (MoCo) by one coordinator and any number of workers.",
+      "$0: contrastive pretraining (MoCo, SimCLR, SupCon) by one coordinator and any number of workers.",
       "",
       "The coordinator owns the run: it shards the data, sums the gradients, and keeps one global queue of negatives.",
       "Workers compute; how many there are, and which, never shows in the result.",
@@ -45,9 +49,13 @@ const page = yargs(hideBin(process.argv))
   .command(trainCommand)
   .command(coordinatorCommand)
   .command(workerCommand)
+  .command(statusCommand)
   .command(evaluateCommand)
   .command(checkpointCommand)
+  .command(exportCommand)
+  .command(embedCommand)
   .command(configCommand)
+  .command(dataCommand)
   .command(benchCommand)
   .command(doctorCommand)
   .command(keysCommand)

@@ -1,6 +1,7 @@
 /** Shows and records a run: progress line, event file, log. The coordinator tells it what happens. */
+import type { InitialReport } from "../../coordinator/initial-weights.js";
 import type { RunObserver, StepReport } from "../../coordinator/server.js";
-import type { RunConfig } from "../config/index.js";
+import { modalityOf, type RunConfig } from "../config/index.js";
 import type { EventFile, Logger, Progress } from "../telemetry/index.js";
 
 export class RunDisplay implements RunObserver {
@@ -17,10 +18,20 @@ export class RunDisplay implements RunObserver {
     private readonly onStep: (step: number) => void = () => undefined,
   ) {}
 
+  initialised({ sha256, prefix, matched, missing, unexpected, elsewhere }: InitialReport): void {
+    this.events.append({ kind: "initialised", sha256, matched: matched.length, missing });
+    const under = prefix === "" ? "" : ` behind ${prefix}`;
+    this.note(`weights of sha256 ${sha256.slice(0, 12)}: ${matched.length} tensors of the backbone matched${under}`);
+    if (missing.length > 0) this.logger.warn(`missing there, and drawn: ${named(missing)}`);
+    if (unexpected.length > 0) this.note(`left out, heads among them: ${named(unexpected)}`);
+    if (elsewhere > 0) this.note(`left out: ${elsewhere} tensors that are not behind ${prefix}`);
+  }
+
   stepDone(report: StepReport): void {
     this.events.append({ kind: "step", ...report });
     const { epochs, steps } = this.config.schedule;
-    this.progress.step({ ...report, epochs: steps === null ? epochs : null });
+    const samples = modalityOf(this.config) === "text" ? "texts" : "images";
+    this.progress.step({ ...report, samples, epochs: steps === null ? epochs : null });
     this.onStep(report.step);
   }
 
@@ -85,6 +96,24 @@ export class RunDisplay implements RunObserver {
   }
 }
 
+/** Names of a list to be looked at. */
+const MOST_NAMED = 8;
+
+function named(names: readonly string[]): string {
+  const more = names.length - MOST_NAMED;
+  return names.slice(0, MOST_NAMED).join(", ") + (more > 0 ? ` and ${more} more` : "");
+}
+
 export function percent(share: number): string {
   return `${(100 * share).toFixed(1)}%`;
+}
+
+/** Whether the same config gives a run's bits again, as told to the user. */
+export function reproducibility(reproducible: boolean): string {
+  return reproducible ? "reproducible" : "not reproducible: workers of several kinds have taken part";
+}
+
+/** A line for whoever watches, of a command that shows no progress. */
+export function warn(message: string): void {
+  process.stderr.write(`tandem: ${message}\n`);
 }

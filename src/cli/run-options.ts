@@ -1,7 +1,7 @@
 /** Flags that name a run's config, and the config that they resolve to. */
 import type { Argv, InferredOptionTypes } from "yargs";
 import { readRunConfig } from "../checkpoint/index.js";
-import { ENCODERS, PRESET_NAMES, resolveConfig, type RunConfig } from "../config/index.js";
+import { ENCODERS, METHODS, OPTIMIZERS, PRESET_NAMES, resolveConfig, type RunConfig } from "../config/index.js";
 import { hasBfloat16 } from "../engine/bfloat16.js";
 import { UserError } from "../protocol/errors.js";
 
@@ -11,10 +11,22 @@ const options = {
   set: { type: "string", array: true, describe: "Set any config key: --set moco.temperature=0.2", requiresArg: true },
   data: {
     type: "string",
-    describe: "synthetic[:classes=10,size=32,train=N,test=N], folder:PATH or cifar10:PATH",
+    describe:
+      "synthetic[:classes=10,size=32,train=N,test=N], folder:PATH, cifar10:PATH, cifar100:PATH, webdataset:SHARDS[,test=SHARDS] or text:PATH[,text=FIELD][,label=FIELD][,test=PATH]",
     requiresArg: true,
   },
-  encoder: { type: "string", choices: ENCODERS, describe: "Encoder" },
+  tokenizer: { type: "string", describe: "Tokenizer of texts: a tokenizer.json (Hugging Face)", requiresArg: true },
+  method: {
+    type: "string",
+    describe: `${METHODS.filter((name) => name !== "own").join(", ")}, with the settings in which its paper differs from the preset; or a file: ./my-method.js`,
+    requiresArg: true,
+  },
+  encoder: { type: "string", describe: `${ENCODERS.join(", ")}, or a file: ./my-encoder.js`, requiresArg: true },
+  optimizer: {
+    type: "string",
+    choices: OPTIMIZERS,
+    describe: "How gradients change the parameters, with that kind's learning rate, decay and warm-up",
+  },
   "world-size": { type: "number", describe: "W, logical ranks; fixed for the run", requiresArg: true },
   batch: { type: "number", describe: "B, samples of one rank in a step; the global batch is W·B", requiresArg: true },
   epochs: { type: "number", describe: "Passes over the data", requiresArg: true, conflicts: "steps" },
@@ -63,16 +75,32 @@ export function pathOf(name: string, value: string | undefined): string | undefi
 }
 
 function overrides(given: Partial<RunArguments>): Record<string, unknown> {
-  const { data, encoder, batch, epochs, steps, threads, workers, seed, precision, eager } = given;
+  const { data, tokenizer, encoder, optimizer, batch, epochs, steps, threads, workers, seed, precision, eager } = given;
   const size = given["world-size"];
-  const flags = { data, encoder, batch, epochs, steps, threads, workers, seed, precision, eager, "world-size": size };
+  const flags = {
+    data,
+    tokenizer,
+    encoder,
+    optimizer,
+    batch,
+    epochs,
+    steps,
+    threads,
+    workers,
+    seed,
+    precision,
+    eager,
+    "world-size": size,
+  };
   for (const [name, value] of Object.entries(flags)) {
     once(name, value);
     if (typeof value === "number" && Number.isNaN(value)) throw new UserError("USAGE", `--${name} wants a number`);
   }
   return {
     "data.spec": data,
+    "data.tokenizer": tokenizer,
     "model.encoder": encoder,
+    "optimizer.kind": optimizer,
     "parallel.worldSize": size,
     "parallel.batchSize": batch,
     "parallel.threads": threads,
@@ -93,7 +121,7 @@ function overrides(given: Partial<RunArguments>): Record<string, unknown> {
  */
 export async function configOf(given: Partial<RunArguments>, resumed: string | null): Promise<RunConfig> {
   const set = given.set?.map(String);
-  const sources = { overrides: overrides(given), set };
+  const sources = { method: once("method", given.method), overrides: overrides(given), set };
   if (resumed !== null) {
     if (given.preset !== undefined || given.config !== undefined) {
       throw new UserError("USAGE", "--resume takes the run's own config: leave out --preset and --config");

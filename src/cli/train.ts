@@ -13,8 +13,10 @@ import { ended, endWithin, startCoordinator, startWorker, type FromParent, type 
 interface TrainArguments extends RunArguments {
   readonly out: string | undefined;
   readonly resume: boolean;
+  readonly init: string | undefined;
   readonly device: string;
   readonly "stop-after": number | undefined;
+  readonly "max-restarts": number;
 }
 
 /** How long a worker may take to leave once the run is over, in ms. */
@@ -25,6 +27,12 @@ export const trainCommand: CommandModule<object, TrainArguments> = {
   describe: "Train on this machine: starts a coordinator and N workers as processes",
   builder: (yargs) =>
     withRunDirectory(withRunOptions(yargs))
+      .option("max-restarts", {
+        type: "number",
+        default: 3,
+        requiresArg: true,
+        describe: "How often the coordinator and each worker are started again when they are killed",
+      })
       .option("device", { type: "string", default: "auto", requiresArg: true, describe: "Device of every worker" })
       .example("$0 train", "The quickstart: a synthetic data set, two workers, about two minutes on two cores")
       .example("$0 train --preset cifar10 --data cifar10:cifar-10-batches-bin --workers 4", "MoCo v2 on CIFAR-10")
@@ -37,18 +45,37 @@ export const trainCommand: CommandModule<object, TrainArguments> = {
     }
     const device = deviceChoice(once("device", given.device));
     const config = await configOf(given, given.resume ? (asked ?? null) : null);
+    const { minWorkers } = config.membership;
+    if (config.parallel.workers < minWorkers) {
+      throw new UserError(
+        "TOO_FEW_WORKERS",
+        `the run waits for membership.minWorkers = ${minWorkers}, and only ${config.parallel.workers} are to be started: raise --workers`,
+      );
+    }
     const source = given.config === undefined || given.config === "-" ? (given.preset ?? "quickstart") : given.config;
     const out = asked ?? (await defaultRunDirectory(source, new Date()));
     const stopAfter = stopAfterOf(given);
-    const args = ["--listen", "tcp://127.0.0.1:*", "--out", out];
-    if (stopAfter !== undefined) args.push("--stop-after", String(stopAfter));
+    const common = ["--out", out, ...(stopAfter === undefined ? [] : ["--stop-after", String(stopAfter)])];
+    const init = pathOf("--init", given.init);
+    const initially = init === undefined ? [] : ["--init", init];
     // A resumed run's config lies in its directory; what may change of it goes along as flags.
-    if (given.resume) args.push("--resume", ...freeKeys(given));
-    else args.push("--config", "-");
-    const family = new Family(out, config.parallel.workers, device);
-    process.exitCode = await family.run(startCoordinator(args, given.resume ? null : printConfig(config)));
+    const again = [...common, "--resume", ...(given.resume ? freeKeys(given) : [])];
+    const family = new Family(
+      { out, count: config.parallel.workers, device, maxRestarts: restartsOf(given["max-restarts"]) },
+      given.resume
+        ? { args: [...again, ...initially], config: null }
+        : { args: [...common, ...initially, "--config", "-"], config: printConfig(config) },
+      again,
+    );
+    process.exitCode = await family.run();
   },
 };
+
+function restartsOf(given: number): number {
+  const restarts = once("max-restarts", given);
+  if (Number.isInteger(restarts) && restarts >= 0) return restarts;
+  throw new UserError("USAGE", "--max-restarts wants a whole number, 0 for none");
+}
 
 /** Flags as the coordinator takes them, for a resumed run. */
 function freeKeys(given: TrainArguments): string[] {
@@ -56,62 +83,106 @@ function freeKeys(given: TrainArguments): string[] {
   return [...flags, ...(given.set ?? []).flatMap((text) => ["--set", text])];
 }
 
-/** One coordinator and its workers. */
+/** One coordinator and its workers; who of them is killed is started again. */
 class Family {
-  private readonly workers = new Set<ChildProcess>();
+  /** by number, from 1 */
+  private readonly workers = new Map<number, ChildProcess>();
+  private coordinator: ChildProcess;
+  /** where the coordinator listens, once it does */
+  private control: string | null = null;
+  private isOver = false;
   private failure: string | null = null;
 
+  /** @param first the arguments and the config of the coordinator's first start, `again` the arguments of later ones */
   constructor(
-    private readonly out: string,
-    private readonly count: number,
-    private readonly device: string,
-  ) {}
+    private readonly options: {
+      readonly out: string;
+      readonly count: number;
+      readonly device: string;
+      /** of each process */
+      readonly maxRestarts: number;
+    },
+    first: { readonly args: readonly string[]; readonly config: string | null },
+    private readonly again: readonly string[],
+  ) {
+    this.coordinator = startCoordinator([...first.args, "--listen", "tcp://127.0.0.1:*"], first.config);
+  }
 
   /** @returns the exit code of the whole */
-  async run(coordinator: ChildProcess): Promise<number> {
-    const killAll = () => {
-      for (const child of [coordinator, ...this.workers]) child.kill("SIGKILL");
-    };
-    const signal = stopSignal(killAll);
-    // Workers stay: the coordinator says when the run is over.
-    signal.addEventListener("abort", () => coordinator.kill("SIGTERM"), { once: true });
-    coordinator.on("message", ({ control }: ToParent) => {
-      for (let number = 1; number <= this.count; number++) this.start(number, control, coordinator);
+  async run(): Promise<number> {
+    const { out, maxRestarts } = this.options;
+    const signal = stopSignal(() => {
+      for (const child of [this.coordinator, ...this.workers.values()]) child.kill("SIGKILL");
     });
-    const end = await ended(coordinator);
-    await Promise.all([...this.workers].map((worker) => endWithin(worker, FAREWELL_MS)));
+    // Workers stay: the coordinator says when the run is over.
+    signal.addEventListener("abort", () => this.coordinator.kill("SIGTERM"), { once: true });
+    this.expectControl();
+    let end = await ended(this.coordinator);
+    for (let left = maxRestarts; left > 0 && isCrash(end) && this.control !== null && !signal.aborted; left--) {
+      process.stderr.write(`the coordinator's process has ended with ${end}; it is started again\n`);
+      this.coordinator = startCoordinator([...this.again, "--listen", this.control], null);
+      this.expectControl();
+      end = await ended(this.coordinator);
+    }
+    this.isOver = true;
+    // Nobody comes any more whom they could wait for.
+    if (isCrash(end)) for (const worker of this.workers.values()) worker.kill("SIGTERM");
+    await Promise.all([...this.workers.values()].map((worker) => endWithin(worker, FAREWELL_MS)));
     if (typeof end === "string") {
       throw new UserError(
         "COORDINATOR_KILLED",
-        `the coordinator's process was ended by ${end}: go on from the last checkpoint with --resume --out ${this.out}`,
+        `the coordinator's process was ended by ${end}: go on from the last checkpoint with --resume --out ${out}`,
       );
     }
     if (this.failure === null || end !== 0) return end;
     throw new UserError("NO_WORKERS", this.failure);
   }
 
-  private start(number: number, control: string, coordinator: ChildProcess): void {
+  /** Once the coordinator listens, whoever is not there is started: all, or those to whom one that failed has said farewell. */
+  private expectControl(): void {
+    const { count, maxRestarts } = this.options;
+    this.coordinator.on("message", ({ control }: ToParent) => {
+      this.control = control;
+      for (let number = 1; number <= count; number++) {
+        if (!this.workers.has(number)) this.start(number, control, maxRestarts);
+      }
+    });
+  }
+
+  private start(number: number, control: string, restarts: number): void {
+    const { out, device } = this.options;
     const name = `worker-${number}`;
-    const log = logFile(this.out, name);
+    const log = logFile(out, name);
     let lastLine = "";
-    const note = (line: string) => {
-      if (coordinator.connected) coordinator.send({ note: line } satisfies FromParent, () => undefined);
-      else process.stderr.write(`${line}\n`);
-    };
-    const args = ["--connect", control, "--device", this.device, "--name", name, "--log", log];
+    const args = ["--connect", control, "--device", device, "--name", name, "--log", log];
     const worker = startWorker(args, (line) => {
       // Of a stack, the line that says what happened.
       if (/^tandem: |Error\b.*: /.test(line)) lastLine = line;
-      note(`${name}: ${line}`);
+      this.note(`${name}: ${line}`);
     });
-    this.workers.add(worker);
+    this.workers.set(number, worker);
     void ended(worker).then((end) => {
-      this.workers.delete(worker);
+      this.workers.delete(number);
       if (end === 0) return;
-      note(`${name}: its process has ended with ${end}; its log: ${log}`);
-      if (this.workers.size > 0 || coordinator.exitCode !== null) return;
+      const isAgain = isCrash(end) && restarts > 0 && !this.isOver;
+      this.note(`${name}: its process has ended with ${end}${isAgain ? "; it is started again" : `; its log: ${log}`}`);
+      if (isAgain) {
+        this.start(number, control, restarts - 1);
+        return;
+      }
+      if (this.workers.size > 0 || this.isOver) return;
       this.failure = `all workers have ended, the last with ${end}${lastLine === "" ? "" : `: ${lastLine}`}`;
-      coordinator.kill("SIGTERM");
+      this.coordinator.kill("SIGTERM");
     });
   }
+
+  private note(line: string): void {
+    if (this.coordinator.connected) this.coordinator.send({ note: line } satisfies FromParent, () => undefined);
+    else process.stderr.write(`${line}\n`);
+  }
+}
+
+/** Killed, or ended by a bug; a mistake of the user's would be made again. */
+function isCrash(end: number | string): boolean {
+  return typeof end === "string" || end === 1;
 }

@@ -13,6 +13,9 @@ interface WorkerArguments {
   readonly device: string;
   readonly threads: number | undefined;
   readonly data: string | undefined;
+  readonly encoder: string | undefined;
+  readonly tokenizer: string | undefined;
+  readonly method: string | undefined;
   readonly log: string | undefined;
   readonly name: string;
   readonly keys: string | undefined;
@@ -45,7 +48,23 @@ export const workerCommand: CommandModule<object, WorkerArguments> = {
       .option("data", {
         type: "string",
         requiresArg: true,
-        describe: "Where this machine keeps the data set, if elsewhere than the run's config says",
+        describe: "Where this machine keeps the data set; needed for files when the coordinator is on another",
+      })
+      .option("encoder", {
+        type: "string",
+        requiresArg: true,
+        describe:
+          "Where this machine keeps the run's own encoder; needed for a file when the coordinator is on another",
+      })
+      .option("tokenizer", {
+        type: "string",
+        requiresArg: true,
+        describe: "Where this machine keeps the tokenizer of a run on texts; needed when the coordinator is on another",
+      })
+      .option("method", {
+        type: "string",
+        requiresArg: true,
+        describe: "Where this machine keeps the run's own method; needed for a file when the coordinator is on another",
       })
       .option("keys", {
         type: "string",
@@ -69,7 +88,8 @@ export const workerCommand: CommandModule<object, WorkerArguments> = {
       .example("$0 worker --connect tcp://10.0.0.5:5555", "Join the run of a coordinator on another machine")
       .example("$0 worker --connect tcp://10.0.0.5:5555 --device gpu:1", "… with the second GPU")
       .example("$0 worker --connect tcp://10.0.0.5:5555 --data folder:/mnt/photos", "… and its own copy of the data"),
-  handler: async ({ connect, device, threads, data, log, name, keys, patience, grace }) => {
+  handler: async (given) => {
+    const { connect, device, threads, data, encoder, tokenizer, method, log, name, keys, patience, grace } = given;
     const logger = openLogger({
       process: name,
       file: log ?? null,
@@ -86,6 +106,9 @@ export const workerCommand: CommandModule<object, WorkerArguments> = {
         device: deviceChoice(once("device", device)),
         threads: once("threads", threads),
         data: once("data", data),
+        encoder: pathOf("--encoder", encoder),
+        tokenizer: pathOf("--tokenizer", tokenizer),
+        method: pathOf("--method", method),
         keys: keys === undefined ? null : await readClientKeys(pathOf("--keys", keys) ?? ""),
         patienceMs: 1000 * seconds("patience", patience),
         graceMs: 1000 * seconds("grace", grace),

@@ -10,6 +10,7 @@ const FREE = [
   "data.spec",
   "data.maxCorrupt",
   "data.cacheMiB",
+  "data.tokenizer",
   "parallel.workers",
   "numerics",
   "evaluation",

@@ -1,6 +1,7 @@
 /** The run config: schema, presets, and checks with helpful errors. */
 export { conflictingKeys, type Conflict } from "./compare.js";
 export { CONFIG_KEYS, configValue, nearestKey, type ConfigKey } from "./keys.js";
+export { optimizerVectors, updateRule, type UpdateRule } from "./optimizer.js";
 export { PRESET_NAMES, PRESETS, type PresetName } from "./presets.js";
 export { printConfig } from "./print.js";
 export {
@@ -11,5 +12,14 @@ export {
   resolveConfig,
   type ConfigSources,
 } from "./resolve.js";
-export { ENCODERS, runConfigSchema, type AugmentationConfig, type EncoderName, type RunConfig } from "./schema.js";
-export { runLength, type RunLength } from "./derived.js";
+export {
+  ENCODERS,
+  METHODS,
+  OPTIMIZERS,
+  runConfigSchema,
+  type AugmentationConfig,
+  type Method,
+  type RunConfig,
+} from "./schema.js";
+export { modalityOf, type Modality } from "./text-encoders.js";
+export { queueRowLength, runLength, usesExchange, usesLabels, type RunLength } from "./derived.js";

@@ -9,7 +9,20 @@ const MOCO_V2_AUGMENTATION: AugmentationConfig = {
   jitter: { probability: 0.8, brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.1 },
   grayscale: { probability: 0.2 },
   blur: { probability: 0.5, minSigma: 0.1, maxSigma: 2 },
+  // Dropout as in SimCSE (Gao, Yao and Chen 2021); independent crops and deletion nearly as in Contriever (Izacard et al. 2021).
+  text: { dropout: 0.1, tokenDeletion: 0.1, spanCrop: { probability: 1, minShare: 0.3, maxShare: 0.5 } },
 };
+
+const NO_TEXTS = { tokenizer: null, tokenizerSha256: null, maxLength: 64 };
+
+const PATCHES = { patchSize: 16, patchProjection: "frozen", vocabulary: null, pooling: "mean" } as const;
+
+const PLAIN_HEAD = { predictor: false, hiddenDim: null };
+
+const SGD = {
+  ...{ kind: "sgd", momentum: 0.9, trustCoefficient: null, beta1: null, beta2: null, epsilon: null },
+  ...{ decayNormAndBias: false, exclude: [], clipNorm: null, schedule: "cosine", warmupEpochs: 0 },
+} satisfies Partial<RunConfig["optimizer"]>;
 
 const MEMBERSHIP = {
   minWorkers: 1,
@@ -22,10 +35,29 @@ const MEMBERSHIP = {
 const cifar10: RunConfig = {
   version: CONFIG_VERSION,
   seed: 0,
-  data: { spec: "cifar10:data/cifar-10-batches-bin", imageSize: 32, decodeSize: 32, maxCorrupt: 0, cacheMiB: 1024 },
-  model: { encoder: "resnet18", stem: "3x3", embeddingDim: 128, head: "mlp", bnSplits: 1 },
-  moco: { queueSize: 4096, keyMomentum: 0.99, temperature: 0.1 },
-  optimizer: { learningRate: 0.06, momentum: 0.9, weightDecay: 5e-4, decayNormAndBias: false, warmupEpochs: 0 },
+  method: "moco-v2",
+  data: {
+    spec: "cifar10:data/cifar-10-batches-bin",
+    imageSize: 32,
+    decodeSize: 32,
+    maxCorrupt: 0,
+    cacheMiB: 1024,
+    ...NO_TEXTS,
+  },
+  model: {
+    ...{ encoder: "resnet18", encoderSha256: null, stem: "3x3", ...PATCHES },
+    ...{ embeddingDim: 128, head: "mlp", ...PLAIN_HEAD, bnSplits: 1 },
+  },
+  moco: {
+    queueSize: 4096,
+    keyMomentum: 0.99,
+    keyMomentumSchedule: "constant",
+    temperature: 0.1,
+    shuffle: "within-rank",
+  },
+  supcon: { form: "out" },
+  ownMethod: { file: null, sha256: null, negatives: "batch", labels: false },
+  optimizer: { ...SGD, learningRate: 0.06, weightDecay: 5e-4 },
   schedule: { epochs: 200, steps: null },
   parallel: { worldSize: 8, batchSize: 64, threads: 1, workers: 2 },
   engine: { mode: "compiled", precision: "fp32" },
@@ -39,9 +71,18 @@ const cifar10: RunConfig = {
 
 const imagenet: RunConfig = {
   ...cifar10,
-  data: { spec: "folder:data/imagenet", imageSize: 224, decodeSize: 256, maxCorrupt: 100, cacheMiB: 1024 },
-  model: { encoder: "resnet50", stem: "imagenet", embeddingDim: 128, head: "mlp", bnSplits: 1 },
-  moco: { queueSize: 65_536, keyMomentum: 0.999, temperature: 0.2 },
+  data: { spec: "folder:data/imagenet", imageSize: 224, decodeSize: 256, maxCorrupt: 100, cacheMiB: 1024, ...NO_TEXTS },
+  model: {
+    ...{ encoder: "resnet50", encoderSha256: null, stem: "imagenet", ...PATCHES },
+    ...{ embeddingDim: 128, head: "mlp", ...PLAIN_HEAD, bnSplits: 1 },
+  },
+  moco: {
+    queueSize: 65_536,
+    keyMomentum: 0.999,
+    keyMomentumSchedule: "constant",
+    temperature: 0.2,
+    shuffle: "within-rank",
+  },
   optimizer: { ...cifar10.optimizer, learningRate: 0.03, weightDecay: 1e-4 },
   parallel: { worldSize: 8, batchSize: 32, threads: 1, workers: 2 },
   augmentation: MOCO_V2_AUGMENTATION,
@@ -53,7 +94,13 @@ const quickstart: RunConfig = {
   ...cifar10,
   data: { ...cifar10.data, spec: "synthetic:classes=10,size=32,train=4000,test=1000", cacheMiB: 64 },
   model: { ...cifar10.model, encoder: "resnet-tiny" },
-  moco: { queueSize: 2048, keyMomentum: 0.99, temperature: 0.2 },
+  moco: {
+    queueSize: 2048,
+    keyMomentum: 0.99,
+    keyMomentumSchedule: "constant",
+    temperature: 0.2,
+    shuffle: "within-rank",
+  },
   schedule: { epochs: 15, steps: null },
   parallel: { worldSize: 2, batchSize: 64, threads: 1, workers: 2 },
   // Colours and light tell synthetic pictures apart but not their classes: the views must not share them.
@@ -69,6 +116,24 @@ const quickstart: RunConfig = {
   membership: { ...MEMBERSHIP, heartbeatMs: 500, deadAfterMs: 5000 },
 };
 
-export const PRESETS = { quickstart, cifar10, imagenet } as const satisfies Record<string, RunConfig>;
+/** Short paragraphs by MoCo v2. */
+const text: RunConfig = {
+  ...quickstart,
+  data: {
+    ...{ ...cifar10.data, spec: "text:data/corpus.jsonl", cacheMiB: 256 },
+    ...{ tokenizer: "data/tokenizer.json", maxLength: 64 },
+  },
+  model: { ...cifar10.model, encoder: "text-tiny" },
+  moco: { ...quickstart.moco, temperature: 0.1, shuffle: "none" },
+  optimizer: {
+    ...{ ...SGD, kind: "adamw", momentum: null, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
+    ...{ learningRate: 1e-3, weightDecay: 0.01, warmupEpochs: 1 },
+  },
+  schedule: { epochs: 10, steps: null },
+  augmentation: MOCO_V2_AUGMENTATION,
+  evaluation: { ...cifar10.evaluation, everyEpochs: 2, neighbours: 20 },
+};
+
+export const PRESETS = { quickstart, cifar10, imagenet, text } as const satisfies Record<string, RunConfig>;
 export type PresetName = keyof typeof PRESETS;
 export const PRESET_NAMES = Object.keys(PRESETS) as readonly PresetName[];

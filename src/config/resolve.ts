@@ -4,8 +4,14 @@ import { text as readText } from "node:stream/consumers";
 import { parse as parseYaml } from "yaml";
 import type { z } from "zod";
 import { UserError } from "../protocol/errors.js";
-import { runLength } from "./derived.js";
+import { isOwnFile, readOwnFile } from "./own-file.js";
+import { modalityOf, modalityOfSpec } from "./text-encoders.js";
+import { readTokenizer } from "./tokenizer-file.js";
+import { runLength, usesLabels, usesQueue } from "./derived.js";
 import { CONFIG_KEYS, nearestKey } from "./keys.js";
+import { methodDefaults } from "./methods.js";
+import { describeOwnMethod } from "./own-method.js";
+import { optimizerDefaults, updateRule } from "./optimizer.js";
 import { PRESET_NAMES, PRESETS, type PresetName } from "./presets.js";
 import { runConfigSchema, type RunConfig } from "./schema.js";
 
@@ -19,6 +25,8 @@ export interface ConfigSources {
    * Keys that it leaves out come from the preset.
    */
   readonly file?: string | undefined;
+  /** method whose defaults are laid over all that; `undefined`: whatever those say */
+  readonly method?: string | undefined;
   /** dotted keys with values, from flags */
   readonly overrides?: Readonly<Record<string, unknown>>;
   /** `key=value` with dotted keys, from `--set`; values are read as YAML */
@@ -26,6 +34,8 @@ export interface ConfigSources {
 }
 
 type Tree = { [key: string]: unknown };
+/** Dotted keys and values. */
+type Entries = readonly (readonly [string, unknown])[];
 
 function isTree(value: unknown): value is Tree {
   return typeof value === "object" && value !== null && !Array.isArray(value);
@@ -104,20 +114,71 @@ export function parseValue(text: string): unknown {
 }
 
 /**
- * Preset (or `base`), then file, then overrides, then `set`: the later wins.
+ * Preset (or `base`), then the defaults of the file's method, the file, those of `method`, overrides, and `set`: the later wins.
+ * Whichever changes the kind of optimizer brings that kind's defaults along.
  * @throws UserError `CONFIG_…` with one line that names the key, its value and the remedy
  */
 export async function resolveConfig(sources: ConfigSources): Promise<RunConfig> {
   const fromFile = sources.file === undefined ? {} : await readConfigFile(sources.file);
   const { preset: filePreset, ...keys } = fromFile;
   const start = sources.base ?? presetNamed(sources.preset ?? filePreset ?? "quickstart");
+  const layers: Entries[] = [
+    keys["method"] === undefined ? [] : Object.entries(methodDefaults(keys["method"])),
+    leaves(keys),
+    sources.method === undefined ? [] : Object.entries(await methodNamed(sources.method)),
+    Object.entries(sources.overrides ?? {}).filter(([, value]) => value !== undefined),
+    (sources.set ?? []).map(parseAssignment),
+  ];
+  return withTokenizer(await withDigest(checkConfig(laidOver(start, withOptimizer(start, layers)))));
+}
+
+/** @param name one of `METHODS`, or a file */
+async function methodNamed(name: string): Promise<Readonly<Record<string, unknown>>> {
+  if (!isOwnFile(name)) return { ...methodDefaults(name), "ownMethod.file": null, "ownMethod.sha256": null };
+  return { method: "own", ...Object.fromEntries(leaves({ ownMethod: await describeOwnMethod(name) })) };
+}
+
+/** A file of the user's own becomes part of the run by its digest, once and for all. */
+async function withDigest(config: RunConfig): Promise<RunConfig> {
+  const { model } = config;
+  if (!isOwnFile(model.encoder)) return { ...config, model: { ...model, encoderSha256: null } };
+  if (model.encoderSha256 !== null) return config;
+  const { sha256 } = await readOwnFile(model.encoder, "encoder");
+  return { ...config, model: { ...model, encoderSha256: sha256 } };
+}
+
+/** Likewise the tokenizer, and with it the number of its tokens. */
+async function withTokenizer(config: RunConfig): Promise<RunConfig> {
+  const { data, model } = config;
+  if (modalityOf(config) === "image")
+    return { ...config, data: { ...data, tokenizerSha256: null }, model: { ...model, vocabulary: null } };
+  if (data.tokenizerSha256 !== null && model.vocabulary !== null) return config;
+  const { sha256, vocabulary } = await readTokenizer(config);
+  return {
+    ...config,
+    data: { ...data, tokenizerSha256: sha256 },
+    model: { ...model, vocabulary: model.vocabulary ?? vocabulary },
+  };
+}
+
+function laidOver(start: RunConfig, layers: readonly Entries[]): Tree {
   const config = structuredClone(start) as unknown as Tree;
-  for (const [name, value] of leaves(keys)) assign(config, name, value);
-  for (const [name, value] of Object.entries(sources.overrides ?? {})) {
-    if (value !== undefined) assign(config, name, value);
-  }
-  for (const text of sources.set ?? []) assign(config, ...parseAssignment(text));
-  return checkConfig(config);
+  for (const [name, value] of layers.flat()) assign(config, name, value);
+  return config;
+}
+
+/** Where the kind of optimizer is changed, the other kind's numbers come first: those that are there belong to the old one. */
+function withOptimizer(start: RunConfig, layers: readonly Entries[]): readonly Entries[] {
+  const chooser = layers.findLastIndex((layer) => layer.some(([name]) => name === "optimizer.kind"));
+  if (chooser < 0) return layers;
+  const before = runConfigSchema.safeParse(laidOver(start, layers.slice(0, chooser))).data;
+  // The rate depends on the batch, which a later layer may still have set.
+  const after = runConfigSchema.safeParse(laidOver(start, layers)).data;
+  if (after === undefined || after.optimizer.kind === before?.optimizer.kind) return layers;
+  const { optimizer, parallel, schedule } = after;
+  const globalBatch = parallel.worldSize * parallel.batchSize;
+  const defaults = optimizerDefaults(optimizer.kind, { globalBatch, epochs: schedule.epochs });
+  return [...layers.slice(0, chooser), Object.entries(defaults), ...layers.slice(chooser)];
 }
 
 /** A config that leaves nothing out, such as a run directory holds. @throws UserError as `resolveConfig` */
@@ -135,6 +196,7 @@ export function checkConfig(value: unknown): RunConfig {
   const config = result.data;
   const problem = contradictions(config).find(({ holds }) => !holds);
   if (problem !== undefined) throw new UserError("CONFIG_CONTRADICTION", problem.message);
+  updateRule(config.optimizer);
   return config;
 }
 
@@ -152,12 +214,14 @@ function typeError(issue: z.core.$ZodIssue, value: unknown): UserError {
 }
 
 function contradictions(config: RunConfig): { readonly holds: boolean; readonly message: string }[] {
-  const { parallel, engine, moco, model, augmentation, membership } = config;
+  const { method, parallel, engine, moco, data, model, augmentation, membership } = config;
   const globalBatch = parallel.worldSize * parallel.batchSize;
-  const { crop, blur } = augmentation;
+  const { crop, blur, text } = augmentation;
+  const modality = modalityOf(config);
+  const others = modality === "text" ? "images" : "texts";
   return [
     {
-      holds: moco.queueSize >= globalBatch,
+      holds: !usesQueue(config) || moco.queueSize >= globalBatch,
       message:
         `moco.queueSize = ${String(moco.queueSize)} is smaller than the global batch of ${String(globalBatch)} ` +
         `(parallel.worldSize × parallel.batchSize): raise the first or lower the others`,
@@ -167,6 +231,27 @@ function contradictions(config: RunConfig): { readonly holds: boolean; readonly 
       message:
         `model.bnSplits = ${String(model.bnSplits)} does not cut parallel.batchSize = ${String(parallel.batchSize)} ` +
         "into equal groups of at least 2: choose a divisor",
+    },
+    {
+      holds: isOwnFile(model.encoder) || !model.encoder.startsWith("vit-") || data.imageSize % model.patchSize === 0,
+      message:
+        `model.patchSize = ${String(model.patchSize)} does not divide data.imageSize = ${String(data.imageSize)}: ` +
+        "choose a divisor, e.g. --set model.patchSize=8",
+    },
+    {
+      holds: moco.shuffle !== "across-ranks" || usesQueue(config),
+      message: `moco.shuffle = across-ranks does nothing for method ${method}, which has no queue: set it to none`,
+    },
+    {
+      holds: model.predictor === (method === "moco-v3"),
+      message: `model.predictor = ${String(model.predictor)} does not go with method ${method}: moco-v3 alone has a prediction head`,
+    },
+    {
+      holds: (method === "own") === (config.ownMethod.file !== null),
+      message:
+        method === "own"
+          ? "method = own names no file: give --method ./my-method.js"
+          : `ownMethod.file does not go with method ${method}: set it to null, or give --method ${config.ownMethod.file ?? ""}`,
     },
     {
       holds: engine.mode === "compiled" || engine.precision === "fp32",
@@ -181,6 +266,22 @@ function contradictions(config: RunConfig): { readonly holds: boolean; readonly 
       message: `augmentation.blur.minSigma = ${String(blur.minSigma)} is above maxSigma = ${String(blur.maxSigma)}`,
     },
     {
+      holds: text.spanCrop.minShare <= text.spanCrop.maxShare,
+      message: `augmentation.text.spanCrop.minShare = ${String(text.spanCrop.minShare)} is above maxShare = ${String(text.spanCrop.maxShare)}`,
+    },
+    {
+      holds: modalityOfSpec(data.spec) === modality,
+      message:
+        `data.spec = ${data.spec} holds ${others}, and model.encoder = ${model.encoder} reads ` +
+        (modality === "text"
+          ? "texts: name texts, --data text:PATH, or choose another encoder, e.g. --encoder resnet18"
+          : "images: choose --encoder text-tiny, text-mini or text-small, or name other data"),
+    },
+    {
+      holds: modality === "image" || data.tokenizer !== null,
+      message: `model.encoder = ${model.encoder} reads tokens, and data.tokenizer is null: give --tokenizer with a tokenizer.json`,
+    },
+    {
       holds: membership.deadAfterMs >= 2 * membership.heartbeatMs,
       message:
         `membership.deadAfterMs = ${String(membership.deadAfterMs)} leaves no room for one missed heartbeat of ` +
@@ -189,8 +290,18 @@ function contradictions(config: RunConfig): { readonly holds: boolean; readonly 
   ];
 }
 
-/** @throws UserError `CONFIG_BATCH_TOO_LARGE` where the data set has no whole global batch */
-export function checkAgainstDataset(config: RunConfig, trainLength: number): void {
+/**
+ * @throws UserError `CONFIG_BATCH_TOO_LARGE` where the data set has no whole global batch, `DATA_UNLABELLED` where the method
+ * learns from labels and there are none
+ */
+export function checkAgainstDataset(config: RunConfig, trainLength: number, isLabelled: boolean): void {
+  if (usesLabels(config) && !isLabelled) {
+    throw new UserError(
+      "DATA_UNLABELLED",
+      `method ${config.method} learns from labels, and ${config.data.spec} has none: sort its images into one folder a class, ` +
+        "or choose --method moco-v2",
+    );
+  }
   const { globalBatch, stepsPerEpoch } = runLength(config, trainLength);
   if (stepsPerEpoch > 0) return;
   throw new UserError(

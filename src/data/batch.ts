@@ -1,6 +1,6 @@
 /** Reads many samples into one array, and fills in for the corrupt ones. */
 import { UserError } from "../protocol/errors.js";
-import { CorruptSampleError, type SampleSource } from "./dataset.js";
+import { CorruptSampleError, type ImageSource } from "./dataset.js";
 import { mapBounded } from "./map-bounded.js";
 
 /** Samples being read at once: twice libuv's four threads, so that none waits for the event loop. */
@@ -17,7 +17,7 @@ export type OnCorrupt = (name: string, index: number) => void;
  * @throws UserError `DATA_ALL_CORRUPT` where no sample of the source decodes; whatever `onCorrupt` and the source throw
  */
 export async function readBatch(
-  source: SampleSource,
+  source: ImageSource,
   indices: Int32Array | readonly number[],
   target: Uint8Array,
   onCorrupt: OnCorrupt,
@@ -30,7 +30,7 @@ export async function readBatch(
 }
 
 async function readOrNext(
-  source: SampleSource,
+  source: ImageSource,
   wanted: number,
   target: Uint8Array,
   offset: number,

@@ -1,8 +1,8 @@
 /** Decoded images kept in memory, so that the second epoch does not decode again. */
-import type { SampleSource } from "./dataset.js";
+import type { ImageSource } from "./dataset.js";
 
 /** A source that holds its samples in memory already; caching it would hold them twice. */
-export interface ResidentSource extends SampleSource {
+export interface ResidentSource extends ImageSource {
   readonly resident: true;
 }
 
@@ -12,24 +12,24 @@ export interface ResidentSource extends SampleSource {
  * @param decodeSize side of the samples in pixels
  * @param maxBytes bound of the memory; 0 keeps nothing
  */
-export function cacheDecoded(source: SampleSource, decodeSize: number, maxBytes: number): SampleSource {
+export function cacheDecoded(source: ImageSource, decodeSize: number, maxBytes: number): ImageSource {
   const sampleBytes = decodeSize * decodeSize * 3;
   const kept = Math.min(source.length, Math.floor(maxBytes / sampleBytes));
   return isResident(source) || kept === 0 ? source : new CachedSource(source, sampleBytes, kept);
 }
 
-function isResident(source: SampleSource): boolean {
+function isResident(source: ImageSource): boolean {
   return "resident" in source;
 }
 
-class CachedSource implements SampleSource {
+class CachedSource implements ImageSource {
   readonly length: number;
   readonly labels: Int32Array;
   private readonly pages: (Uint8Array | undefined)[];
   private readonly filled: Uint8Array;
 
   constructor(
-    private readonly source: SampleSource,
+    private readonly source: ImageSource,
     private readonly sampleBytes: number,
     private readonly kept: number,
   ) {

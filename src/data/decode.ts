@@ -12,15 +12,23 @@ const BEHIND_ALPHA = "#ffffff";
  * Decodes to `[side, side, 3]` uint8: turned upright by its EXIF tag, converted to sRGB, transparency laid over white, shorter
  * side scaled to `side` (triangle filter, as torchvision's `Resize` with antialiasing), centre cut. A picture that is `side × side`
  * already comes out exactly as decoded.
+ * @param picture path of its file, or the file's bytes
  * @throws Error from libvips where the bytes are truncated or no picture; mere warnings (stray bytes between JPEG markers) pass
  */
-export async function decodeSquare(path: string, side: number): Promise<Uint8Array> {
-  return rawSquare(sharp(path, { failOn: "error" }).autoOrient().flatten({ background: BEHIND_ALPHA }), side);
+export async function decodeSquare(picture: string | Uint8Array, side: number): Promise<Uint8Array> {
+  return rawSquare(sharp(picture, { failOn: "error" }).autoOrient().flatten({ background: BEHIND_ALPHA }), side);
 }
 
 /** Scales an 8-bit RGB square `[from, from, 3]` to `[side, side, 3]`. */
 export async function resizeSquare(pixels: Uint8Array, from: number, side: number): Promise<Uint8Array> {
   return rawSquare(sharp(pixels, { raw: { width: from, height: from, channels: 3 } }), side);
+}
+
+/** `[side, side, 3]` uint8 as a PNG, which decodes to the same bytes. */
+export async function encodePng(pixels: Uint8Array, side: number): Promise<Uint8Array> {
+  return sharp(pixels, { raw: { width: side, height: side, channels: 3 } })
+    .png()
+    .toBuffer();
 }
 
 function rawSquare(picture: Sharp, side: number): Promise<Uint8Array> {
@@ -29,4 +37,18 @@ function rawSquare(picture: Sharp, side: number): Promise<Uint8Array> {
     .toColourspace("srgb")
     .raw({ depth: "uchar" })
     .toBuffer();
+}
+
+export interface PictureFormat {
+  /** `jpeg`, `png` or `webp` */
+  readonly format: string;
+  /** upright, in pixels */
+  readonly width: number;
+  readonly height: number;
+}
+
+/** From the header alone. @throws Error from libvips where there is none */
+export async function pictureFormat(bytes: Uint8Array): Promise<PictureFormat> {
+  const { format, autoOrient } = await sharp(bytes).metadata();
+  return { format, width: autoOrient.width, height: autoOrient.height };
 }

@@ -2,7 +2,7 @@
  * The random draws of a view, as the few numbers that the device needs to make it. Each stage has its own fixed number of words in the
  * sample's stream, read whether or not the stage is on: switching one off leaves the others' draws as they are.
  */
-import type { AugmentationConfig } from "../config/schema.js";
+import type { ImageAugmentation } from "../config/schema.js";
 import { Purpose, Stream } from "../protocol/philox.js";
 import { type ColourJitter, colourTransform, NO_JITTER } from "./colour.js";
 import { type CropBox, viewTransform } from "./geometry.js";
@@ -40,7 +40,7 @@ const GREATEST_ASPECT = 4 / 3;
  * @param target where to write, if there is a place already; `[B, DRAW.floats]`
  */
 export function drawViews(
-  config: AugmentationConfig,
+  config: ImageAugmentation,
   seed: number,
   epoch: number,
   samples: Int32Array | readonly number[],
@@ -70,7 +70,7 @@ export function drawViews(
  * torchvision's RandomResizedCrop on a square, with boxes not rounded to pixels: share of the area uniform, aspect log-uniform, the
  * first attempt that fits, at a uniform place. No attempt fits: the whole image, whose aspect is allowed. 23 words.
  */
-function drawCrop(stream: Stream, config: AugmentationConfig["crop"], side: number): CropBox {
+function drawCrop(stream: Stream, config: ImageAugmentation["crop"], side: number): CropBox {
   const applied = stream.chance(config.probability);
   let size: readonly [number, number] | null = null;
   for (let attempt = 0; attempt < CROP_ATTEMPTS; attempt++) {
@@ -87,14 +87,14 @@ function drawCrop(stream: Stream, config: AugmentationConfig["crop"], side: numb
 }
 
 /** Anticlockwise, in radians. 2 words. */
-function drawRotation(stream: Stream, config: AugmentationConfig["rotation"]): number {
+function drawRotation(stream: Stream, config: ImageAugmentation["rotation"]): number {
   const applied = stream.chance(config.probability);
   const degrees = stream.uniform(-config.degrees, config.degrees);
   return applied ? (degrees * Math.PI) / 180 : 0;
 }
 
 /** 5 words. */
-function drawJitter(stream: Stream, config: AugmentationConfig["jitter"]): ColourJitter {
+function drawJitter(stream: Stream, config: ImageAugmentation["jitter"]): ColourJitter {
   const applied = stream.chance(config.probability);
   const jitter = {
     brightness: stream.uniform(1 - config.brightness, 1 + config.brightness),
@@ -106,7 +106,7 @@ function drawJitter(stream: Stream, config: AugmentationConfig["jitter"]): Colou
 }
 
 /** `1/(2σ²)`. 2 words. */
-function drawBlur(stream: Stream, config: AugmentationConfig["blur"]): number {
+function drawBlur(stream: Stream, config: ImageAugmentation["blur"]): number {
   const applied = stream.chance(config.probability);
   const sigma = stream.uniform(config.minSigma, config.maxSigma);
   return applied ? 1 / (2 * sigma * sigma) : NO_BLUR;

@@ -2,6 +2,7 @@
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { UserError } from "../protocol/errors.js";
+import { sortByBytes } from "./byte-order.js";
 import type { Split } from "./dataset.js";
 import { fileErrorCode } from "./file-error.js";
 import { mapBounded } from "./map-bounded.js";
@@ -129,12 +130,6 @@ async function sizeOf(path: string): Promise<number> {
 
 async function isFolder(path: string): Promise<boolean> {
   return (await stat(path).catch(() => null))?.isDirectory() ?? false;
-}
-
-/** Byte order of the UTF-8 names. JavaScript's own order is the same, and faster, but for names past U+D7FF. */
-function sortByBytes(names: string[]): string[] {
-  const plain = names.every((name) => /^[\0-\ud7ff]*$/.test(name));
-  return plain ? names.sort() : names.sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
 }
 
 function nested(folder: string, name: string): string {

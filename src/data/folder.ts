@@ -2,17 +2,18 @@
 import { readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { UserError } from "../protocol/errors.js";
-import { CorruptSampleError, type Dataset, type SampleSource } from "./dataset.js";
+import { CorruptSampleError, type ImageDataset, type FileSource } from "./dataset.js";
 import { decodeSquare } from "./decode.js";
 import { fileErrorCode } from "./file-error.js";
 import { type ListedFile, listFolder } from "./folder-listing.js";
 import { manifestHash } from "./manifest.js";
 
 /** @throws UserError as `listFolder` does */
-export async function openFolder(path: string, decodeSize: number): Promise<Dataset> {
+export async function openFolder(path: string, decodeSize: number): Promise<ImageDataset> {
   const root = resolve(path);
   const { classes, splits } = await listFolder(root);
   return {
+    modality: "image",
     classes,
     decodeSize,
     splits: {
@@ -23,7 +24,7 @@ export async function openFolder(path: string, decodeSize: number): Promise<Data
   };
 }
 
-class FolderSource implements SampleSource {
+class FolderSource implements FileSource {
   readonly length: number;
   readonly labels: Int32Array;
 
@@ -46,21 +47,26 @@ class FolderSource implements SampleSource {
    * @throws UserError `DATA_UNREADABLE` where the file cannot be read at all: a fault of this machine, which nothing may replace
    */
   async read(index: number, target: Uint8Array, offset: number): Promise<void> {
-    const name = this.nameOf(index);
-    const path = join(this.root, name);
     try {
-      target.set(await decodeSquare(path, this.decodeSize), offset);
+      target.set(await decodeSquare(this.pathOf(index), this.decodeSize), offset);
     } catch (cause) {
-      await readFile(path).catch((unreadable: unknown) => {
-        throw new UserError(
-          "DATA_UNREADABLE",
-          `image "${path}" cannot be read (${fileErrorCode(unreadable)}): is the folder still mounted?`,
-          {
-            cause: unreadable,
-          },
-        );
-      });
-      throw new CorruptSampleError(name, { cause });
+      await this.encoded(index);
+      throw new CorruptSampleError(this.nameOf(index), { cause });
     }
+  }
+
+  encoded(index: number): Promise<Uint8Array> {
+    const path = this.pathOf(index);
+    return readFile(path).catch((cause: unknown) => {
+      throw new UserError(
+        "DATA_UNREADABLE",
+        `image "${path}" cannot be read (${fileErrorCode(cause)}): is the folder still mounted?`,
+        { cause },
+      );
+    });
+  }
+
+  private pathOf(index: number): string {
+    return join(this.root, this.nameOf(index));
   }
 }

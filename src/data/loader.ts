@@ -1,37 +1,36 @@
-/** From (step, rank) to its batch: decoded samples and the draws of both views, prepared ahead of their use. */
+/** From (step, rank) to its batch: samples with both views, prepared ahead of their use. */
 import { runLength } from "../config/derived.js";
 import type { RunConfig } from "../config/schema.js";
 import { UserError } from "../protocol/errors.js";
-import { type OnCorrupt, readBatch } from "./batch.js";
-import { cacheDecoded } from "./cache.js";
-import type { Dataset, SampleSource } from "./dataset.js";
-import { DRAW, drawViews } from "./draws.js";
-import { epochPermutation, positionOf, samplesOf } from "./permutation.js";
+import { epochPermutation, keyOrder, positionOf, samplesOf } from "./permutation.js";
+import type { BatchViews, ViewReader } from "./run-samples.js";
 
-/** What a rank computes on in a step. Every array lies in shared memory of its own, so that another thread gets it without a copy. */
-export interface Batch {
+/**
+ * What a batch is for: the gradients of a rank, or the embeddings that it shows before. With shuffling BN across ranks the
+ * latter are of other samples; otherwise of the same, so their batch is kept for the gradients.
+ */
+export type BatchUse = "embeddings" | "gradients";
+
+/** Whose batch it is. Its arrays lie in shared memory of their own, as those of its views. */
+interface BatchPlace {
   readonly step: number;
   readonly rank: number;
   /** int32 `[B]`: the samples that the step calls for, and that the draws belong to */
   readonly samples: Int32Array;
-  /** int32 `[B]`: classes of the images really there (another's, where a sample is corrupt); −1 without labels */
+  /** int32 `[B]`: classes of the samples really there (another's, where one is corrupt); −1 without labels */
   readonly labels: Int32Array;
-  /** uint8 `[B, S', S', 3]` RGB, S' the decode size */
-  readonly images: Uint8Array;
-  /** float32 `[B, DRAW.floats]` */
-  readonly drawsQuery: Float32Array;
-  /** float32 `[B, DRAW.floats]` */
-  readonly drawsKey: Float32Array;
 }
+
+/** What a rank computes on in a step. */
+export type Batch<Views extends BatchViews = BatchViews> = BatchPlace & Views;
 
 /** A batch that is asked for: waiting its turn, being read, or there. */
-interface Prepared {
+interface Prepared<Views extends BatchViews> {
   readonly step: number;
   readonly rank: number;
-  batch: Promise<Batch> | null;
+  readonly use: BatchUse;
+  batch: Promise<Batch<Views>> | null;
 }
-
-const MIB = 2 ** 20;
 
 /** Permutations kept: the epoch that ends and the one that begins. */
 const PERMUTATIONS_KEPT = 2;
@@ -43,36 +42,32 @@ const STEPS_PREPARED = 2;
  * One batch is read at a time, its samples side by side; prefetched ones follow in the order in which they were asked for. A batch is
  * a pure function of (data set, config, step, rank): dropping or repeating one changes nothing.
  */
-export class Loader {
-  private readonly source: SampleSource;
+export class Loader<Views extends BatchViews = BatchViews> {
   private readonly stepsPerEpoch: number;
   private readonly mostPrepared: number;
   private readonly permutations = new Map<number, Int32Array>();
   /** oldest first */
-  private readonly prepared = new Map<string, Prepared>();
+  private readonly prepared = new Map<string, Prepared<Views>>();
   private reading = false;
 
   /**
-   * @param onCorrupt told of each corrupt sample whenever it is met; may throw, and then the batch's `take` rejects
+   * @param reader what it throws, the batch's `take` rejects with
    * @param mostPrepared bound of the batches held; two global batches by default
    * @throws UserError `DATA_TOO_FEW_SAMPLES` where the training split is smaller than a global batch
    */
   constructor(
-    dataset: Dataset,
+    private readonly reader: ViewReader<Views>,
     private readonly config: RunConfig,
-    private readonly onCorrupt: OnCorrupt,
     mostPrepared = STEPS_PREPARED * config.parallel.worldSize,
   ) {
-    const { train } = dataset.splits;
-    const { globalBatch, stepsPerEpoch } = runLength(config, train.length);
+    const { globalBatch, stepsPerEpoch } = runLength(config, reader.length);
     if (stepsPerEpoch === 0) {
       throw new UserError(
         "DATA_TOO_FEW_SAMPLES",
-        `the data set has ${train.length} training samples, fewer than a global batch of ${globalBatch}: ` +
+        `the data set has ${reader.length} training samples, fewer than a global batch of ${globalBatch}: ` +
           "lower parallel.batchSize or parallel.worldSize",
       );
     }
-    this.source = cacheDecoded(train, config.data.decodeSize, config.data.cacheMiB * MIB);
     this.stepsPerEpoch = stepsPerEpoch;
     this.mostPrepared = mostPrepared;
   }
@@ -86,24 +81,38 @@ export class Loader {
    * Begins to prepare batches, in this order. Where that makes too many, those of other steps are dropped, oldest first, and past that
    * the last ones of `ranks` are left to `take`.
    */
-  prefetch(step: number, ranks: readonly number[]): void {
+  prefetch(step: number, ranks: readonly number[], use: BatchUse = "gradients"): void {
     for (const rank of ranks) {
-      if (this.prepared.has(keyOf(step, rank))) continue;
+      const key = this.keyOf(step, rank, use);
+      if (this.prepared.has(key)) continue;
       if (this.prepared.size >= this.mostPrepared && !this.dropOldest(step)) break;
-      this.prepared.set(keyOf(step, rank), { step, rank, batch: null });
+      this.prepared.set(key, { step, rank, use, batch: null });
     }
     void this.readWaiting();
   }
 
   /**
-   * Hands out a batch, prefetched or not; it is not kept.
+   * Hands out a batch, prefetched or not. It is not kept, unless it is needed again for the rank's gradients.
    * @throws whatever reading the samples throws; asking again reads them again
    */
-  async take(step: number, rank: number): Promise<Batch> {
-    const key = keyOf(step, rank);
+  async take(step: number, rank: number, use: BatchUse = "gradients"): Promise<Batch<Views>> {
+    const key = this.keyOf(step, rank, use);
     const prepared = this.prepared.get(key);
     this.prepared.delete(key);
-    return prepared?.batch ?? this.load(step, rank);
+    const batch = prepared?.batch ?? this.load(step, rank, use);
+    const isNeededAgain = use === "embeddings" && !this.shuffles;
+    if (isNeededAgain && (this.prepared.size < this.mostPrepared || this.dropOldest(step)))
+      this.prepared.set(key, { step, rank, use, batch });
+    return batch;
+  }
+
+  /** Whether the samples of a rank's embeddings are others than those of its gradients. */
+  private get shuffles(): boolean {
+    return this.config.moco.shuffle === "across-ranks";
+  }
+
+  private keyOf(step: number, rank: number, use: BatchUse): string {
+    return `${step}/${rank}${use === "embeddings" && this.shuffles ? "/shuffled" : ""}`;
   }
 
   private dropOldest(exceptStep: number): boolean {
@@ -119,34 +128,33 @@ export class Loader {
     for (;;) {
       const next = [...this.prepared.values()].find(({ batch }) => batch === null);
       if (next === undefined) break;
-      next.batch = this.load(next.step, next.rank);
+      next.batch = this.load(next.step, next.rank, next.use);
       // Whoever takes the batch sees its error; one that is dropped, nobody misses.
       await next.batch.catch(() => undefined);
     }
     this.reading = false;
   }
 
-  private async load(step: number, rank: number): Promise<Batch> {
-    const { seed, data, parallel, augmentation } = this.config;
+  private async load(step: number, rank: number, use: BatchUse): Promise<Batch<Views>> {
+    const { seed, parallel } = this.config;
     const { epoch, stepInEpoch } = positionOf(step, this.stepsPerEpoch);
     const { worldSize, batchSize } = parallel;
     const samples = new Int32Array(new SharedArrayBuffer(4 * batchSize));
-    samples.set(samplesOf(this.permutation(epoch), stepInEpoch, rank, worldSize, batchSize));
-    const images = new Uint8Array(new SharedArrayBuffer(batchSize * data.decodeSize ** 2 * 3));
-    const read = await readBatch(this.source, samples, images, this.onCorrupt);
+    const samplesOfRank = (of: number) => samplesOf(this.permutation(epoch), stepInEpoch, of, worldSize, batchSize);
+    if (use === "embeddings" && this.shuffles) {
+      const places = keyOrder(seed, step, worldSize, batchSize).subarray(rank * batchSize, (rank + 1) * batchSize);
+      samples.set(places.map((place) => samplesOfRank(Math.floor(place / batchSize))[place % batchSize]));
+    } else samples.set(samplesOfRank(rank));
+    const { views, held } = await this.reader.read(epoch, samples);
     const labels = new Int32Array(new SharedArrayBuffer(4 * batchSize));
-    labels.set(read.map((index) => this.source.labels[index]));
-    const draws = (view: 0 | 1) => {
-      const target = new Float32Array(new SharedArrayBuffer(4 * batchSize * DRAW.floats));
-      return drawViews(augmentation, seed, epoch, samples, view, data.imageSize, data.decodeSize, target);
-    };
-    return { step, rank, samples, labels, images, drawsQuery: draws(0), drawsKey: draws(1) };
+    labels.set(held.map((index) => this.reader.labels[index]));
+    return { step, rank, samples, labels, ...views };
   }
 
   private permutation(epoch: number): Int32Array {
     const known = this.permutations.get(epoch);
     if (known !== undefined) return known;
-    const permutation = epochPermutation(this.config.seed, epoch, this.source.length);
+    const permutation = epochPermutation(this.config.seed, epoch, this.reader.length);
     this.permutations.set(epoch, permutation);
     for (const oldest of this.permutations.keys()) {
       if (this.permutations.size <= PERMUTATIONS_KEPT) break;
@@ -154,8 +162,4 @@ export class Loader {
     }
     return permutation;
   }
-}
-
-function keyOf(step: number, rank: number): string {
-  return `${step}/${rank}`;
 }

@@ -18,10 +18,23 @@ export interface ManifestEntry {
  * @param kind what the listing is of, e.g. `folder`
  */
 export function manifestHash(kind: string, entries: Iterable<ManifestEntry>): string {
+  return hashOfLines(kind, linesOf(entries));
+}
+
+function* linesOf(entries: Iterable<ManifestEntry>): Generator<string> {
+  for (const { name, label, bytes } of entries) yield `${name}\0${label}\0${bytes}`;
+}
+
+/**
+ * Hex sha256 of a listing whose lines are not names of files.
+ * @param kind what the listing is of, e.g. `text`
+ * @param lines none of them contains a line break
+ */
+export function hashOfLines(kind: string, lines: Iterable<string>): string {
   const hash = createHash("sha256").update(`tandem manifest ${MANIFEST_VERSION}\0${kind}\n`);
   let text = "";
-  for (const { name, label, bytes } of entries) {
-    text += `${name}\0${label}\0${bytes}\n`;
+  for (const line of lines) {
+    text += `${line}\n`;
     if (text.length > HASH_BLOCK) {
       hash.update(text);
       text = "";

@@ -1,9 +1,14 @@
 /** From a data `SPEC` to a data set. */
-import { openCifar10 } from "./cifar10.js";
-import type { Dataset } from "./dataset.js";
+import { UserError } from "../protocol/errors.js";
+import { openCifar } from "./cifar.js";
+import { CIFAR10 } from "./cifar10.js";
+import { CIFAR100 } from "./cifar100.js";
+import type { Dataset, ImageDataset } from "./dataset.js";
 import { openFolder } from "./folder.js";
 import { parseDataSpec } from "./spec.js";
 import { openSynthetic } from "./synthetic/source.js";
+import { openText } from "./text.js";
+import { openWebDataset } from "./webdataset.js";
 
 export interface OpenOptions {
   /** side of the square that each sample is decoded to, in pixels */
@@ -12,7 +17,8 @@ export interface OpenOptions {
 
 /**
  * Lists the data set; decodes nothing yet.
- * @param spec `synthetic[:…]`, `folder:PATH` or `cifar10:PATH`; a relative path is taken from the working directory
+ * @param spec `synthetic[:…]`, `folder:PATH`, `cifar10:PATH`, `cifar100:PATH`, `webdataset:SHARDS[,test=SHARDS]` or
+ *   `text:PATH[,text=FIELD][,label=FIELD][,test=PATH]`; a relative path is taken from the working directory
  * @throws UserError with a `DATA_…` code where the spec or the data are wrong
  */
 export async function openDataset(spec: string, options: OpenOptions): Promise<Dataset> {
@@ -23,6 +29,19 @@ export async function openDataset(spec: string, options: OpenOptions): Promise<D
     case "folder":
       return openFolder(parsed.path, options.decodeSize);
     case "cifar10":
-      return openCifar10(parsed.path, options.decodeSize);
+      return openCifar(CIFAR10, parsed.path, options.decodeSize);
+    case "cifar100":
+      return openCifar(CIFAR100, parsed.path, options.decodeSize);
+    case "webdataset":
+      return openWebDataset(parsed, options.decodeSize);
+    case "text":
+      return openText(parsed);
   }
+}
+
+/** A data set of images. @throws UserError as `openDataset`, and `DATA_NO_PICTURES` where it holds texts */
+export async function openImages(spec: string, options: OpenOptions): Promise<ImageDataset> {
+  const dataset = await openDataset(spec, options);
+  if (dataset.modality === "image") return dataset;
+  throw new UserError("DATA_NO_PICTURES", `data ${spec} holds texts, and pictures are wanted here: name other data`);
 }

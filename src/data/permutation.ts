@@ -18,7 +18,30 @@ export function positionOf(step: number, stepsPerEpoch: number): StepPosition {
  * @param length samples in the training split
  */
 export function epochPermutation(seed: number, epoch: number, length: number): Int32Array {
-  const stream = new Stream(seed, { purpose: Purpose.permutation, epoch });
+  return shuffled(new Stream(seed, { purpose: Purpose.permutation, epoch }), length);
+}
+
+/**
+ * Shuffling BN across ranks: place p of the key batches shows the key view of place `order[p]` of the global batch, so the
+ * ranks' batch norms see other samples together than the queries'. int32 `[W·B]`
+ */
+export function keyOrder(seed: number, step: number, worldSize: number, batchSize: number): Int32Array {
+  // No rank has this number, so no shuffle within one draws from the same stream.
+  return shuffled(
+    new Stream(seed, { purpose: Purpose.keyShuffle, epoch: step, sample: worldSize }),
+    worldSize * batchSize,
+  );
+}
+
+/** Which place of a permutation holds each number. */
+export function inverseOf(order: Int32Array): Int32Array {
+  const inverse = new Int32Array(order.length);
+  order.forEach((number, place) => (inverse[number] = place));
+  return inverse;
+}
+
+/** 0 … length − 1 in an order that the stream draws (Fisher and Yates). */
+export function shuffled(stream: Stream, length: number): Int32Array {
   const order = Int32Array.from({ length }, (_, index) => index);
   for (let last = length - 1; last > 0; last--) {
     const chosen = stream.below(last + 1);

@@ -16,12 +16,34 @@ export interface SyntheticSpec {
   readonly seed: number;
 }
 
+/** Tar shards: a folder of them, or patterns with brace ranges such as `shards/train-{000000..000009}.tar`. */
+export interface WebDatasetSpec {
+  readonly kind: "webdataset";
+  /** a folder with both splits, where `test` is null; or the training split's shards */
+  readonly train: string;
+  readonly test: string | null;
+}
+
+/** Texts: a file of lines, or JSONL, which is told by the name's end (`.jsonl`, `.ndjson`) or by a field that is named. */
+export interface TextSpec {
+  readonly kind: "text";
+  readonly train: string;
+  readonly test: string | null;
+  /** field of a record that holds its text; null: `text`, where the file is JSONL */
+  readonly textField: string | null;
+  /** field that holds its label; null: `label`, where records have it */
+  readonly labelField: string | null;
+}
+
 export type DataSpec =
   | SyntheticSpec
+  | WebDatasetSpec
+  | TextSpec
   | { readonly kind: "folder"; readonly path: string }
-  | { readonly kind: "cifar10"; readonly path: string };
+  | { readonly kind: "cifar10"; readonly path: string }
+  | { readonly kind: "cifar100"; readonly path: string };
 
-const SCHEMES = ["synthetic", "folder", "cifar10"];
+const SCHEMES = ["synthetic", "folder", "cifar10", "cifar100", "webdataset", "text"];
 
 /** Default, least and greatest value of each parameter of `synthetic`. */
 const SYNTHETIC_PARAMETERS = {
@@ -34,7 +56,8 @@ const SYNTHETIC_PARAMETERS = {
 type SyntheticParameter = keyof typeof SYNTHETIC_PARAMETERS;
 
 /**
- * @param spec `synthetic[:classes=10,size=32,train=4000,test=1000,seed=0]`, `folder:PATH` or `cifar10:PATH`
+ * @param spec `synthetic[:classes=10,size=32,train=4000,test=1000,seed=0]`, `folder:PATH`, `cifar10:PATH`,
+ * `cifar100:PATH`, `webdataset:SHARDS[,test=SHARDS]` or `text:PATH[,text=FIELD][,label=FIELD][,test=PATH]`
  * @throws UserError `DATA_UNKNOWN_SCHEME`, `DATA_NO_PATH`, `DATA_UNKNOWN_PARAMETER`, `DATA_REPEATED_PARAMETER`, `DATA_BAD_PARAMETER`
  */
 export function parseDataSpec(spec: string): DataSpec {
@@ -46,15 +69,58 @@ export function parseDataSpec(spec: string): DataSpec {
       return parseSynthetic(rest);
     case "folder":
     case "cifar10":
+    case "cifar100":
       if (rest === "") throw new UserError("DATA_NO_PATH", `data "${spec}" names no path: write ${scheme}:PATH`);
       return { kind: scheme, path: rest };
+    case "webdataset":
+      return parseWebDataset(rest);
+    case "text":
+      return parseText(rest);
     default:
       throw new UserError(
         "DATA_UNKNOWN_SCHEME",
         `data "${spec}" has the unknown scheme "${scheme}": did you mean "${nearestName(scheme, SCHEMES)}"? ` +
-          "(synthetic[:classes=N,size=N,train=N,test=N,seed=N], folder:PATH or cifar10:PATH)",
+          "(synthetic[:classes=N,size=N,train=N,test=N,seed=N], folder:PATH, cifar10:PATH, cifar100:PATH, webdataset:SHARDS[,test=SHARDS] or text:PATH[,text=FIELD][,label=FIELD][,test=PATH])",
       );
   }
+}
+
+const TEST_PART = ",test=";
+
+function parseWebDataset(rest: string): WebDatasetSpec {
+  const comma = rest.indexOf(TEST_PART);
+  const train = comma < 0 ? rest : rest.slice(0, comma);
+  const test = comma < 0 ? null : rest.slice(comma + TEST_PART.length);
+  if (train === "" || test === "") {
+    throw new UserError(
+      "DATA_NO_PATH",
+      `data "webdataset:${rest}" names no ${train === "" ? "" : "test "}shards: write webdataset:FOLDER or webdataset:PATTERN[,test=PATTERN]`,
+    );
+  }
+  return { kind: "webdataset", train, test };
+}
+
+const TEXT_PARAMETERS = ["text", "label", "test"] as const;
+
+/** A path may hold commas: a parameter begins where a comma is followed by its name and an equals sign. */
+function parseText(rest: string): TextSpec {
+  const [train, ...assignments] = rest.split(new RegExp(`,(?=(?:${TEXT_PARAMETERS.join("|")})=)`));
+  if (train === "") throw new UserError("DATA_NO_PATH", `data "text:${rest}" names no path: write text:PATH`);
+  const given = new Map<string, string>();
+  for (const assignment of assignments) {
+    const equals = assignment.indexOf("=");
+    const [name, value] = [assignment.slice(0, equals), assignment.slice(equals + 1)];
+    if (given.has(name))
+      throw new UserError("DATA_REPEATED_PARAMETER", `data "text:${rest}" gives "${name}" twice: keep one`);
+    if (value === "")
+      throw new UserError(
+        "DATA_BAD_PARAMETER",
+        `data "text:${rest}" has an empty ${name}: name a value, or leave it out`,
+      );
+    given.set(name, value);
+  }
+  const valueOf = (name: (typeof TEXT_PARAMETERS)[number]) => given.get(name) ?? null;
+  return { kind: "text", train, test: valueOf("test"), textField: valueOf("text"), labelField: valueOf("label") };
 }
 
 function parseSynthetic(rest: string): SyntheticSpec {

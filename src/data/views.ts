@@ -1,5 +1,5 @@
 /** Augmentation on the device: a batch of decoded images and its draws become a batch of normalised views. */
-import type { AugmentationConfig } from "../config/schema.js";
+import type { ImageAugmentation } from "../config/schema.js";
 import { preciseMatMul, tf, transformImages, type Tensor, type Tensor2D, type Tensor4D } from "../engine/index.js";
 import { DRAW } from "./draws.js";
 
@@ -20,7 +20,7 @@ export interface ViewStages {
   readonly blur: boolean;
 }
 
-export function viewStages(config: AugmentationConfig): ViewStages {
+export function viewStages(config: ImageAugmentation): ViewStages {
   return {
     rotation: config.rotation.probability > 0,
     colour: config.jitter.probability > 0 || config.grayscale.probability > 0,
@@ -80,6 +80,15 @@ export function normaliseChannels(pixels: Tensor4D): Tensor4D {
     const factor = CHANNEL_DEVIATION.map((deviation) => 1 / (255 * deviation));
     const shift = CHANNEL_MEAN.map((mean, channel) => mean / CHANNEL_DEVIATION[channel]);
     return tf.sub(tf.mul(pixels, factor), shift);
+  });
+}
+
+/** `normaliseChannels` undone, for people to look at: pixels in [0, 255]. `[N, S, S, 3]` */
+export function pixelsOfViews(views: Tensor4D): Tensor4D {
+  return tf.tidy(() => {
+    const deviation = CHANNEL_DEVIATION.map((value) => 255 * value);
+    const mean = CHANNEL_MEAN.map((value) => 255 * value);
+    return tf.clipByValue(tf.add(tf.mul(views, deviation), mean), 0, 255);
   });
 }
 

@@ -1,6 +1,7 @@
 /** The engine: tfjs on libtensorflow, plus the kernels that contrastive pretraining needs. */
 export { tf } from "./tensorflow.js";
-export type { Scalar, Tensor, Tensor1D, Tensor2D, Tensor3D, Tensor4D } from "./tensorflow.js";
+export type { LayersModel, Scalar, Tensor, Tensor1D, Tensor2D, Tensor3D, Tensor4D } from "./tensorflow.js";
+export { tidied } from "./tidied.js";
 export {
   batchNorm,
   conv2d,
@@ -10,7 +11,9 @@ export {
   transformImages,
   type BatchNormResult,
 } from "./kernels.js";
+export { embedding, gelu, layerNorm } from "./transformer-kernels.js";
 export { nodeBackend } from "./backend.js";
 export { compile, CompiledStep, isKept, type CompileOptions, type Precision } from "./compiled/compile.js";
-export { CannotCompile } from "./compiled/record.js";
+export { CannotCompile, inFullPrecision } from "./compiled/record.js";
+export { batchSavedModel } from "./compiled/batch-graph.js";
 export { readTimestamp, timestamp } from "./clock.js";

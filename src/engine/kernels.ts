@@ -157,20 +157,17 @@ tf.registerGradient({
   gradFunc: (dys, saved, attrs) => {
     const { epsilon, relu } = attrs as unknown as BatchNorm;
     const [x, scale, y, mean, variance, reserve] = saved;
-    // One operation gives all three, while tfjs asks for each in a scope of its own: the first asked for computes, and
-    // the others are kept until their turn, then handed over as a clone that belongs to the asker's scope.
-    let waiting: Tensor[] | undefined;
+    const [dy] = dys as unknown as Tensor[];
+    const upstream = relu ? only(execute("ReluGrad", [dy, y], { T: FLOAT })) : dy;
+    const inputs = [upstream, x, scale, mean, variance, reserve];
+    const outputs = execute("FusedBatchNormGradV3", inputs, batchNormAttributes(epsilon), 5);
+    if (relu) upstream.dispose();
+    tf.dispose(outputs.slice(3));
+    // One operation gives all three, while tfjs asks for each in a scope of its own, and only for those that somebody wants. So
+    // they belong to the scope of the whole backward pass, and are handed over as clones that belong to the asker's.
     const gradient = (index: number) => () => {
-      if (waiting === undefined) {
-        const [dy] = dys as unknown as Tensor[];
-        const upstream = relu ? only(execute("ReluGrad", [dy, y], { T: FLOAT })) : dy;
-        const inputs = [upstream, x, scale, mean, variance, reserve];
-        const outputs = execute("FusedBatchNormGradV3", inputs, batchNormAttributes(epsilon), 5);
-        waiting = outputs.slice(0, 3).map((output) => tf.keep(output));
-      }
-      const kept = waiting[index];
-      const handedOver = tf.clone(kept);
-      kept.dispose();
+      const handedOver = tf.clone(outputs[index]);
+      outputs[index].dispose();
       return handedOver;
     };
     return { x: gradient(0), scale: gradient(1), shift: gradient(2) };

@@ -18,4 +18,4 @@ function load(): TensorFlow {
 }
 
 export const tf: TensorFlow = load();
-export type { Tensor, Tensor1D, Tensor2D, Tensor3D, Tensor4D, Scalar } from "@tensorflow/tfjs-node-gpu";
+export type { LayersModel, Tensor, Tensor1D, Tensor2D, Tensor3D, Tensor4D, Scalar } from "@tensorflow/tfjs-node-gpu";

@@ -1,125 +1,45 @@
-/**
- * What a ResNet (He et al. 2016) is made of, in torchvision's structure and names (v1.5: the stride of a bottleneck sits
- * on its 3×3 convolution), with a projection head in the place of `fc`. A value: no engine is needed to read it.
- */
-import { LayoutBuilder, type ParameterLayout } from "./parameters.js";
+/** What a run's encoder is made of, whatever its family. No engine is loaded to say it. */
+import { isOwnFile } from "../config/own-file.js";
+import type { RunConfig } from "../config/schema.js";
+import { isTextTransformer, TEXT_TRANSFORMERS } from "../config/text-encoders.js";
+import { describeApart } from "./custom/describe.js";
+import type { ParameterLayout } from "./parameters.js";
+import { isResnet, resnetArchitecture } from "./resnet-architecture.js";
+import { textTransformerArchitecture, type TextTransformerOptions } from "./text-architecture.js";
+import { isVisionTransformer, visionTransformerArchitecture, VISION_TRANSFORMERS } from "./vit-architecture.js";
 
-interface Stages {
-  readonly block: "basic" | "bottleneck";
-  /** blocks in each stage */
-  readonly blocks: readonly number[];
-  /** channels of each stage, before a bottleneck's expansion */
-  readonly widths: readonly number[];
+/** The part of a run's config that its encoder follows from. */
+export interface EncoderConfig {
+  readonly model: RunConfig["model"];
+  readonly data: Pick<RunConfig["data"], "imageSize" | "maxLength">;
 }
 
-const ARCHITECTURES = {
-  "resnet-tiny": { block: "basic", blocks: [1, 1, 1], widths: [32, 64, 128] },
-  resnet18: { block: "basic", blocks: [2, 2, 2, 2], widths: [64, 128, 256, 512] },
-  resnet50: { block: "bottleneck", blocks: [3, 4, 6, 3], widths: [64, 128, 256, 512] },
-} as const satisfies Record<string, Stages>;
-
-const BOTTLENECK_EXPANSION = 4;
-
-export interface EncoderOptions {
-  readonly encoder: keyof typeof ARCHITECTURES;
-  readonly stem: "3x3" | "imagenet";
-  readonly head: "mlp" | "linear";
-  readonly embeddingDim: number;
-}
-
-/** One convolution with its batch norm and, where `relu`, ReLU. */
-export interface ConvolutionNorm {
-  readonly convolution: string;
-  readonly norm: string;
-  readonly stride: number;
-  readonly kernel: number;
-  readonly relu: boolean;
-}
-
-export interface Block {
-  readonly path: readonly ConvolutionNorm[];
-  readonly downsample: ConvolutionNorm | null;
-}
-
-export interface ResnetArchitecture {
+export interface Architecture {
   readonly layout: ParameterLayout;
   /** length of a feature vector */
   readonly featureDim: number;
-  readonly stem: ConvolutionNorm;
-  /** whether a 3×3 max-pool of stride 2 follows the stem */
-  readonly stemPool: boolean;
-  readonly blocks: readonly Block[];
-  /** dense layers of the projection head, ReLU between them */
-  readonly head: readonly string[];
 }
 
-export function resnetArchitecture(options: EncoderOptions): ResnetArchitecture {
-  const architecture: Stages = ARCHITECTURES[options.encoder];
-  const builder = new LayoutBuilder();
-  const small = options.stem === "3x3";
+/** @throws UserError `ENCODER_…` where the encoder is a file of the user's own, and does not serve */
+export async function architectureOf(config: EncoderConfig): Promise<Architecture> {
+  const { encoder } = config.model;
+  return isOwnFile(encoder) ? describeApart(config) : builtInArchitecture(config);
+}
 
-  const convolutionNorm = (
-    names: { convolution: string; norm: string },
-    inputs: number,
-    outputs: number,
-    { kernel, stride, relu: rectify }: { kernel: number; stride: number; relu: boolean },
-  ): ConvolutionNorm => {
-    builder.parameter(`${names.convolution}.weight`, [kernel, kernel, inputs, outputs], "convolution");
-    builder.batchNorm(names.norm, outputs);
-    return { ...names, kernel, stride, relu: rectify };
-  };
+function builtInArchitecture(config: EncoderConfig): Architecture {
+  const { model, data } = config;
+  const { imageSize } = data;
+  const { encoder } = model;
+  if (isResnet(encoder)) return resnetArchitecture({ ...model, encoder });
+  if (isVisionTransformer(encoder))
+    return visionTransformerArchitecture(VISION_TRANSFORMERS[encoder], { ...model, imageSize });
+  if (isTextTransformer(encoder)) return textTransformerArchitecture(TEXT_TRANSFORMERS[encoder], textOptions(config));
+  throw new Error(`no family of encoders has ${encoder}`);
+}
 
-  let channels = architecture.widths[0];
-  const stem = convolutionNorm({ convolution: "conv1", norm: "bn1" }, 3, channels, {
-    kernel: small ? 3 : 7,
-    stride: small ? 1 : 2,
-    relu: true,
-  });
-
-  const blocks: Block[] = [];
-  architecture.blocks.forEach((count, stage) => {
-    const width = architecture.widths[stage];
-    for (let index = 0; index < count; index++) {
-      const name = `layer${String(stage + 1)}.${String(index)}`;
-      const stride = index === 0 && stage > 0 ? 2 : 1;
-      const named = (number: number) => ({
-        convolution: `${name}.conv${String(number)}`,
-        norm: `${name}.bn${String(number)}`,
-      });
-      const inputs = channels;
-      let path: ConvolutionNorm[];
-      if (architecture.block === "basic") {
-        channels = width;
-        path = [
-          convolutionNorm(named(1), inputs, width, { kernel: 3, stride, relu: true }),
-          convolutionNorm(named(2), width, width, { kernel: 3, stride: 1, relu: false }),
-        ];
-      } else {
-        channels = width * BOTTLENECK_EXPANSION;
-        path = [
-          convolutionNorm(named(1), inputs, width, { kernel: 1, stride: 1, relu: true }),
-          convolutionNorm(named(2), width, width, { kernel: 3, stride, relu: true }),
-          convolutionNorm(named(3), width, channels, { kernel: 1, stride: 1, relu: false }),
-        ];
-      }
-      const shortcut = { convolution: `${name}.downsample.0`, norm: `${name}.downsample.1` };
-      const downsample =
-        stride !== 1 || inputs !== channels
-          ? convolutionNorm(shortcut, inputs, channels, { kernel: 1, stride, relu: false })
-          : null;
-      blocks.push({ path, downsample });
-    }
-  });
-
-  const featureDim = channels;
-  const dense = (name: string, inputs: number, outputs: number): void => {
-    builder.parameter(`${name}.weight`, [inputs, outputs], "dense");
-    builder.parameter(`${name}.bias`, [outputs], "dense-bias");
-  };
-  const head = options.head === "mlp" ? ["fc.0", "fc.2"] : ["fc"];
-  head.forEach((name, index) => {
-    dense(name, featureDim, index === head.length - 1 ? options.embeddingDim : featureDim);
-  });
-
-  return { layout: builder.build(), featureDim, stem, stemPool: !small, blocks, head };
+/** @throws Error where the config has not been resolved, which fills the vocabulary in */
+export function textOptions({ model, data: { maxLength } }: EncoderConfig): TextTransformerOptions {
+  const { vocabulary } = model;
+  if (vocabulary === null) throw new Error("the config says no vocabulary");
+  return { ...model, vocabulary, maxLength };
 }

@@ -4,12 +4,19 @@ export { evaluationNorm, trainingNorm, type ForwardContext, type Normalise, type
 export {
   initialBuffers,
   initialParameters,
+  isDecayed,
   type BufferSpec,
   type ParameterLayout,
   type ParameterRole,
   type ParameterSpec,
 } from "./parameters.js";
-export { resnetArchitecture, type EncoderOptions } from "./architecture.js";
-export { resnet, type Encoder } from "./resnet.js";
+export { architectureOf, type Architecture, type EncoderConfig } from "./architecture.js";
+export type { Encoder, Views } from "./encoder.js";
+export { encoderOf } from "./encoder-of.js";
+export { resnetArchitecture, type ResnetOptions } from "./resnet-architecture.js";
+export { resnet } from "./resnet.js";
+export { textEncoder, textRows } from "./text-encoder.js";
+export { textTransformer, type TextTransformer, type Texts } from "./text-transformer.js";
+export { visionTransformer } from "./vit.js";
 export { LEAST_SHARD_SIZE, parameterShards, type ParameterShard } from "./shards.js";
 export { gradientLength } from "./exchange.js";

@@ -1,21 +1,12 @@
 /** The forward pass of a ResNet, in torchvision's arithmetic. */
-import { conv2d, relu, tf, type Tensor1D, type Tensor2D, type Tensor4D } from "../engine/index.js";
-import { resnetArchitecture, type ConvolutionNorm, type EncoderOptions } from "./architecture.js";
+import { conv2d, relu, tf, type Tensor1D, type Tensor4D } from "../engine/index.js";
+import type { Encoder } from "./encoder.js";
 import type { ForwardContext } from "./forward.js";
-import type { ParameterLayout } from "./parameters.js";
+import { applyHeads } from "./head-forward.js";
+import { resnetArchitecture, type ConvolutionNorm, type ResnetOptions } from "./resnet-architecture.js";
 
-export interface Encoder {
-  readonly layout: ParameterLayout;
-  /** length of a feature vector */
-  readonly featureDim: number;
-  /** `[N, S, S, 3]` normalised images → `[N, featureDim]` backbone features */
-  features(context: ForwardContext, images: Tensor4D): Tensor2D;
-  /** `[N, featureDim]` → `[N, embeddingDim]`, not yet of unit length */
-  project(context: ForwardContext, features: Tensor2D): Tensor2D;
-}
-
-export function resnet(options: EncoderOptions): Encoder {
-  const { layout, featureDim, stem, stemPool, blocks, head } = resnetArchitecture(options);
+export function resnet(options: ResnetOptions): Encoder {
+  const { layout, featureDim, stem, stemPool, blocks, ...heads } = resnetArchitecture(options);
 
   const apply = (context: ForwardContext, layer: ConvolutionNorm, x: Tensor4D): Tensor4D => {
     const filter = context.parameter<Tensor4D>(`${layer.convolution}.weight`);
@@ -28,7 +19,7 @@ export function resnet(options: EncoderOptions): Encoder {
   return {
     layout,
     featureDim,
-    features: (context, images) => {
+    features: (context, images: Tensor4D) => {
       let x = tf.tidy(() => {
         const y = apply(context, stem, images);
         // PyTorch pads with −∞; behind ReLU zeros are the same.
@@ -45,13 +36,6 @@ export function resnet(options: EncoderOptions): Encoder {
       }
       return tf.mean(x, [1, 2]);
     },
-    project: (context, features) =>
-      head.reduce((x, name, index) => {
-        const y = tf.add<Tensor2D>(
-          tf.matMul(x, context.parameter<Tensor2D>(`${name}.weight`)),
-          context.parameter(`${name}.bias`),
-        );
-        return index < head.length - 1 ? relu(y) : y;
-      }, features),
+    ...applyHeads(heads),
   };
 }

@@ -1,130 +1,54 @@
 /**
- * Momentum contrast (He et al. 2020, Algorithm 1), the part of one logical rank: keys with θk, queries with θq, InfoNCE
- * against the queue, gradients of θq. The momentum update and the queue belong to the coordinator and its aggregators.
+ * Momentum contrast (He et al. 2020, Algorithm 1), the part of one logical rank: keys with θk, queries with θq, a contrastive
+ * loss between them and the queue, gradients of θq. The momentum update and the queue belong to the coordinator and its
+ * aggregators.
+ *
+ * With shuffling BN across ranks (section 3.3) a rank computes the keys of other ranks' samples, and shows them; the keys of
+ * its own samples come back with the exchange. No image moves: the permutation decides who loads which key views.
  */
-import {
-  gatherRows,
-  tf,
-  timestamp,
-  type Scalar,
-  type Tensor,
-  type Tensor1D,
-  type Tensor2D,
-  type Tensor4D,
-} from "../engine/index.js";
-import { trainingNorm, type Encoder, type ForwardContext, type StatisticsSink } from "../models/index.js";
-import { infoNce, normalise } from "./infonce.js";
+import { gatherRows, tf, type Tensor2D } from "../engine/index.js";
+import type { Contrast } from "./contrast.js";
+import { infoNce } from "./infonce.js";
+import { given, type Objective, type ShowInput, type StepInput } from "./objective.js";
+import { differentiate, encode, Statistics, type Exchanged, type Shown } from "./rank.js";
 
-export interface MocoInput {
-  readonly encoder: Encoder;
-  /** θq and θk, one tensor a parameter in the layout's order */
-  readonly query: readonly Tensor[];
-  readonly key: readonly Tensor[];
-  /** `[B, S, S, 3]` normalised query and key views of the same samples */
-  readonly queryViews: Tensor4D;
-  readonly keyViews: Tensor4D;
-  /** `[K, D]` */
-  readonly queue: Tensor2D;
-  readonly temperature: number;
-  readonly bnSplits: number;
-  /** int32 `[B]` each: the order in which shuffling BN shows the key views to the key encoder, and its inverse. Null: theirs */
-  readonly keyShuffle: { readonly order: Tensor1D; readonly inverse: Tensor1D } | null;
-}
-
-/** The caller disposes it: `tf.dispose(result)`. (A type, since tfjs takes no interface for a container of tensors.) */
-export type MocoResult = {
-  readonly loss: Scalar;
-  /** gradient of the loss for each parameter of θq, in the layout's order */
-  readonly gradients: Tensor[];
-  /** `[B, D]` of unit length: they enter the queue */
-  readonly keys: Tensor2D;
-  /** batch statistics by layer, in the layout's order of buffers: mean, variance, mean, variance, … */
-  readonly queryStatistics: Tensor1D[];
-  readonly keyStatistics: Tensor1D[];
-  /** mean of q·k⁺, and of q·kᵢ over the queue: cosine similarities */
-  readonly positiveSimilarity: Scalar;
-  readonly negativeSimilarity: Scalar;
-  /** share of the batch whose positive outranks every negative */
-  readonly accuracy: Scalar;
-  /** `timestamp` of when the forward passes were done and the backward pass began */
-  readonly forwardDoneAt: Tensor1D;
-};
-
-export function forwardContext(
-  encoder: Encoder,
-  values: readonly Tensor[],
-  normaliseLayer: ForwardContext["normalise"],
-): ForwardContext {
-  const byName = new Map(encoder.layout.parameters.map((spec, index) => [spec.name, values[index]]));
-  return {
-    normalise: normaliseLayer,
-    parameter: <T extends Tensor>(name: string) => {
-      const value = byName.get(name);
-      if (value === undefined) throw new Error(`the encoder has no parameter ${name}`);
-      return value as T;
-    },
-  };
-}
-
-/** Gathers the statistics of one encoder in the order of its buffers; they outlive the tidy they were made in. */
-function statisticsOf(encoder: Encoder): { sink: StatisticsSink; ordered: () => Tensor1D[] } {
-  const byName = new Map<string, Tensor1D>();
-  return {
-    sink: (name, mean, variance) => {
-      byName.set(`${name}.running_mean`, tf.keep(mean));
-      byName.set(`${name}.running_var`, tf.keep(variance));
-    },
-    ordered: () =>
-      encoder.layout.buffers.map(({ name }) => {
-        const value = byName.get(name);
-        if (value === undefined) throw new Error(`no statistics were seen for ${name}`);
-        return value;
-      }),
-  };
-}
-
-/** `[B, D]` keys of unit length, no gradient. */
-function encodeKeys(input: MocoInput, sink: StatisticsSink): Tensor2D {
-  const { encoder, key, keyViews, keyShuffle, bnSplits } = input;
-  return tf.tidy(() => {
-    const context = forwardContext(encoder, key, trainingNorm(bnSplits, sink));
-    const views = keyShuffle === null ? tf.clone(keyViews) : gatherRows(keyViews, keyShuffle.order);
-    const shuffled = normalise(encoder.project(context, encoder.features(context, views)));
-    return keyShuffle === null ? shuffled : gatherRows(shuffled, keyShuffle.inverse);
+/** v1: temperature 0.07 and a linear head; v2 (Chen et al. 2020): 0.2 and a two-layer head. The queue is K × D in both. */
+export function moco(temperature: number): Objective {
+  return momentumContrast(({ queue }) => {
+    const negatives = given(queue, "a queue");
+    return (queries, keys) => infoNce(queries, keys, negatives, temperature);
   });
 }
 
-export function mocoStep(input: MocoInput): MocoResult {
-  const { encoder, queue, temperature } = input;
-  const keyStatistics = statisticsOf(encoder);
-  const queryStatistics = statisticsOf(encoder);
-  const keys = encodeKeys(input, keyStatistics.sink);
-
-  const kept: { positive?: Scalar; negative?: Scalar; accuracy?: Scalar; forwardDoneAt?: Tensor1D } = {};
-  const { value: loss, grads: gradients } = tf.valueAndGrads((...parameters: Tensor[]) => {
-    const context = forwardContext(encoder, parameters, trainingNorm(input.bnSplits, queryStatistics.sink));
-    const features = encoder.features(context, tf.clone(input.queryViews));
-    const queries = normalise(encoder.project(context, features));
-    const result = infoNce(queries, keys, queue, temperature);
-    kept.positive = tf.keep(tf.mul(tf.mean(result.positive), temperature));
-    kept.negative = tf.keep(tf.mul(tf.mean(result.negatives), temperature));
-    kept.accuracy = tf.keep(tf.mean(tf.greater(result.positive, tf.max(result.negatives, 1))));
-    kept.forwardDoneAt = tf.keep(timestamp(result.loss));
-    return result.loss;
-  })([...input.query]);
-  const { positive, negative, accuracy, forwardDoneAt } = kept;
-  if (positive === undefined || negative === undefined || accuracy === undefined || forwardDoneAt === undefined)
-    throw new Error("the forward pass did not run");
-
+/** @param contrastFor the loss of `[B, D]` queries and keys of unit length, for what a step has been given */
+export function momentumContrast(
+  contrastFor: (input: StepInput) => (queries: Tensor2D, keys: Tensor2D) => Contrast,
+): Objective {
   return {
-    loss: loss,
-    gradients,
-    keys,
-    queryStatistics: queryStatistics.ordered(),
-    keyStatistics: keyStatistics.ordered(),
-    positiveSimilarity: positive,
-    negativeSimilarity: negative,
-    accuracy,
-    forwardDoneAt,
+    show: (input) => keysOf(input, null),
+    step: (input) => {
+      const { exchanged, keyShuffle } = input;
+      const { embeddings: keys, statistics } = exchanged === null ? keysOf(input, keyShuffle) : ownOf(exchanged);
+      const contrast = contrastFor(input);
+      const encoding = { splits: input.bnSplits };
+      const result = differentiate(input, input.queryViews, encoding, (queries) => contrast(queries, keys));
+      return { ...result, keys, keyStatistics: statistics };
+    },
   };
+}
+
+/** The keys of a rank's key views, no gradient. */
+function keysOf({ encoder, key, keyViews, bnSplits }: ShowInput, keyShuffle: StepInput["keyShuffle"]): Shown {
+  const statistics = new Statistics();
+  const embeddings = tf.tidy(() => {
+    const views = keyShuffle === null ? tf.clone(keyViews) : gatherRows(keyViews, keyShuffle.order);
+    const shuffled = encode(encoder, key, views, { splits: bnSplits }, statistics.sink);
+    return keyShuffle === null ? shuffled : gatherRows(shuffled, keyShuffle.inverse);
+  });
+  return { embeddings, statistics: statistics.ordered(encoder) };
+}
+
+/** The keys of a rank's own samples, which others have computed. */
+function ownOf({ block, rows }: Exchanged): Shown {
+  return { embeddings: gatherRows(block, given(rows, "where its own keys are")), statistics: [] };
 }

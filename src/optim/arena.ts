@@ -5,33 +5,8 @@
  */
 import { readFileSync } from "node:fs";
 
-/** Parameters of one SGD update; see `VectorArena.sgd`. */
-export interface SgdStep {
-  /** what turns the gradient's sum into a mean: 1 / W */
-  readonly scale: number;
-  readonly learningRate: number;
-  readonly momentum: number;
-  readonly weightDecay: number;
-}
-
-/** A stretch of the flat vector and whether weight decay acts on it. */
-export interface DecaySlice {
-  readonly offset: number;
-  readonly size: number;
-  readonly decay: boolean;
-}
-
-/** Vectors that an update reads and writes, float32 `[P]` each. */
-export interface SgdVectors {
-  readonly parameters: Float32Array;
-  /** sum over the ranks; may be longer */
-  readonly gradient: Float32Array;
-  readonly velocity: Float32Array;
-  readonly nextParameters: Float32Array;
-  readonly nextVelocity: Float32Array;
-}
-
-interface Kernels {
+/** See `assembly/kernels.ts`. Places are byte offsets, numbers become float32 on the way in. */
+export interface Kernels {
   add(a: number, b: number, out: number, length: number): void;
   mix(target: number, source: number, next: number, length: number, m: number, share: number): void;
   sgd(
@@ -43,7 +18,27 @@ interface Kernels {
     length: number,
     scale: number,
     decay: number,
+    trust: number,
     momentum: number,
+    rate: number,
+  ): void;
+  squares(theta: number, gradient: number, length: number, scale: number, decay: number): number;
+  adamw(
+    parameters: number,
+    gradient: number,
+    mean: number,
+    square: number,
+    nextParameters: number,
+    nextMean: number,
+    nextSquare: number,
+    length: number,
+    scale: number,
+    kept: number,
+    share: number,
+    squareKept: number,
+    squareShare: number,
+    rootScale: number,
+    epsilon: number,
     rate: number,
   ): void;
 }
@@ -58,7 +53,7 @@ const MODULE = new WebAssembly.Module(readFileSync(new URL("./generated/kernels.
 
 export class VectorArena {
   private readonly memory = new WebAssembly.Memory({ initial: 1, maximum: MOST_PAGES, shared: true });
-  private readonly kernels: Kernels;
+  readonly kernels: Kernels;
   /** released vectors by length */
   private readonly free = new Map<number, Float32Array[]>();
   private end = ALIGNMENT;
@@ -114,26 +109,8 @@ export class VectorArena {
     this.kernels.mix(...offsets, next.length, m, (1 - m) * sourceScale);
   }
 
-  /**
-   * SGD with momentum and weight decay as `torch.optim.SGD`: `g ← scale·gradient + decay·θ`, `v' ← momentum·v + g`,
-   * `θ' ← θ − rate·v'`.
-   * @param slices cover the parameters, ascending: a kernel may write the first lanes of the slice behind its own, which
-   *   then are written again
-   */
-  sgd(vectors: SgdVectors, slices: readonly DecaySlice[], step: SgdStep): void {
-    const { parameters, gradient, velocity, nextParameters, nextVelocity } = vectors;
-    const starts = [parameters, gradient, velocity, nextParameters, nextVelocity].map((vector) =>
-      this.offsetOf(vector),
-    );
-    const { scale, momentum, learningRate, weightDecay } = step;
-    for (const { offset, size, decay } of slices) {
-      const at = starts.map((start) => start + 4 * offset) as [number, number, number, number, number];
-      this.kernels.sgd(...at, size, scale, decay ? weightDecay : 0, momentum, learningRate);
-    }
-  }
-
-  /** @throws RangeError where the vector is not of this arena */
-  private offsetOf(vector: Float32Array): number {
+  /** Where the kernels find a vector. @throws RangeError where the vector is not of this arena */
+  offsetOf(vector: Float32Array): number {
     const { buffer, byteOffset, byteLength } = vector;
     // Each growth gives a new, longer buffer over the same memory; older views stay good.
     const isOurs =

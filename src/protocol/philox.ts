@@ -50,6 +50,9 @@ export const Purpose = {
   augmentation: 4,
   keyShuffle: 5,
   syntheticImage: 6,
+  textView: 7,
+  dropout: 8,
+  labelledSubset: 32,
 } as const;
 export type Purpose = (typeof Purpose)[keyof typeof Purpose];
 

@@ -6,10 +6,13 @@ import { tandem } from "./generated/wire.js";
 import { WireError } from "./wire-error.js";
 
 /** Raised with every change of `proto/` that an older process would misread. */
-export const PROTOCOL_VERSION = 3;
+export const PROTOCOL_VERSION = 5;
 
 /** Bound of one frame of the data plane: big tensors travel in pieces of it (fastest on loopback between 0.25 and 1 MB). */
 export const CHUNK_BYTES = 512 * 1024;
+
+/** Samples whose features are asked for at a time, at most. */
+export const CHUNK_SAMPLES = 250;
 
 export type WorkerMessage = tandem.control.FromWorker.$Shape;
 export type CoordinatorMessage = tandem.control.FromCoordinator.$Shape;
@@ -24,6 +27,8 @@ export type Drain = tandem.control.Drain.$Shape;
 export type Gradient = tandem.data.Gradient.$Shape;
 export type Open = tandem.data.Open.$Shape;
 export type RankResult = tandem.control.RankResult.$Shape;
+export type RankEmbeddings = tandem.control.RankEmbeddings.$Shape;
+export type EmbeddingBlock = tandem.control.EmbeddingBlock.$Shape;
 export type Welcome = tandem.control.Welcome.$Shape;
 export type Assignment = tandem.control.Assignment.$Shape;
 export type QueueSnapshot = tandem.control.QueueSnapshot.$Shape;

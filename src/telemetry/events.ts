@@ -1,9 +1,29 @@
 /** `events.jsonl`: what happened in a run, one JSON object a line, appended by the coordinator. */
-import { closeSync, fstatSync, mkdirSync, openSync, readSync, writeSync } from "node:fs";
+import { closeSync, createReadStream, fstatSync, mkdirSync, openSync, readSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
+import { createInterface } from "node:readline";
+import type { RankMetrics } from "../protocol/rank-metrics.js";
 
 export type RunEvent =
-  | { readonly kind: "run-started"; readonly control: string; readonly resumed: boolean }
+  /**
+   * `again`: the arguments of `tandem` that take the run up; `step`: where it goes on; `reproducible`: whether all that it
+   * builds on can be repeated bit for bit
+   */
+  | {
+      readonly kind: "run-started";
+      readonly again: string;
+      readonly control: string;
+      readonly resumed: boolean;
+      readonly step: number;
+      readonly reproducible: boolean;
+    }
+  /** the run began with weights from a file: its sha256 in hex, and how many tensors of the backbone it had */
+  | {
+      readonly kind: "initialised";
+      readonly sha256: string;
+      readonly matched: number;
+      readonly missing: readonly string[];
+    }
   | ({ readonly kind: "step"; readonly step: number } & StepNumbers)
   /** kNN accuracy in [0, 1] */
   | { readonly kind: "evaluated"; readonly step: number; readonly accuracy: number }
@@ -28,24 +48,41 @@ export type RunEvent =
   | { readonly kind: "checkpointed"; readonly step: number; readonly directory: string }
   | { readonly kind: "run-ended"; readonly outcome: "finished" | "stopped" | "failed"; readonly step: number | null };
 
-/** Means over the ranks of a step; times in ms. */
-export interface StepNumbers {
+/** Of a step: means over its ranks, and how it went; times in ms. */
+export interface StepNumbers extends RankMetrics {
   readonly totalSteps: number;
   readonly epoch: number;
-  readonly loss: number;
-  readonly accuracy: number;
-  readonly positiveSimilarity: number;
-  readonly negativeSimilarity: number;
   readonly learningRate: number;
   readonly stepMs: number;
-  readonly loadMs: number;
-  readonly forwardMs: number;
-  readonly backwardMs: number;
-  readonly exchangeMs: number;
-  /** of forward and backward, what was spent within TensorFlow's graph; 0 when running eagerly */
-  readonly graphMs: number;
   readonly imagesPerSecond: number;
   readonly workers: number;
+}
+
+export type TimedEvent = RunEvent & { /** ISO 8601 */ readonly time: string };
+
+/** The events of a file, in the order in which they were written; lines that were torn are left out. */
+export async function* readEvents(path: string): AsyncGenerator<TimedEvent> {
+  for await (const line of createInterface({ input: createReadStream(path), crlfDelay: Infinity })) {
+    const event = parsed(line);
+    if (event !== null) yield event;
+  }
+}
+
+/** What a step says as numbers; what is not finite is null in JSON. */
+const NUMBERS = ["totalSteps", "loss", "stepMs", "imagesPerSecond"] as const;
+
+/** @returns null where the line is none of ours */
+function parsed(line: string): TimedEvent | null {
+  let event: Record<string, unknown> | null;
+  try {
+    event = JSON.parse(line) as Record<string, unknown> | null;
+  } catch {
+    return null;
+  }
+  if (typeof event?.["time"] !== "string" || typeof event["kind"] !== "string") return null;
+  const isNumber = (name: string) => typeof event[name] === "number" || event[name] === null;
+  if (event["kind"] === "step" && !(typeof event["step"] === "number" && NUMBERS.every(isNumber))) return null;
+  return event as unknown as TimedEvent;
 }
 
 const NEWLINE = 0x0a;
@@ -66,9 +103,7 @@ export class EventFile {
     const time = this.now().toISOString();
     try {
       if (this.lost > 0) {
-        this.write(
-          JSON.stringify({ time, kind: "events-lost", events: this.lost } satisfies RunEvent & { time: string }),
-        );
+        this.write(JSON.stringify({ time, kind: "events-lost", events: this.lost } satisfies TimedEvent));
         this.lost = 0;
       }
       this.write(JSON.stringify({ time, ...event }));

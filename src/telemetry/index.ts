@@ -1,5 +1,6 @@
 /** Telemetry: logs, the event file, the progress line. */
-export { EventFile, type RunEvent, type StepNumbers } from "./events.js";
+export { EventFile, readEvents, type RunEvent, type StepNumbers, type TimedEvent } from "./events.js";
 export { openLogger, type Logger, type LoggerOptions } from "./logger.js";
 export { Progress, type ProgressStream } from "./progress.js";
-export { progressLine, type StepProgress } from "./progress-line.js";
+export { duration, progressLine, type StepProgress } from "./progress-line.js";
+export { runStatus, type RunStatus, type WorkerStatus } from "./run-status.js";

@@ -11,19 +11,21 @@ export interface StepProgress {
   readonly loss: number;
   readonly learningRate: number;
   readonly imagesPerSecond: number;
+  /** what samples are called */
+  readonly samples: "images" | "texts";
   readonly workers: number;
 }
 
 /** @param etaMs time left; null: not known yet */
 export function progressLine(progress: StepProgress, etaMs: number | null): string {
-  const { step, totalSteps, epoch, epochs, loss, learningRate, imagesPerSecond, workers } = progress;
+  const { step, totalSteps, epoch, epochs, loss, learningRate, imagesPerSecond, samples, workers } = progress;
   const width = String(totalSteps).length;
   return [
     `epoch ${epoch + 1}${epochs === null ? "" : `/${epochs}`}`,
     `step ${String(step).padStart(width)}/${totalSteps}`,
     `loss ${loss.toFixed(3)}`,
     `lr ${learningRate.toPrecision(3)}`,
-    `${imagesPerSecond.toFixed(0)} images/s`,
+    `${imagesPerSecond.toFixed(0)} ${samples}/s`,
     `ETA ${etaMs === null ? "?" : duration(etaMs)}`,
     `${workers} ${workers === 1 ? "worker" : "workers"}`,
   ].join("  ");

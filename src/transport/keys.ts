@@ -156,6 +156,7 @@ function checked(path: string, key: string): string {
 
 function unreadable(path: string, cause: unknown): UserError {
   const { code = "" } = cause as NodeJS.ErrnoException;
-  const remedy = code === "ENOENT" ? "name a folder that tandem keys new has made" : "let this user read it";
+  const isDenied = code === "EACCES" || code === "EPERM";
+  const remedy = isDenied ? "let this user read it" : "name a folder that tandem keys new has made";
   return new UserError("KEYS_UNREADABLE", `cannot read ${path} (${code}): ${remedy}`, { cause });
 }

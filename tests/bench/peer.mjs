@@ -7,6 +7,7 @@
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { median } from "./median.mjs";
 
 const PROGRAM = fileURLToPath(new URL("../../bin/tandem.js", import.meta.url));
 const PEER = fileURLToPath(new URL("moco_ddp.py", import.meta.url));
@@ -40,13 +41,6 @@ function lastLine(command, args) {
   const { status, stdout, stderr } = spawnSync(command, args, { encoding: "utf8" });
   if (status !== 0) throw new Error(`${command} ${args.join(" ")} ended with ${status}: ${stderr}`);
   return JSON.parse(stdout.trim().split("\n").at(-1) ?? "");
-}
-
-/** @param {readonly number[]} numbers */
-function median(numbers) {
-  const sorted = [...numbers].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
 const { threads } = values;

@@ -1,5 +1,5 @@
 /** Each mistake gets one line that names the thing and the remedy, exit code 2, and loses nothing. */
-import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it, vi } from "vitest";
@@ -148,6 +148,34 @@ describe("a mistake", () => {
     const { code, stderr } = await tandem(["train", "--resume", "--out", copy]);
     expect(code).toBe(2);
     expect(stderr).toContain("none of the 1 checkpoints");
+  });
+
+  it("such as another run's checkpoint, or a run without its manifest, is told", async () => {
+    const [mine, theirs] = [join(folder, "mine"), join(folder, "theirs")];
+    cpSync(run, mine, { recursive: true });
+    const made = await tandem(["train", "--config", config, "--workers", "1", "--seed", "8", "--out", theirs], folder);
+    expect(made.code, made.stderr).toBe(0);
+    rmSync(join(mine, "checkpoints"), { recursive: true });
+    cpSync(join(theirs, "checkpoints"), join(mine, "checkpoints"), { recursive: true });
+    await mistake(["train", "--resume", "--out", mine], "step-2 is of another run");
+    rmSync(join(mine, "manifest"));
+    await mistake(["train", "--resume", "--out", mine], "holds no run that can be resumed (no file manifest)");
+  });
+
+  it("such as events that cannot be read are told", async () => {
+    const copy = join(folder, "eventless");
+    cpSync(run, copy, { recursive: true });
+    writeFileSync(join(copy, "events.jsonl"), '{"kind":"step"}\nnothing\n{"time":"t","kind":"step","step":1}\n');
+    expect((await tandem(["status", copy])).stdout).toContain("not begun");
+    rmSync(join(copy, "events.jsonl"));
+    expect((await tandem(["status", copy])).code).toBe(0);
+    mkdirSync(join(copy, "events.jsonl"));
+    await mistake(["status", copy], "cannot read the run's events: EISDIR");
+  });
+
+  it("such as fewer workers than the run waits for is told", async () => {
+    const few = ["--workers", "1", "--set", "membership.minWorkers=2", "--out", join(folder, "few")];
+    await mistake(["train", ...few], "raise --workers");
   });
 
   it("such as a checkpoint of another architecture is told", async () => {

@@ -8,10 +8,15 @@ import { Proxy } from "./proxy.js";
 import { checkpointOf, eventsOf, SMALL_RUN, start, tandem, type Running } from "./tandem.js";
 
 const STEPS = 400;
-export const CHAOS_RUN = [
+const CHAOS_RUN = [
   ...[...SMALL_RUN, "--steps", String(STEPS), "--set", "checkpoint.everySteps=10"],
   ...["--set", "membership.heartbeatMs=200", "--set", "membership.deadAfterMs=1500"],
 ] as const;
+
+/** Of an odd seed MoCo v2, of an even one the same with an exchange of embeddings in every step. */
+export function chaosRun(seed: number): readonly string[] {
+  return seed % 2 === 0 ? [...CHAOS_RUN, "--set", "moco.shuffle=across-ranks"] : CHAOS_RUN;
+}
 
 /** How long the whole may take before it counts as stuck, in ms. */
 const MOST_MS = 240_000;
@@ -20,26 +25,34 @@ const MOST_WORKERS = 4;
 /** After so many troubles the rest of the run is left alone. */
 const TROUBLES = 24;
 
+/** From a kill to the next finished step. */
+export interface Recovery {
+  readonly ms: number;
+  /** whether nothing else happened in between */
+  readonly alone: boolean;
+}
+
 export interface ChaosReport {
   readonly sha256: Readonly<Record<string, string>>;
   readonly troubles: Readonly<Record<string, number>>;
   /** steps that were computed again because a coordinator died after its last checkpoint */
   readonly stepsRepeated: number;
   /** from a kill of a worker, or of the coordinator, to the next finished step, in ms */
-  readonly recoveries: { readonly worker: readonly number[]; readonly coordinator: readonly number[] };
+  readonly recoveries: Readonly<Record<"worker" | "coordinator", readonly Recovery[]>>;
   readonly stepMs: number;
 }
 
-async function freePorts(): Promise<number> {
+/** @returns a port of which the next is free too */
+export async function freePorts(): Promise<number> {
   for (;;) {
     const server = createServer().listen(0, "127.0.0.1");
     await once(server, "listening");
     const { port } = server.address() as AddressInfo;
     const next = createServer().listen(port + 1, "127.0.0.1");
-    const isFree = await Promise.race([
-      once(next, "listening").then(() => true),
-      once(next, "error").then(() => false),
-    ]);
+    const isFree = await once(next, "listening").then(
+      () => true,
+      () => false,
+    );
     server.close();
     next.close();
     if (isFree) return port;
@@ -65,7 +78,7 @@ export async function chaos(folder: string, seed: number): Promise<ChaosReport> 
       out,
       ...more,
     ]);
-  let coordinator = coordinatorOf(CHAOS_RUN);
+  let coordinator = coordinatorOf(chaosRun(seed));
   let finished: { code: number | null; stderr: string } | null = null;
   const proxies = await Promise.all(
     [port, port + 1].map((at) => Proxy.listen({ host: "127.0.0.2", port: at }, { host: "127.0.0.1", port: at })),
@@ -93,10 +106,12 @@ export async function chaos(folder: string, seed: number): Promise<ChaosReport> 
       if (running.process.signalCode === null) finished = ended;
     });
   };
+  /** troubles made so far */
+  let count = 0;
   const stepsDone = () => eventsOf(out).filter(({ kind }) => kind === "step");
   const troubles: Record<string, number> = {};
-  const recoveries: { worker: number[]; coordinator: number[] } = { worker: [], coordinator: [] };
-  const recovering: { since: number; kind: "worker" | "coordinator"; steps: number }[] = [];
+  const recoveries: Record<"worker" | "coordinator", Recovery[]> = { worker: [], coordinator: [] };
+  const recovering: { since: number; kind: "worker" | "coordinator"; steps: number; troubles: number }[] = [];
   const trouble = () => {
     const kind = draw.pick([
       "kill",
@@ -115,7 +130,7 @@ export async function chaos(folder: string, seed: number): Promise<ChaosReport> 
     switch (kind) {
       case "kill":
         victim?.process.kill("SIGKILL");
-        recovering.push({ since: Date.now(), kind: "worker", steps });
+        recovering.push({ since: Date.now(), kind: "worker", steps, troubles: count });
         join_();
         return;
       case "stop":
@@ -131,7 +146,7 @@ export async function chaos(folder: string, seed: number): Promise<ChaosReport> 
         return;
       case "coordinator":
         coordinator.process.kill("SIGKILL");
-        recovering.push({ since: Date.now(), kind: "coordinator", steps });
+        recovering.push({ since: Date.now(), kind: "coordinator", steps, troubles: count });
         void coordinator.ended.then(() => {
           coordinator = coordinatorOf(["--resume"]);
           watch(coordinator);
@@ -154,7 +169,6 @@ export async function chaos(folder: string, seed: number): Promise<ChaosReport> 
     await vi.waitUntil(() => stepsDone().length > 0 || finished !== null, { timeout: 60_000 });
     const begun = Date.now();
     let next = begun;
-    let count = 0;
     while (finished === null) {
       if (Date.now() - begun > MOST_MS) throw new Error(`not over in time; ${coordinator.stderr().slice(-3000)}`);
       if (failures.length > 0) throw new Error(failures[0]);
@@ -166,7 +180,8 @@ export async function chaos(folder: string, seed: number): Promise<ChaosReport> 
       const steps = stepsDone().length;
       for (const [index, pending] of [...recovering.entries()].reverse()) {
         if (steps <= pending.steps) continue;
-        recoveries[pending.kind].push(Date.now() - pending.since);
+        // The trouble that it recovers from is counted after it was begun.
+        recoveries[pending.kind].push({ ms: Date.now() - pending.since, alone: count === pending.troubles + 1 });
         recovering.splice(index, 1);
       }
       await new Promise((resolve) => setTimeout(resolve, 20));

@@ -1,7 +1,8 @@
 /** A run with keys: nobody without a key that is known learns or changes anything. */
-import { chmodSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
+import sharp from "sharp";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { curveKeyPair, Dealer } from "zeromq";
 import { workerCodec } from "../../src/protocol/wire.js";
@@ -30,6 +31,9 @@ const refusals = () =>
   eventsOf(out)
     .filter((event) => event.kind === "dropped")
     .map((event) => (event as unknown as { reason: string }).reason);
+
+/** Peers refused, those among them of whom nothing was said one by one. */
+const refusalCount = () => refusals().reduce((sum, reason) => sum + Number(/^(\d+) more/.exec(reason)?.[1] ?? 1), 0);
 
 /** Says hello on a socket with these keys. @returns whether a word came back */
 async function isAnswered(options: ConstructorParameters<typeof Dealer>[0]): Promise<boolean> {
@@ -82,16 +86,14 @@ describe("a coordinator with keys", () => {
     await dealer.receive();
     dealer.close();
     proxy.close();
-    const before = refusals().filter((reason) => reason.includes("plays an old handshake")).length;
+    const before = refusalCount();
     const stranger = connect(port, "127.0.0.1");
     stranger.on("error", () => undefined);
     for (const piece of recorded) {
       stranger.write(piece);
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
-    await vi.waitUntil(() => refusals().filter((reason) => reason.includes("plays an old handshake")).length > before, {
-      timeout: 10_000,
-    });
+    await vi.waitUntil(() => refusalCount() > before, { timeout: 10_000 });
     stranger.destroy();
   });
 
@@ -132,4 +134,28 @@ describe("keys", () => {
     rmSync(secret);
     await refused("(ENOENT): name a folder");
   });
+});
+
+it("a worker reads no folder that a coordinator elsewhere names", { timeout: 60_000 }, async () => {
+  const photos = join(folder, "photos");
+  mkdirSync(photos);
+  for (let number = 0; number < 32; number++) {
+    const background = { r: 4 * number, g: 99, b: 9 };
+    await sharp({ create: { width: 20, height: 20, channels: 3, background } })
+      .png()
+      .toFile(join(photos, `${number}.png`));
+  }
+  const data = `folder:${photos}`;
+  const flags = [...SMALL_RUN, "--set", `data.spec=${data}`, "--steps", "2", "--out", join(folder, "elsewhere")];
+  const server = start(["coordinator", ...flags, "--listen", "tcp://127.0.0.1:*"]);
+  await vi.waitUntil(() => server.stderr().includes("listening at"), { timeout: 20_000 });
+  const [, port = ""] = /tcp:\/\/127\.0\.0\.1:(\d+)/.exec(server.stderr()) ?? [];
+  // This machine too, but not by an address that says so.
+  const worker = ["worker", "--connect", `tcp://0.0.0.0:${port}`];
+  const refused = await tandem(worker);
+  expect(refused.code).toBe(2);
+  expect(refused.stderr).toContain(`give --data with where this machine keeps them, e.g. --data ${data}`);
+  const told = await tandem([...worker, "--data", data]);
+  expect(told.code, told.stderr).toBe(0);
+  expect((await server.ended).code).toBe(0);
 });

@@ -31,8 +31,13 @@ export interface Running {
   readonly ended: Promise<Ended>;
 }
 
-export function start(args: readonly string[], cwd = tmpdir()): Running {
-  const child = spawn(process.execPath, [PROGRAM, ...args], { cwd, stdio: ["ignore", "pipe", "pipe"] });
+/** @param env added to this process's own */
+export function start(args: readonly string[], cwd = tmpdir(), env: Readonly<Record<string, string>> = {}): Running {
+  const child = spawn(process.execPath, [PROGRAM, ...args], {
+    cwd,
+    env: { ...process.env, ...env },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
   let [stdout, stderr] = ["", ""];
   child.stdout.on("data", (bytes: Buffer) => (stdout += bytes.toString()));
   child.stderr.on("data", (bytes: Buffer) => (stderr += bytes.toString()));
@@ -61,6 +66,27 @@ export async function checkpointOf(directory: string): Promise<CheckpointReport>
   const { code, stdout, stderr } = await tandem(["checkpoint", directory, "--json"]);
   if (code !== 0) throw new Error(stderr);
   return JSON.parse(stdout) as CheckpointReport;
+}
+
+type Digests = CheckpointReport["sha256"];
+
+/**
+ * The digests that a small run leaves with one number of workers and with others. The first run keeps its compiled step on this
+ * machine; the others, which go on side by side, find it there.
+ */
+export async function digestsWith(
+  folder: string,
+  flags: readonly string[],
+  [first, ...others]: readonly number[],
+): Promise<Digests[]> {
+  const place = mkdtempSync(join(folder, "with-"));
+  const digests = async (workers: number) => {
+    const out = join(place, String(workers));
+    const ended = await tandem(["train", ...SMALL_RUN, ...flags, "--workers", String(workers), "--out", out]);
+    if (ended.code !== 0 || ended.stderr.includes("runs eagerly")) throw new Error(ended.stderr);
+    return (await checkpointOf(out)).sha256;
+  };
+  return [await digests(first), ...(await Promise.all(others.map(digests)))];
 }
 
 /** The events that a run has left so far. */

@@ -3,7 +3,7 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { expect, it } from "vitest";
 import { resolveConfig } from "../../src/config/index.js";
-import { Loader, openDataset } from "../../src/data/index.js";
+import { Loader, openRunDataset, viewReader } from "../../src/data/index.js";
 import { tf } from "../../src/engine/index.js";
 import { initialBuffers, initialParameters } from "../../src/models/index.js";
 import { KeyQueue } from "../../src/objectives/index.js";
@@ -37,8 +37,11 @@ it("holds memory over 500 steps", { timeout: 120_000 }, async () => {
       "model.bnSplits": 2,
     },
   });
-  const dataset = await openDataset(config.data.spec, { decodeSize: 16 });
-  const loader = new Loader(dataset, config, () => undefined);
+  const dataset = await openRunDataset(config.data.spec, config);
+  const loader = new Loader(
+    viewReader(dataset, config, () => undefined),
+    config,
+  );
   const computer = await RankComputer.prepare(config, (warning) => expect.fail(warning));
   const { layout } = computer.encoder;
   const parameters = initialParameters(layout, 0);

@@ -13,7 +13,12 @@ export class Agenda {
   private readonly heap: Entry[] = [];
 
   later(delay: number, happen: () => void): void {
-    const entry = { at: this.now + delay, order: this.order++, happen };
+    this.at(this.now + delay, happen);
+  }
+
+  /** What is due at the same time happens in the order of asking; a delay that was computed from the time could round it apart. */
+  at(time: number, happen: () => void): void {
+    const entry = { at: time, order: this.order++, happen };
     const { heap } = this;
     let index = heap.length;
     heap.push(entry);

@@ -2,18 +2,20 @@
  * Arithmetic in place of a network's: every value that a rank gives depends on every bit that it should depend on, so whoever
  * computes with anything else than the step's own weights, queue and samples gives other bits, and the run ends with others.
  */
-import { Aggregator, type TrainingState } from "../../coordinator/aggregator.js";
+import { Aggregator, type StepRates, type TrainingState } from "../../coordinator/aggregator.js";
 import type { RunPlan } from "../../coordinator/run-state.js";
+import { optimizerVectors } from "../../src/config/optimizer.js";
 import { gradientLength } from "../../src/models/exchange.js";
 import type { ParameterLayout } from "../../src/models/parameters.js";
 import { parameterShards } from "../../src/models/shards.js";
+import { layerSlices } from "../../src/models/treatment.js";
 import { KeyQueue } from "../../src/objectives/key-queue.js";
 import { VectorArena } from "../../src/optim/index.js";
 
 /** Two parameters, so that the weights travel in two shards. */
 export const LAYOUT: ParameterLayout = {
   parameters: [
-    { name: "a", shape: [3], role: "dense", offset: 0, size: 3 },
+    { name: "a", shape: [3, 1], role: "dense", offset: 0, size: 3 },
     { name: "b", shape: [2], role: "norm-shift", offset: 3, size: 2 },
   ],
   buffers: [{ name: "c", statistic: "mean", offset: 0, size: 1 }],
@@ -21,7 +23,8 @@ export const LAYOUT: ParameterLayout = {
   bufferCount: 1,
 };
 export const SHARDS = parameterShards(LAYOUT, 1);
-export const KEY_MOMENTUM = 0.9;
+/** The optimizer with the most state: two vectors and the number of updates. */
+const RULE = { kind: "adamw", weightDecay: 0.1, beta1: 0.9, beta2: 0.99, epsilon: 1e-4 } as const;
 const GRADIENT = gradientLength(LAYOUT);
 export const QUEUE_SIZE = 21;
 /** One memory for all parties of a thread: vectors are small, and a WebAssembly memory each would cost more than the run. */
@@ -63,15 +66,30 @@ export interface RankValues {
   readonly nonFinite: string | null;
 }
 
+function startOf(seed: number, step: number, rank: number): number {
+  return Math.imul(step + 1, 0x27d4eb2f) ^ Math.imul(rank + 1, 0x165667b1) ^ seed;
+}
+
+function hashOf(start: number, { query, key, buffers }: Weights, queue: Float32Array): number {
+  return [query, key, buffers, queue].reduce(stir, start);
+}
+
+/** What a rank shows the others: one value. */
+export function shownValue(seed: number, step: number, rank: number, weights: Weights, queue: Float32Array): number {
+  return value(hashOf(startOf(seed, step, rank), weights, queue), 99);
+}
+
+/** @param shown what all ranks show; empty where nothing is exchanged */
 export function rankValues(
   seed: number,
   step: number,
   rank: number,
   weights: Weights,
   queue: Float32Array,
+  shown: Float32Array,
 ): RankValues {
-  const start = Math.imul(step + 1, 0x27d4eb2f) ^ Math.imul(rank + 1, 0x165667b1) ^ seed;
-  const hash = stir(stir(stir(stir(start, weights.query), weights.key), weights.buffers), queue);
+  const start = startOf(seed, step, rank);
+  const hash = stir(hashOf(start, weights, queue), shown);
   const gradient = arena.take(GRADIENT);
   for (let i = 0; i < GRADIENT; i++) gradient[i] = value(hash, i);
   // A function of seed, step and rank alone: the same ranks are faulty whoever computes them.
@@ -84,16 +102,17 @@ export function featureValues(step: number, chunk: number, weights: Weights): Fl
 }
 
 export function newAggregator(worldSize: number, state: TrainingState): Aggregator {
-  const options = { layout: LAYOUT, shards: SHARDS, worldSize, keyMomentum: KEY_MOMENTUM };
-  return new Aggregator({ ...options, sgdMomentum: 0.8, weightDecay: 0.01, decayNormAndBias: false }, state, arena);
+  const layers = layerSlices(LAYOUT, { decayNormAndBias: false, exclude: [] });
+  const options = { layout: LAYOUT, shards: SHARDS, worldSize, rule: RULE, layers, clipNorm: 2 };
+  return new Aggregator(options, state, arena);
 }
 
 export function firstState(seed: number): TrainingState {
   const vector = (length: number, part: number) => Float32Array.from({ length }, (_, i) => value(seed ^ part, i));
   const theta = vector(LAYOUT.parameterCount, 1);
   const buffers = vector(LAYOUT.bufferCount, 2);
-  const velocity = new Float32Array(LAYOUT.parameterCount);
-  return { version: 0, query: theta, key: theta, velocity, queryBuffers: buffers, keyBuffers: buffers };
+  const optimizer = optimizerVectors(RULE.kind).map(() => new Float32Array(LAYOUT.parameterCount));
+  return { version: 0, updates: 0, query: theta, key: theta, optimizer, queryBuffers: buffers, keyBuffers: buffers };
 }
 
 export function firstQueue(seed: number): KeyQueue {
@@ -105,11 +124,12 @@ export function firstQueue(seed: number): KeyQueue {
   );
 }
 
-export const learningRate = (step: number): number => 0.1 / (step + 1);
+export const rates = (step: number): StepRates => ({ learningRate: 0.1 / (step + 1), keyMomentum: 0.9 + 0.001 * step });
 
 /** Everything that training changes, as one number. */
 export function stateFingerprint(state: TrainingState, queue: Float32Array): number {
-  return fingerprintOf(state.query, state.key, state.velocity, state.queryBuffers, state.keyBuffers, queue);
+  const { query, key, optimizer, queryBuffers, keyBuffers, updates } = state;
+  return fingerprintOf(query, key, ...optimizer, queryBuffers, keyBuffers, queue, Float32Array.of(updates));
 }
 
 export interface Reference {
@@ -120,17 +140,21 @@ export interface Reference {
 }
 
 /** The run as one process computes it, undisturbed. */
-export function undisturbed(seed: number, { worldSize, totalSteps, nonFinite }: RunPlan): Reference {
+export function undisturbed(seed: number, { worldSize, totalSteps, nonFinite, exchanges }: RunPlan): Reference {
   const aggregator = newAggregator(worldSize, firstState(seed));
   const queue = firstQueue(seed);
   const after = [stateFingerprint(aggregator.state, queue.keys)];
   const skipped = new Set<number>();
   for (let step = 0; step < totalSteps; step++) {
     const { query, key, queryBuffers: buffers } = aggregator.state;
+    const weights = { query, key, buffers };
+    const shown = Float32Array.from({ length: exchanges ? worldSize : 0 }, (_, rank) =>
+      shownValue(seed, step, rank, weights, queue.keys),
+    );
     const keys = new Float32Array(worldSize);
     let isFaulty = false;
     for (let rank = 0; rank < worldSize; rank++) {
-      const values = rankValues(seed, step, rank, { query, key, buffers }, queue.keys);
+      const values = rankValues(seed, step, rank, weights, queue.keys, shown);
       aggregator.accept(step, { level: 0, index: rank }, (target) => {
         target.set(values.gradient);
       });
@@ -142,7 +166,7 @@ export function undisturbed(seed: number, { worldSize, totalSteps, nonFinite }: 
       aggregator.skip();
       skipped.add(step);
     } else {
-      Array.from(aggregator.apply(learningRate(step)));
+      Array.from(aggregator.apply(rates(step)));
       queue.append(keys);
     }
     after.push(stateFingerprint(aggregator.state, queue.keys));

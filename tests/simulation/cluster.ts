@@ -22,7 +22,7 @@ import {
   firstQueue,
   firstState,
   LAYOUT,
-  learningRate,
+  rates,
   newAggregator,
   QUEUE_SIZE,
   stateFingerprint,
@@ -34,12 +34,23 @@ import { CALM, Network, type Channel, type Direction, type Plane, type Weather }
 import { random, type Random } from "./random.js";
 import { SimulatedWorker, type Surroundings } from "./simulated-worker.js";
 
+/** Drawn from as they stand here: what stands here twice happens twice as often. */
+const TROUBLES = [
+  ...(["crash", "crash", "pause", "drain", "join"] as const),
+  ...(["coordinator", "freeze", "cut", "one-way", "both-ways"] as const),
+];
+export type Trouble = (typeof TROUBLES)[number] | "nothing";
+
 export interface Scenario {
   readonly seed: number;
   readonly workers: number;
+  /** chance of a worker to be several times slower than others */
+  readonly slow: number;
   readonly plan: RunPlan;
   /** until when something may go wrong, in ms */
   readonly troubleMs: number;
+  /** what may go wrong */
+  readonly troubles: readonly Trouble[];
   /** mean time between two troubles, in ms */
   readonly troubleEveryMs: number;
   readonly weather: Weather;
@@ -51,6 +62,8 @@ export interface Outcome {
   readonly virtualMs: number;
   readonly troubles: Readonly<Record<string, number>>;
   readonly stepsRepeated: number;
+  /** times at which steps were finished, in ms */
+  readonly stepsAt: readonly number[];
 }
 
 /** A run that is not over so long after the last trouble is stuck, in ms. */
@@ -75,9 +88,11 @@ export function scenarioOf(seed: number): Scenario {
   return {
     seed,
     workers: 8 + draw.below(3),
+    slow: 0.15,
     plan: {
       worldSize: draw.pick([3, 5, 8, 8]),
       totalSteps: 50 + draw.below(4),
+      exchanges: draw.pick([false, false, false, true]),
       minWorkers: 1 + draw.below(3),
       heartbeatMs: 200,
       deadAfterMs: 700,
@@ -88,6 +103,7 @@ export function scenarioOf(seed: number): Scenario {
       nonFinite: "skip",
     },
     troubleMs: 4000,
+    troubles: TROUBLES,
     troubleEveryMs: draw.pick([150, 400, 1000]),
     weather: {
       loss: chance(0.003),
@@ -124,6 +140,7 @@ class Cluster implements Surroundings {
   readonly network: Network;
   readonly seed: number;
   readonly config: RunConfig;
+  readonly slow: number;
   private readonly reference: Reference;
   private readonly disk: Disk;
   private readonly workers = new Map<number, SimulatedWorker>();
@@ -135,10 +152,12 @@ class Cluster implements Surroundings {
   private isOver = false;
   private furthest = 0;
   private stepsRepeated = 0;
+  private readonly stepsAt: number[] = [];
 
   constructor(private readonly scenario: Scenario) {
     const { seed, plan } = scenario;
     this.seed = seed;
+    this.slow = scenario.slow;
     this.draw = random(seed ^ 0x5bd1e995);
     this.network = new Network(this.agenda, this.draw, scenario.weather);
     this.disk = new Disk(this.agenda, this.draw);
@@ -146,7 +165,8 @@ class Cluster implements Surroundings {
     const preset = PRESETS.quickstart;
     this.config = {
       ...preset,
-      parallel: { ...preset.parallel, worldSize: plan.worldSize, batchSize: 1 },
+      moco: { ...preset.moco, shuffle: plan.exchanges ? "across-ranks" : "none" },
+      parallel: { ...preset.parallel, worldSize: plan.worldSize, batchSize: 2 },
       membership: { ...preset.membership, heartbeatMs: plan.heartbeatMs, deadAfterMs: plan.deadAfterMs },
     };
   }
@@ -168,7 +188,13 @@ class Cluster implements Surroundings {
     const last = this.disk.newest();
     must(last?.step === scenario.plan.totalSteps, () => "the last checkpoint is not of the last step");
     const troubles = { ...this.troubles, lost: this.network.lost, doubled: this.network.doubled };
-    return { events: agenda.events, virtualMs: agenda.now, troubles, stepsRepeated: this.stepsRepeated };
+    return {
+      events: agenda.events,
+      virtualMs: agenda.now,
+      troubles,
+      stepsRepeated: this.stepsRepeated,
+      stepsAt: this.stepsAt,
+    };
   }
 
   private situation(): string {
@@ -189,22 +215,12 @@ class Cluster implements Surroundings {
 
   private trouble(): void {
     const { draw, agenda } = this;
-    const kinds = [
-      "crash",
-      "crash",
-      "pause",
-      "drain",
-      "join",
-      "coordinator",
-      "freeze",
-      "cut",
-      "one-way",
-      "both-ways",
-    ] as const;
-    const kind = draw.pick(kinds);
+    const kind = draw.pick(this.scenario.troubles);
     this.troubles[kind] = (this.troubles[kind] ?? 0) + 1;
     const victim = draw.pick([...this.workers.values()]);
     switch (kind) {
+      case "nothing":
+        return;
       case "crash":
         this.bury(victim);
         agenda.later(draw.below(600), () => this.startWorker());
@@ -226,7 +242,7 @@ class Cluster implements Surroundings {
         this.crashCoordinator();
         return;
       case "freeze":
-        if (this.life !== null) this.life.frozenUntil = agenda.now + draw.below(1000);
+        if (this.life !== null) this.life.frozenUntil = Math.max(this.life.frozenUntil, agenda.now + draw.below(1000));
         return;
       case "cut":
         for (const channel of [...this.channels.values()])
@@ -301,7 +317,7 @@ class Cluster implements Surroundings {
   private whenAwake(life: Life, act: () => void): void {
     if (!life.isAlive) return;
     if (life.frozenUntil > this.agenda.now) {
-      this.agenda.later(life.frozenUntil - this.agenda.now, () => {
+      this.agenda.at(life.frozenUntil, () => {
         this.whenAwake(life, act);
       });
       return;
@@ -363,7 +379,7 @@ class Cluster implements Surroundings {
     // The aggregator is a thread: it takes one command after another, a little later, and updates take their time.
     const onAggregator = (ms: number, work: () => void) => {
       aggregatorFreeAt = Math.max(agenda.now, aggregatorFreeAt) + ms;
-      agenda.later(aggregatorFreeAt - agenda.now, () => {
+      agenda.at(aggregatorFreeAt, () => {
         this.whenAwake(life, work);
       });
     };
@@ -393,8 +409,8 @@ class Cluster implements Surroundings {
       {
         membership: new Membership(door, null),
         queue: ownQueue,
-        schedule: { stepsPerEpoch: 10, totalSteps: plan.totalSteps, globalBatch: plan.worldSize, learningRate },
-        keysPerRank: 1,
+        schedule: { stepsPerEpoch: 10, totalSteps: plan.totalSteps, globalBatch: plan.worldSize, rates },
+        perRank: { keys: 1, embeddings: plan.exchanges ? 1 : 0 },
         initial: initialState(plan, state.version),
       },
       {
@@ -475,6 +491,7 @@ class Cluster implements Surroundings {
     const stepOver = (step: number) => {
       must(step === this.furthest + 1, () => `step ${String(step)} came after ${String(this.furthest)}`);
       this.furthest = step;
+      this.stepsAt.push(this.agenda.now);
       must(
         aggregator.state.version === step,
         () => `step ${String(step)} with weights ${String(aggregator.state.version)}`,

@@ -42,9 +42,10 @@ export class Disk {
         done(null);
         return;
       }
-      const { version, query, key, velocity, queryBuffers, keyBuffers } = state;
+      const { version, updates, query, key, optimizer, queryBuffers, keyBuffers } = state;
       const copied: TrainingState = {
-        ...{ version, query: query.slice(), key: key.slice(), velocity: velocity.slice() },
+        ...{ version, updates, query: query.slice(), key: key.slice() },
+        optimizer: optimizer.map((vector) => vector.slice()),
         ...{ queryBuffers: queryBuffers.slice(), keyBuffers: keyBuffers.slice() },
       };
       const stored = { step, state: copied, queue };

@@ -77,9 +77,9 @@ export class Network {
       this.overtaken++;
       at += draw.next() * 20;
     }
-    agenda.later(at - agenda.now, arrive);
+    agenda.at(at, arrive);
     if (isCalm || !draw.chance(weather.doubling)) return;
     this.doubled++;
-    agenda.later(at - agenda.now + draw.next() * 50, arrive);
+    agenda.at(at + draw.next() * 50, arrive);
   }
 }

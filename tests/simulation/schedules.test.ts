@@ -8,12 +8,13 @@ import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, it } from "vitest";
 import { scenarioOf, simulate } from "./cluster.js";
+import { CALM } from "./network.js";
 import { MUTATIONS } from "./mutations.js";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const SCHEDULES = 10_000;
-/** Enough for every planted fault to show. */
-const SCHEDULES_OF_A_FAULT = 1000;
+/** Enough for every planted fault to show; the first that shows ends the search. */
+const SCHEDULES_OF_A_FAULT = 10_000;
 
 const folder = mkdtempSync(join(tmpdir(), "tandem-mutations-"));
 afterAll(() => {
@@ -24,13 +25,23 @@ afterAll(() => {
 async function run(
   root: string,
   schedules: number,
+  from = 0,
 ): Promise<{ readonly code: number | null; readonly output: string }> {
   const program = join(root, "dist/tests/simulation/simulate.js");
-  const child = spawn(process.execPath, [program, "--schedules", String(schedules)], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
+  const child = spawn(
+    process.execPath,
+    [program, "--schedules", String(schedules), "--from", String(from), "--failures", "1"],
+    {
+      stdio: ["ignore", "pipe", "inherit"],
+    },
+  );
   const [output, [code]] = await Promise.all([text(child.stdout), once(child, "close")]);
   return { code: code as number | null, output };
+}
+
+/** Of the times between one step's end and the next's. */
+function longest(stepsAt: readonly number[]): number {
+  return Math.max(...stepsAt.slice(1).map((at, index) => at - (stepsAt[index] ?? 0)));
 }
 
 describe("the simulator", () => {
@@ -45,10 +56,31 @@ describe("the simulator", () => {
     expect(output).toContain(`${SCHEDULES} schedules`);
   });
 
+  it("lets workers join at no finished step's cost, and the others at less than one step's delay", () => {
+    let joins = 0;
+    for (let seed = 0; seed < 100; seed++) {
+      const { plan, ...rest } = scenarioOf(seed);
+      const calm = {
+        ...rest,
+        plan: { ...plan, minWorkers: 8 },
+        workers: 8,
+        slow: 0,
+        weather: CALM,
+        troubleEveryMs: 300,
+      };
+      const joined = simulate({ ...calm, troubles: ["join"] });
+      const undisturbed = simulate({ ...calm, troubles: ["nothing"] });
+      expect(joined.stepsRepeated).toBe(0);
+      joins += joined.troubles["join"] ?? 0;
+      expect(longest(joined.stepsAt)).toBeLessThan(2 * longest(undisturbed.stepsAt));
+    }
+    expect(joins).toBeGreaterThan(300);
+  });
+
   it.each(MUTATIONS)(
     "finds the planted fault: $fault",
-    { timeout: 120_000 },
-    async ({ fault, file, find, replace }) => {
+    { timeout: 300_000 },
+    async ({ fault, file, find, replace, from }) => {
       const copy = join(folder, String(MUTATIONS.findIndex((mutation) => mutation.fault === fault)));
       mkdirSync(copy);
       for (const part of ["coordinator", "worker", "src", "tests/simulation"]) {
@@ -60,7 +92,7 @@ describe("the simulator", () => {
       const source = readFileSync(path, "utf8");
       expect(source.split(find), "the place to plant it").toHaveLength(2);
       writeFileSync(path, source.replace(find, replace));
-      const { code, output } = await run(copy, SCHEDULES_OF_A_FAULT);
+      const { code, output } = await run(copy, SCHEDULES_OF_A_FAULT, from);
       expect(code, output).toBe(1);
       expect(output).toContain("FAILED: npm run simulate -- --seed");
     },

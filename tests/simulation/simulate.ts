@@ -1,6 +1,6 @@
 /**
  * `npm run simulate`: schedules by the thousand, on all cores. A schedule that breaks a promise is told with its seed:
- * `npm run simulate -- --seed SEED` plays it again.
+ * `npm run simulate -- --seed SEED` plays it again. After `--failures N` (3) of them no more are played.
  */
 import { availableParallelism } from "node:os";
 import { once } from "node:events";
@@ -10,6 +10,8 @@ import { scenarioOf, simulate, type Outcome } from "./cluster.js";
 export interface Schedules {
   readonly from: number;
   readonly count: number;
+  /** failures after which no more are played */
+  readonly enough: number;
 }
 
 /** Sums over schedules. */
@@ -23,13 +25,12 @@ export interface Tally {
 }
 
 const NOTHING: Tally = { schedules: 0, events: 0, virtualMs: 0, stepsRepeated: 0, troubles: {}, failures: [] };
-/** Schedules that a thread takes at a time, and failures after which it stops. */
-const PIECE = 250;
-const ENOUGH_FAILURES = 3;
+/** Schedules that a thread takes at a time. */
+const PIECE = 100;
 
-export function runSchedules({ from, count }: Schedules): Tally {
+export function runSchedules({ from, count, enough }: Schedules): Tally {
   let tally = NOTHING;
-  for (let seed = from; seed < from + count && tally.failures.length < ENOUGH_FAILURES; seed++) {
+  for (let seed = from; seed < from + count && tally.failures.length < enough; seed++) {
     try {
       tally = added(tally, { ...NOTHING, ...simulate(scenarioOf(seed)), schedules: 1 });
     } catch (error) {
@@ -54,10 +55,10 @@ export function added(a: Tally, b: Tally | (Outcome & Tally)): Tally {
 }
 
 /** The schedules on all cores, piece by piece. @param module this module's compiled file, which the threads run */
-export async function onAllCores({ from, count }: Schedules, module: URL): Promise<Tally> {
+export async function onAllCores({ from, count, enough }: Schedules, module: URL): Promise<Tally> {
   const pieces: Schedules[] = [];
   for (let start = from; start < from + count; start += PIECE) {
-    pieces.push({ from: start, count: Math.min(PIECE, from + count - start) });
+    pieces.push({ from: start, count: Math.min(PIECE, from + count - start), enough });
   }
   let tally = NOTHING;
   const work = async () => {
@@ -68,7 +69,7 @@ export async function onAllCores({ from, count }: Schedules, module: URL): Promi
         thread.postMessage(piece);
         const [result] = (await once(thread, "message")) as [Tally];
         tally = added(tally, result);
-        if (tally.failures.length >= ENOUGH_FAILURES) pieces.length = 0;
+        if (tally.failures.length >= enough) pieces.length = 0;
       }
     } finally {
       await thread.terminate();
@@ -101,8 +102,11 @@ if (!isMainThread && workerData === "schedules") {
     return at === -1 ? undefined : Number(process.argv[at + 1]);
   };
   const seed = flag("seed");
+  const enough = flag("failures") ?? 3;
   const schedules =
-    seed === undefined ? { from: flag("from") ?? 0, count: flag("schedules") ?? 200_000 } : { from: seed, count: 1 };
+    seed === undefined
+      ? { from: flag("from") ?? 0, count: flag("schedules") ?? 200_000, enough }
+      : { from: seed, count: 1, enough };
   const start = performance.now();
   const tally = seed === undefined ? await onAllCores(schedules, new URL(import.meta.url)) : runSchedules(schedules);
   process.stdout.write(`${report(tally)}${((performance.now() - start) / 1000).toFixed(1)} s\n`);

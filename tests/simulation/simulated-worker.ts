@@ -5,17 +5,18 @@ import { KeyQueue } from "../../src/objectives/key-queue.js";
 import { SumTree } from "../../src/optim/index.js";
 import { fromFrames } from "../../src/protocol/frames.js";
 import { IncomingWeights, type WeightVectors } from "../../worker/incoming-weights.js";
-import { WorkerSession, type HandedOut, type SessionOptions } from "../../worker/session.js";
+import { WorkerSession } from "../../worker/session.js";
+import type { HandedOut, SessionOptions } from "../../worker/session-ports.js";
 import type { Agenda } from "./agenda.js";
 import {
   arena,
   featureValues,
   fingerprintOf,
-  KEY_MOMENTUM,
   LAYOUT,
   QUEUE_SIZE,
   rankValues,
   SHARDS,
+  shownValue,
 } from "./arithmetic.js";
 import type { Channel, Network } from "./network.js";
 import type { Random } from "./random.js";
@@ -26,6 +27,8 @@ export interface Surroundings {
   readonly draw: Random;
   readonly network: Network;
   readonly seed: number;
+  /** chance of a worker to be several times slower than others */
+  readonly slow: number;
   readonly config: { readonly parallel: { readonly worldSize: number } };
   connected(channel: Channel): void;
   closed(channel: Channel): void;
@@ -50,12 +53,16 @@ export class SimulatedWorker {
   private frozenUntil = 0;
   private control: Channel | null = null;
   private data: Channel | null = null;
-  private readonly weights = new IncomingWeights(LAYOUT, KEY_MOMENTUM, SHARDS, arena);
+  private readonly weights = new IncomingWeights(LAYOUT, SHARDS, arena);
   private readonly sums: SumTree;
   private summed = "";
   private handedOut: Float32Array[] = [];
   /** what the engine's thread has; it takes its calls one after another */
-  private engine: { vectors: WeightVectors | null; queue: KeyQueue | null } = { vectors: null, queue: null };
+  private engine: { vectors: WeightVectors | null; queue: KeyQueue | null; shown: Float32Array } = {
+    vectors: null,
+    queue: null,
+    shown: new Float32Array(0),
+  };
   private engineFreeAt = 0;
   /** time of a rank, in ms */
   private readonly paceMs: number;
@@ -67,7 +74,7 @@ export class SimulatedWorker {
     private readonly ended: () => void,
   ) {
     const { draw, config } = world;
-    this.paceMs = 10 + draw.below(draw.chance(0.15) ? 200 : 30);
+    this.paceMs = 10 + draw.below(draw.chance(world.slow) ? 200 : 30);
     this.sums = new SumTree(config.parallel.worldSize, arena);
     const instance = number.toString(16).padStart(32, "0");
     const options = { endpoint: "tcp://coordinator:1", hello: { ...hello, instance }, patienceMs: Infinity };
@@ -84,7 +91,7 @@ export class SimulatedWorker {
   }
 
   freeze(forMs: number): void {
-    this.frozenUntil = this.world.agenda.now + forMs;
+    this.frozenUntil = Math.max(this.frozenUntil, this.world.agenda.now + forMs);
   }
 
   private tick(): void {
@@ -102,7 +109,7 @@ export class SimulatedWorker {
     const { agenda } = this.world;
     if (this.frozenUntil <= agenda.now) act();
     else {
-      agenda.later(this.frozenUntil - agenda.now, () => {
+      agenda.at(this.frozenUntil, () => {
         this.whenAwake(act);
       });
     }
@@ -112,7 +119,7 @@ export class SimulatedWorker {
   private onEngine(ms: number, work: () => void): void {
     const { agenda } = this.world;
     this.engineFreeAt = Math.max(agenda.now, this.engineFreeAt, this.frozenUntil) + ms;
-    agenda.later(this.engineFreeAt - agenda.now, () => {
+    agenda.at(this.engineFreeAt, () => {
       this.whenAwake(work);
     });
   }
@@ -171,7 +178,12 @@ export class SimulatedWorker {
       prepare: () => {
         agenda.later(20 + draw.below(100), () => {
           this.whenAwake(() => {
-            this.session.prepared({ manifestHash: "manifest", engineFingerprint: "engine", device: "cpu" });
+            this.session.prepared({
+              manifestHash: "manifest",
+              splitLengths: { train: 4, test: 2 },
+              engineFingerprint: "engine",
+              device: "cpu",
+            });
           });
         });
       },
@@ -207,6 +219,21 @@ export class SimulatedWorker {
         fromFrames(frames, block);
         this.onEngine(0, () => {
           this.engine.queue?.append(block);
+        });
+      },
+      embed: (link, step, rank) => {
+        this.onEngine((this.paceMs / 2) * (0.5 + draw.next()), () => {
+          const { vectors, queue } = this.engine;
+          if (vectors === null || queue === null) throw new Error("embeddings without weights or queue");
+          const shown = Float32Array.of(shownValue(world.seed, step, rank, vectors, queue.keys));
+          this.session.embeddingsDone(link, step, rank, shown);
+        });
+      },
+      setEmbeddings: (frames) => {
+        const block = new Float32Array(world.config.parallel.worldSize);
+        fromFrames(frames, block);
+        this.onEngine(0, () => {
+          this.engine.shown = block;
         });
       },
       run: (link, step, rank, flush) => {
@@ -252,7 +279,7 @@ export class SimulatedWorker {
   }
 
   private rank(link: number, step: number, rank: number, flush: boolean): void {
-    const { vectors, queue } = this.engine;
+    const { vectors, queue, shown } = this.engine;
     if (vectors === null || queue === null) throw new Error("a rank without weights or queue");
     const name = `${String(link)}/${String(step)}`;
     if (name !== this.summed) {
@@ -260,7 +287,7 @@ export class SimulatedWorker {
       this.sums.clear();
       for (const sum of this.handedOut.splice(0)) arena.release(sum);
     }
-    const { gradient, keys, nonFinite } = rankValues(this.world.seed, step, rank, vectors, queue.keys);
+    const { gradient, keys, nonFinite } = rankValues(this.world.seed, step, rank, vectors, queue.keys, shown);
     this.sums.add({ level: 0, index: rank }, gradient);
     const nodes = flush ? this.takeSums() : [];
     this.session.rankDone(link, step, rank, flush, { ...UNMEASURED, loss: 1, nonFinite, keys, nodes });

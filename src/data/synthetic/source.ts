@@ -1,7 +1,7 @@
 /** The synthetic set as a data set: each sample is drawn when it is read. */
 import { createHash } from "node:crypto";
 import { Purpose, Stream } from "../../protocol/philox.js";
-import type { Dataset, SampleSource, Split } from "../dataset.js";
+import type { ImageDataset, ImageSource, Split } from "../dataset.js";
 import { resizeSquare } from "../decode.js";
 import type { SyntheticSpec } from "../spec.js";
 import { className, syntheticClass } from "./classes.js";
@@ -15,10 +15,11 @@ const DRAWING_VERSION = 1;
 const SPLIT_NUMBER: Readonly<Record<Split, number>> = { train: 0, test: 1 };
 
 /** @param decodeSize samples are drawn at `spec.size`, then scaled to this side */
-export function openSynthetic(spec: SyntheticSpec, decodeSize: number): Dataset {
+export function openSynthetic(spec: SyntheticSpec, decodeSize: number): ImageDataset {
   const { classes, size, train, test, seed } = spec;
   const parameters = JSON.stringify(["tandem synthetic", DRAWING_VERSION, classes, size, train, test, seed]);
   return {
+    modality: "image",
     classes: Array.from({ length: classes }, (_, label) => className(syntheticClass(label))),
     decodeSize,
     splits: {
@@ -29,7 +30,7 @@ export function openSynthetic(spec: SyntheticSpec, decodeSize: number): Dataset 
   };
 }
 
-class SyntheticSource implements SampleSource {
+class SyntheticSource implements ImageSource {
   readonly length: number;
   /** classes in turn, so that every stretch of the set is balanced */
   readonly labels: Int32Array;

@@ -39,11 +39,17 @@ const savedModel = protobuf.parse(SCHEMA, { keepCase: true }).root.lookupType("S
 /** Version of the meaning of operations: TensorFlow 2.9's. Later ones read it. */
 const PRODUCER = 1087;
 
+/** What the signature calls inputs and outputs, by position. */
+export interface SignatureNames {
+  readonly inputs: readonly string[];
+  readonly outputs: readonly string[];
+}
+
 /**
- * Inputs and outputs are named `i00000`, `o00000`, … by position, so that their order is that of their names.
+ * @param names left out: `i00000`, `o00000`, … by position, so that their order is that of their names
  * @returns the same bytes for the same graph
  */
-export function encodeSavedModel(graph: Graph): Uint8Array {
+export function encodeSavedModel(graph: Graph, names?: SignatureNames): Uint8Array {
   const { nodes, inputCount, outputs } = graph;
   const places = nodes.slice(0, inputCount).map((_, node) => ({ node, output: 0 }));
   // Outputs are fetched through nodes of their own, since one node may be asked for twice.
@@ -60,8 +66,8 @@ export function encodeSavedModel(graph: Graph): Uint8Array {
         graph_def: { node: [...nodes.map(nodeDef), ...fetches], versions: { producer: PRODUCER } },
         signature_def: {
           serving_default: {
-            inputs: signature("i", places.map((edge) => [`${nameOf(edge)}:0`, typeOf(graph, edge)])), // prettier-ignore
-            outputs: signature("o", outputs.map((edge, index) => [`${positional("o", index)}:0`, typeOf(graph, edge)])), // prettier-ignore
+            inputs: signature("i", names?.inputs, places.map((edge) => [`${nameOf(edge)}:0`, typeOf(graph, edge)])), // prettier-ignore
+            outputs: signature("o", names?.outputs, outputs.map((edge, index) => [`${positional("o", index)}:0`, typeOf(graph, edge)])), // prettier-ignore
           },
         },
       },
@@ -74,10 +80,14 @@ function positional(prefix: string, index: number): string {
   return prefix + String(index).padStart(5, "0");
 }
 
-function signature(prefix: string, entries: readonly (readonly [string, TensorType])[]): Record<string, object> {
+function signature(
+  prefix: string,
+  names: readonly string[] | undefined,
+  entries: readonly (readonly [string, TensorType])[],
+): Record<string, object> {
   return Object.fromEntries(
     entries.map(([name, { dtype, shape }], index) => [
-      positional(prefix, index),
+      names?.[index] ?? positional(prefix, index),
       { name, dtype, tensor_shape: shapeProto(shape) },
     ]),
   );

@@ -31,7 +31,48 @@ export function mix(target: usize, source: usize, next: usize, length: i32, m: f
   }
 }
 
-/** `g ← scale·gradient + decay·θ`, `v' ← momentum·v + g`, `θ' ← θ − rate·v'` */
+/**
+ * Σ (scale·gradient + decay·θ)², each term rounded to float32 as the update does, squared and summed in float64 by eight
+ * running sums whose order is fixed. Reads nothing past `length`.
+ */
+export function squares(theta: usize, gradient: usize, length: i32, scale: f32, decay: f32): f64 {
+  const scales = f32x4.splat(scale);
+  const decays = f32x4.splat(decay);
+  let a = f64x2.splat(0);
+  let b = f64x2.splat(0);
+  let c = f64x2.splat(0);
+  let d = f64x2.splat(0);
+  const bytes = <usize>length * 4;
+  const whole = bytes - (bytes % (2 * BYTES));
+  for (let i: usize = 0; i < whole; i += 2 * BYTES) {
+    const first = f32x4.add(f32x4.mul(scales, v128.load(gradient + i)), f32x4.mul(decays, v128.load(theta + i)));
+    const second = f32x4.add(
+      f32x4.mul(scales, v128.load(gradient + i, BYTES)),
+      f32x4.mul(decays, v128.load(theta + i, BYTES)),
+    );
+    const first0 = f64x2.promote_low_f32x4(first);
+    const first1 = f64x2.promote_low_f32x4(
+      i8x16.shuffle(first, first, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7),
+    );
+    const second0 = f64x2.promote_low_f32x4(second);
+    const second1 = f64x2.promote_low_f32x4(
+      i8x16.shuffle(second, second, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7),
+    );
+    a = f64x2.add(a, f64x2.mul(first0, first0));
+    b = f64x2.add(b, f64x2.mul(first1, first1));
+    c = f64x2.add(c, f64x2.mul(second0, second0));
+    d = f64x2.add(d, f64x2.mul(second1, second1));
+  }
+  const pair = f64x2.add(f64x2.add(a, b), f64x2.add(c, d));
+  let sum = f64x2.extract_lane(pair, 0) + f64x2.extract_lane(pair, 1);
+  for (let i = whole; i < bytes; i += 4) {
+    const value = <f64>(scale * load<f32>(gradient + i) + decay * load<f32>(theta + i));
+    sum += value * value;
+  }
+  return sum;
+}
+
+/** `g ← trust·(scale·gradient + decay·θ)`, `v' ← momentum·v + g`, `θ' ← θ − rate·v'` */
 export function sgd(
   theta: usize,
   gradient: usize,
@@ -41,20 +82,66 @@ export function sgd(
   length: i32,
   scale: f32,
   decay: f32,
+  trust: f32,
   momentum: f32,
   rate: f32,
 ): void {
   const stop = end(length);
   const scales = f32x4.splat(scale);
   const decays = f32x4.splat(decay);
+  const trusts = f32x4.splat(trust);
   const momenta = f32x4.splat(momentum);
   const rates = f32x4.splat(rate);
   for (let i: usize = 0; i < stop; i += BYTES) {
     const value = v128.load(theta + i);
     const mean = f32x4.mul(scales, v128.load(gradient + i));
-    const g = f32x4.add(mean, f32x4.mul(decays, value));
+    const g = f32x4.mul(trusts, f32x4.add(mean, f32x4.mul(decays, value)));
     const v = f32x4.add(f32x4.mul(momenta, v128.load(velocity + i)), g);
     v128.store(nextVelocity + i, v);
     v128.store(nextTheta + i, f32x4.sub(value, f32x4.mul(rates, v)));
+  }
+}
+
+/**
+ * `g ← scale·gradient`, `m' ← m + share·(g − m)`, `s' ← squareKept·s + squareShare·g·g`,
+ * `θ' ← kept·θ − rate·m' / (√s'·rootScale + epsilon)`
+ */
+export function adamw(
+  theta: usize,
+  gradient: usize,
+  mean: usize,
+  square: usize,
+  nextTheta: usize,
+  nextMean: usize,
+  nextSquare: usize,
+  length: i32,
+  scale: f32,
+  kept: f32,
+  share: f32,
+  squareKept: f32,
+  squareShare: f32,
+  rootScale: f32,
+  epsilon: f32,
+  rate: f32,
+): void {
+  const stop = end(length);
+  const scales = f32x4.splat(scale);
+  const kepts = f32x4.splat(kept);
+  const shares = f32x4.splat(share);
+  const squareKepts = f32x4.splat(squareKept);
+  const squareShares = f32x4.splat(squareShare);
+  const rootScales = f32x4.splat(rootScale);
+  const epsilons = f32x4.splat(epsilon);
+  const rates = f32x4.splat(rate);
+  for (let i: usize = 0; i < stop; i += BYTES) {
+    const g = f32x4.mul(scales, v128.load(gradient + i));
+    const before = v128.load(mean + i);
+    const m = f32x4.add(before, f32x4.mul(shares, f32x4.sub(g, before)));
+    const s = f32x4.add(f32x4.mul(squareKepts, v128.load(square + i)), f32x4.mul(f32x4.mul(squareShares, g), g));
+    v128.store(nextMean + i, m);
+    v128.store(nextSquare + i, s);
+    const divisor = f32x4.add(f32x4.mul(f32x4.sqrt(s), rootScales), epsilons);
+    const moved = f32x4.mul(rates, f32x4.div(m, divisor));
+    v128.store(nextTheta + i, f32x4.sub(f32x4.mul(kepts, v128.load(theta + i)), moved));
   }
 }

@@ -1,5 +1,6 @@
 import { execFileSync } from "node:child_process";
 import {
+  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -107,6 +108,23 @@ describe("a checkpoint", () => {
     expect(skipped).toHaveLength(1);
     truncateSync(join(old, "key.safetensors"), 20);
     await expect(latestCheckpoint(run, () => undefined)).rejects.toMatchObject({ code: "CHECKPOINT_CORRUPT" });
+  });
+
+  it("gives way to the one before where it is another step's, or cannot be read", async () => {
+    const old = await writeCheckpoint(run, state(1), { keep: 3 });
+    const newer = join(run, "checkpoints/step-2");
+    cpSync(old, newer, { recursive: true });
+    const reasons: string[] = [];
+    const say = ({ message }: Error) => reasons.push(message);
+    expect(await latestCheckpoint(run, say)).toBe(old);
+    expect(reasons.pop()).toContain("it is of step 1, whatever its folder's name says");
+    expect(await writeCheckpoint(run, state(2), { keep: 3 })).toBe(newer);
+    expect(await readCheckpoint(newer)).toEqual(state(2));
+
+    rmSync(join(newer, "key.safetensors"));
+    mkdirSync(join(newer, "key.safetensors"));
+    expect(await latestCheckpoint(run, say)).toBe(old);
+    expect(reasons.pop()).toContain("key.safetensors: it cannot be read (EISDIR");
   });
 
   it("replaces a torn one of the same step, and clears what a killed writer left", async () => {

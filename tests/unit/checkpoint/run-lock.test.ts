@@ -1,9 +1,10 @@
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { lockRun as lockRunOr } from "../../../src/checkpoint/index.js";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { lockRun as lockRunOr, runHolder } from "../../../src/checkpoint/index.js";
 
 let run = "";
 beforeEach(() => {
@@ -53,6 +54,24 @@ describe("a run directory's lock", () => {
       expect(holder()["pid"]).toBe(process.pid);
       await lock.release();
     }
+  });
+
+  it("is taken over from a dead process that its parent has not asked after", async () => {
+    // `exec` makes the shell a program that never asks after its children.
+    const parent = spawn("sh", ["-c", "sleep 0.5 & echo $!; exec sleep 60"], { stdio: ["ignore", "pipe", "ignore"] });
+    const [text] = (await once(parent.stdout, "data")) as [Buffer];
+    const pid = Number(text.toString());
+    await vi.waitUntil(() => / Z /.test(readFileSync(`/proc/${String(pid)}/stat`, "utf8")));
+    const own = await lockRun(run);
+    const { place } = holder();
+    await own.release();
+    const start = readFileSync(`/proc/${String(pid)}/stat`, "utf8")
+      .replace(/^.*\) /s, "")
+      .split(" ")[19];
+    left({ host: hostname(), place, pid, start });
+    expect(await runHolder(run)).toBeNull();
+    await (await lockRun(run)).release();
+    parent.kill();
   });
 
   it.each([

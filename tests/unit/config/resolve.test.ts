@@ -13,6 +13,7 @@ import {
   readWholeConfig,
   resolveConfig,
   runLength,
+  type RunConfig,
 } from "../../../src/config/index.js";
 
 let folder = "";
@@ -55,7 +56,13 @@ describe("the run config", () => {
       overrides: { seed: 2, "moco.keyMomentum": 0.8 },
       set: ["seed=3"],
     });
-    expect(config.moco).toEqual({ queueSize: 4096, temperature: 0.3, keyMomentum: 0.8 });
+    expect(config.moco).toEqual({
+      queueSize: 4096,
+      temperature: 0.3,
+      keyMomentum: 0.8,
+      keyMomentumSchedule: "constant",
+      shuffle: "within-rank",
+    });
     expect(config.seed).toBe(3);
   });
 
@@ -79,12 +86,38 @@ describe("the run config", () => {
     ["moco:\n  temperature: hot", 'moco.temperature = "hot": expected number'],
     ["moco:\n  temperature: -1", "moco.temperature = -1: too small"],
     ["seed: 1.5", "seed = 1.5: expected int"],
-    ["model:\n  encoder: resnet19", 'model.encoder = "resnet19": expected one of "resnet-tiny"|"resnet18"|"resnet50"'],
+    [
+      "model:\n  encoder: resnet19",
+      'model.encoder = "resnet19": there is no such encoder (resnet-tiny, resnet18, resnet34, ',
+    ],
+    ["model:\n  encoder: vit-tiny\n  patchSize: 5", "model.patchSize = 5 does not divide data.imageSize = 32"],
     ["moco: 5", "moco is a group of keys: set one of them, e.g. moco.queueSize"],
     ["moco:\n  queueSize: 127", "moco.queueSize = 127 is smaller than the global batch of 128"],
     ["model:\n  bnSplits: 3", "model.bnSplits = 3 does not cut parallel.batchSize = 64"],
     ["augmentation:\n  crop:\n    minScale: 1\n    maxScale: 0.5", "augmentation.crop.minScale = 1 is above maxScale"],
     ["membership:\n  deadAfterMs: 999", "membership.deadAfterMs = 999 leaves no room"],
+    ["membership:\n  heartbeatMs: 49", "membership.heartbeatMs = 49: too small"],
+    ["membership:\n  heartbeatMs: 600001", "membership.heartbeatMs = 600001: too big"],
+    ["membership:\n  deadAfterMs: 199", "membership.deadAfterMs = 199: too small"],
+    ["membership:\n  deadAfterMs: 3600001", "membership.deadAfterMs = 3600001: too big"],
+    ["method: simclr\nmoco:\n  shuffle: across-ranks", "moco.shuffle = across-ranks does nothing for method simclr"],
+    ["model:\n  predictor: true", "model.predictor = true does not go with method moco-v2"],
+    [
+      "method: moco-v9",
+      "there is no method moco-v9: choose one of moco-v1, moco-v2, moco-v3, simclr, supcon, supcon-queue",
+    ],
+    ["optimizer:\n  beta1: 0.9", "optimizer.beta1 = 0.9 does nothing for optimizer.kind = sgd: set it to null"],
+    ["optimizer:\n  trustCoefficient: 1", "choose a kind that has it (lars)"],
+    [
+      "optimizer:\n  kind: adamw\n  momentum: 0.9",
+      "optimizer.momentum = 0.9 does nothing for optimizer.kind = adamw: set it to null, or choose a kind that has it (sgd, lars)",
+    ],
+    [
+      "optimizer:\n  kind: adamw\n  beta2: null",
+      "optimizer.kind = adamw needs optimizer.beta2, which is null: give it a number",
+    ],
+    ["optimizer:\n  kind: adam", 'optimizer.kind = "adam": expected one of "sgd"|"lars"|"adamw"'],
+    ["optimizer:\n  clipNorm: 0", "optimizer.clipNorm = 0: too small"],
     ["preset: cifar", "there is no preset cifar: choose one of quickstart, cifar10, imagenet"],
     ["a: [", "is no YAML"],
     ["just text", "holds no keys"],
@@ -100,10 +133,48 @@ describe("the run config", () => {
     await expect(resolveConfig({ file: join(folder, "none.yaml") })).rejects.toThrow("cannot read the config file");
   });
 
+  it("lays a method's settings over the preset, under the file that names it, and over one that does not", async () => {
+    const shown = ({ method, model, moco }: RunConfig) => [method, model.head, moco.temperature];
+    expect(shown(await resolveConfig({ method: "moco-v1" }))).toEqual(["moco-v1", "linear", 0.07]);
+    const path = file("method: moco-v1\nmoco:\n  temperature: 0.5");
+    expect(shown(await resolveConfig({ file: path }))).toEqual(["moco-v1", "linear", 0.5]);
+    expect(shown(await resolveConfig({ file: path, method: "supcon" }))).toEqual(["supcon", "mlp", 0.1]);
+    expect(shown(await resolveConfig({ method: "supcon", set: ["moco.temperature=1"] }))).toEqual(["supcon", "mlp", 1]);
+  });
+
+  it("starts another kind of optimizer from that kind's numbers, under whatever the config says itself", async () => {
+    const path = file("preset: cifar10\noptimizer:\n  kind: lars\n  weightDecay: 0.5\n");
+    const { optimizer } = await resolveConfig({ file: path, overrides: { "parallel.batchSize": 128 } });
+    expect(optimizer).toMatchObject({ kind: "lars", momentum: 0.9, trustCoefficient: 0.001, beta1: null });
+    // 0.3 for each 256 of the global batch, 8 × 128
+    expect(optimizer).toMatchObject({ learningRate: 1.2, weightDecay: 0.5, warmupEpochs: 10 });
+    const adamw = await resolveConfig({ file: path, set: ["optimizer.kind=adamw"] });
+    expect(adamw.optimizer).toMatchObject({ kind: "adamw", momentum: null, trustCoefficient: null, beta1: 0.9 });
+    // The file's decay was LARS's.
+    expect(adamw.optimizer.weightDecay).toBe(0.1);
+    const again = await resolveConfig({ base: adamw, overrides: { "parallel.batchSize": 64 } });
+    expect(again.optimizer).toEqual(adamw.optimizer);
+    expect((await resolveConfig({ base: adamw, set: ["optimizer.kind=sgd"] })).optimizer).toMatchObject({
+      ...{ kind: "sgd", learningRate: 0.06, momentum: 0.9, beta1: null, epsilon: null },
+    });
+    const whole = file(printConfig(PRESETS.cifar10));
+    const flags = { overrides: { "optimizer.kind": "adamw" }, set: ["optimizer.weightDecay=0.2"] };
+    expect((await resolveConfig({ file: whole, ...flags })).optimizer).toMatchObject({
+      learningRate: 0.001,
+      weightDecay: 0.2,
+    });
+  });
+
+  it("refuses a method that learns from labels where there are none", async () => {
+    const config = await resolveConfig({ method: "supcon" });
+    expect(() => checkAgainstDataset(config, 128, true)).not.toThrow();
+    expect(() => checkAgainstDataset(config, 128, false)).toThrow("method supcon learns from labels");
+  });
+
   it("takes a queue of exactly one global batch, and a data set of exactly one", async () => {
     const config = await resolveConfig({ set: ["moco.queueSize=128"] });
-    expect(() => checkAgainstDataset(config, 128)).not.toThrow();
-    expect(() => checkAgainstDataset(config, 127)).toThrow("global batch of 128");
+    expect(() => checkAgainstDataset(config, 128, false)).not.toThrow();
+    expect(() => checkAgainstDataset(config, 127, false)).toThrow("global batch of 128");
   });
 
   it("drops the last partial global batch of an epoch", () => {

@@ -2,28 +2,31 @@ import { describe, expect, it } from "vitest";
 import { parameterShards } from "../../../src/models/shards.js";
 import { Aggregator, type TrainingState } from "../../../coordinator/aggregator.js";
 import { gradientLength } from "../../../src/models/exchange.js";
+import { layerSlices } from "../../../src/models/treatment.js";
 import { initialBuffers, initialParameters, resnetArchitecture } from "../../../src/models/index.js";
+import { LayoutBuilder } from "../../../src/models/parameters.js";
 
 const f = Math.fround;
 /** Several shards. */
 const { layout } = resnetArchitecture({ encoder: "resnet18", stem: "3x3", head: "linear", embeddingDim: 16 });
 const LEARNING_RATE = 0.06;
+const RATES = { learningRate: LEARNING_RATE, keyMomentum: 0.99 };
 const options = {
   layout,
   shards: parameterShards(layout),
   worldSize: 2,
-  sgdMomentum: 0.9,
-  weightDecay: 5e-4,
-  decayNormAndBias: false,
-  keyMomentum: 0.99,
-};
+  rule: { kind: "sgd", momentum: 0.9, weightDecay: 5e-4 },
+  layers: layerSlices(layout, { decayNormAndBias: false, exclude: [] }),
+  clipNorm: null,
+} as const;
 
 function initial(): TrainingState {
   return {
     version: 0,
+    updates: 0,
     query: theta,
     key: theta,
-    velocity: new Float32Array(layout.parameterCount).fill(0.5),
+    optimizer: [new Float32Array(layout.parameterCount).fill(0.5)],
     queryBuffers: initialBuffers(layout),
     keyBuffers: initialBuffers(layout),
   };
@@ -47,17 +50,19 @@ describe("an aggregator", () => {
   it("updates every shard as one pass over the whole vector would, rounding to float32 after each operation", () => {
     const aggregator = fed();
     expect(aggregator.shards.length).toBeGreaterThan(3);
-    for (const step of aggregator.apply(LEARNING_RATE)) expect(step.next.version).toBe(1);
-    const { query, key, velocity, queryBuffers } = aggregator.state;
+    for (const step of aggregator.apply(RATES)) expect(step.next.version).toBe(1);
+    const { query, key, optimizer, queryBuffers } = aggregator.state;
+    const [velocity] = optimizer;
 
     const before = initial();
+    const [oldVelocity] = before.optimizer;
     const [g0, g1] = [gradientOf(0), gradientOf(1)];
     let wrong = 0;
     for (const { offset, size, role } of layout.parameters) {
       const decay = role === "convolution" || role === "dense" ? f(5e-4) : 0;
       for (let i = offset; i < offset + size; i++) {
         const mean = f(0.5 * f(g0[i] + g1[i]));
-        const v = f(f(f(0.9) * before.velocity[i]) + f(mean + f(decay * before.query[i])));
+        const v = f(f(f(0.9) * oldVelocity[i]) + f(mean + f(decay * before.query[i])));
         const q = f(before.query[i] - f(f(LEARNING_RATE) * v));
         const k = f(f(f(0.99) * before.key[i]) + f(f(1 - 0.99) * q));
         if (velocity[i] !== v || query[i] !== q || key[i] !== k) wrong++;
@@ -76,13 +81,13 @@ describe("an aggregator", () => {
       for (const rank of [0, 1]) {
         aggregator.accept(step, { level: 0, index: rank }, (target) => target.set(gradientOf(rank)));
       }
-      Array.from(aggregator.apply(LEARNING_RATE));
+      Array.from(aggregator.apply(RATES));
     }
     expect(held.query.every((value, i) => value === copy[i])).toBe(true);
     aggregator.release(held.version);
     for (const rank of [0, 1]) aggregator.accept(4, { level: 0, index: rank }, (target) => target.fill(1));
-    Array.from(aggregator.apply(LEARNING_RATE));
-    const released = [held.query, held.key, held.velocity].map(({ byteOffset }) => byteOffset);
+    Array.from(aggregator.apply(RATES));
+    const released = [held.query, held.key, ...held.optimizer].map(({ byteOffset }) => byteOffset);
     expect(released).toContain(aggregator.state.query.byteOffset);
   });
 
@@ -99,6 +104,31 @@ describe("an aggregator", () => {
   it("refuses a node that no rank is under, and to update while ranks are missing", () => {
     const aggregator = new Aggregator(options, initial());
     expect(() => aggregator.accept(0, { level: 0, index: 2 }, () => undefined)).toThrow("no rank is under");
-    expect(() => Array.from(aggregator.apply(LEARNING_RATE))).toThrow("ranks missing");
+    expect(() => Array.from(aggregator.apply(RATES))).toThrow("ranks missing");
+  });
+
+  it("leaves what is frozen as it is, bit for bit, whatever decays", () => {
+    const builder = new LayoutBuilder();
+    builder.parameter("still", [3, 5], "dense", { frozen: true });
+    builder.parameter("moved", [3, 5], "dense");
+    const small = builder.build();
+    const start = initialParameters(small, 3);
+    const empty = new Float32Array(0);
+    const aggregator = new Aggregator(
+      {
+        ...{ ...options, layout: small, shards: parameterShards(small), worldSize: 1 },
+        layers: layerSlices(small, { decayNormAndBias: true, exclude: [] }),
+      },
+      {
+        ...{ version: 0, updates: 0, query: start, key: start, optimizer: [new Float32Array(30)] },
+        ...{ queryBuffers: empty, keyBuffers: empty },
+      },
+    );
+    // Of what is frozen a rank gives the gradient 0; of the other, too, so that decay alone moves it.
+    aggregator.accept(0, { level: 0, index: 0 }, (target) => target.fill(0));
+    Array.from(aggregator.apply(RATES));
+    const { query } = aggregator.state;
+    expect(query.slice(0, 15)).toEqual(start.slice(0, 15));
+    expect(query.slice(15).every((value, i) => value !== start[15 + i])).toBe(true);
   });
 });

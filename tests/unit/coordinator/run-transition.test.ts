@@ -12,7 +12,7 @@ import { workerId, type WorkerId } from "../../../src/protocol/identifiers.js";
 
 const PLAN: RunPlan = {
   ...{ worldSize: 4, totalSteps: 2, minWorkers: 2, heartbeatMs: 10, deadAfterMs: 100, lateQuantile: 0.9 },
-  ...{ checkpointEverySteps: 0, evaluateEverySteps: 0, featureChunks: 0, nonFinite: "stop" },
+  ...{ exchanges: false, checkpointEverySteps: 0, evaluateEverySteps: 0, featureChunks: 0, nonFinite: "stop" },
 };
 const [a, b] = [workerId("a"), workerId("b")];
 
@@ -55,10 +55,10 @@ describe("workers", () => {
 
   it("get a contiguous run of ranks each, and a lost worker's within the step", () => {
     const play = joined();
-    expect(play.effects).toContainEqual({ kind: "assign", worker: a, step: 0, ranks: [0, 1] });
-    expect(play.effects).toContainEqual({ kind: "assign", worker: b, step: 0, ranks: [2, 3] });
+    expect(play.effects).toContainEqual({ kind: "assign", worker: a, step: 0, ranks: [0, 1], embeddings: false });
+    expect(play.effects).toContainEqual({ kind: "assign", worker: b, step: 0, ranks: [2, 3], embeddings: false });
     play.happen({ kind: "worker-left", worker: b, reason: "gone" });
-    expect(play.effects).toContainEqual({ kind: "assign", worker: a, step: 0, ranks: [2, 3] });
+    expect(play.effects).toContainEqual({ kind: "assign", worker: a, step: 0, ranks: [2, 3], embeddings: false });
   });
 
   it("are buried after more than deadAfterMs of silence, and not sooner", () => {
@@ -70,7 +70,7 @@ describe("workers", () => {
 
   it("that drain keep the rank in hand, hand the others back, and go when it is in", () => {
     const play = joined().happen({ kind: "worker-drains", worker: b, keeps: [2] });
-    expect(play.effects).toEqual([{ kind: "assign", worker: a, step: 0, ranks: [3] }]);
+    expect(play.effects).toEqual([{ kind: "assign", worker: a, step: 0, ranks: [3], embeddings: false }]);
     expect(kinds(play.happen(result(b, 2)))).toEqual([]);
     expect(play.happen(held(2)).effects).toEqual([{ kind: "dismiss", worker: b }]);
     expect([...play.state.workers.keys()]).toEqual([a]);
@@ -99,12 +99,12 @@ describe("late ranks", () => {
     play.happen({ kind: "gradients-held", step, ranks: [0, 1] });
     expect(play.at(start + 20).happen({ kind: "tick" }).effects).toEqual([]);
     expect(play.at(start + 21).happen({ kind: "tick" }).effects).toEqual([
-      { kind: "assign", worker: a, step, ranks: [3] },
+      { kind: "assign", worker: a, step, ranks: [3], embeddings: false },
     ]);
     // One at a time.
     expect(play.at(start + 22).happen({ kind: "tick" }).effects).toEqual([]);
     play.at(start + 30).happen(result(a, 3, step), { kind: "gradients-held", step, ranks: [0, 1, 3] });
-    expect(play.effects).toEqual([{ kind: "assign", worker: a, step, ranks: [2] }]);
+    expect(play.effects).toEqual([{ kind: "assign", worker: a, step, ranks: [2], embeddings: false }]);
     play.happen(result(b, 3, step), result(b, 2, step), { kind: "gradients-held", step, ranks: [0, 1, 2, 3] });
     expect(kinds(play)).toEqual(["apply"]);
   });
@@ -125,7 +125,45 @@ describe("late ranks", () => {
     expect(told).toHaveLength(1);
     expect(told[0]).toMatchObject({ worker: b, slow: true });
     expect(SLOW_FOR_UNITS).toBeLessThan(30);
-    expect(play.effects).toContainEqual(expect.objectContaining({ kind: "assign", worker: a, ranks: [0, 1, 2] }));
+    expect(play.effects).toContainEqual(
+      expect.objectContaining({ kind: "assign", worker: a, ranks: [0, 1, 2], embeddings: false }),
+    );
+  });
+});
+
+describe("a step whose ranks show each other embeddings", () => {
+  const shown = (worker: WorkerId, rank: number, step = 0): RunEvent => ({ kind: "embeddings", worker, step, rank });
+  const assigned = (worker: WorkerId, ranks: number[], embeddings: boolean): Effect => ({
+    ...{ kind: "assign", worker, step: 0, ranks, embeddings },
+  });
+
+  it("asks for embeddings, shows them to all once every rank's are in, and only then asks for gradients", () => {
+    const play = joined({ exchanges: true });
+    expect(play.effects).toContainEqual(assigned(a, [0, 1], true));
+    expect(play.effects).toContainEqual(assigned(b, [2, 3], true));
+    expect(kinds(play.happen(shown(a, 0), shown(a, 1), shown(b, 3)))).toEqual([]);
+    play.happen(shown(b, 2));
+    expect(play.effects).toEqual([
+      { kind: "show-embeddings", step: 0 },
+      assigned(a, [0, 1], false),
+      assigned(b, [2, 3], false),
+    ]);
+  });
+
+  it("takes embeddings once, of ranks that there are, and of the open step", () => {
+    const play = joined({ exchanges: true });
+    const { state } = play.happen(shown(a, 0));
+    expect(play.happen(shown(b, 0), shown(a, 4), shown(a, 1, 1), result(a, 1), held(1)).state).toEqual(state);
+  });
+
+  it("gives the embeddings of a lost worker's ranks to others, and lets one that drains finish what it keeps", () => {
+    const play = joined({ exchanges: true }).happen({ kind: "worker-drains", worker: b, keeps: [2] });
+    expect(play.effects).toEqual([assigned(a, [3], true)]);
+    expect(play.happen(shown(b, 2)).effects).toEqual([{ kind: "dismiss", worker: b }]);
+    play.happen({ kind: "worker-left", worker: a, reason: "gone" });
+    expect(play.effects).toContainEqual({ kind: "explain", reason: "waiting: no worker is here" });
+    play.happen({ kind: "worker-joined", worker: a });
+    expect(play.effects).toContainEqual(assigned(a, [0, 1, 3], true));
   });
 });
 

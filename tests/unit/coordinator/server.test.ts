@@ -14,7 +14,13 @@ function waitingServer() {
   const door = { runId: runId("r"), config: PRESETS.quickstart, softwareVersion: "1", dataPort: 2, manifestHash: "m" };
   const plan = {
     ...{ worldSize: 2, totalSteps: 5, minWorkers: 9, heartbeatMs: 100, deadAfterMs: 500, lateQuantile: 0.9 },
-    ...{ checkpointEverySteps: 0, evaluateEverySteps: 0, featureChunks: 0, nonFinite: "stop" as const },
+    ...{
+      exchanges: false,
+      checkpointEverySteps: 0,
+      evaluateEverySteps: 0,
+      featureChunks: 0,
+      nonFinite: "stop" as const,
+    },
   };
   const observer = new Proxy({}, { get: () => () => undefined }) as RunObserver;
   const ignore = () => undefined;
@@ -22,8 +28,8 @@ function waitingServer() {
     {
       membership: new Membership({ ...door, newTicket: () => "t" }, null),
       queue: KeyQueue.random(4, 2, 1),
-      schedule: { stepsPerEpoch: 5, totalSteps: 5, globalBatch: 2, learningRate: () => 0 },
-      keysPerRank: 1,
+      schedule: { stepsPerEpoch: 5, totalSteps: 5, globalBatch: 2, rates: () => ({ learningRate: 0, keyMomentum: 0 }) },
+      perRank: { keys: 1, embeddings: 0 },
       initial: initialState(plan, 0),
     },
     {

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { openDataset } from "../../../src/data/open.js";
+import { openImages } from "../../../src/data/open.js";
 import { temporaryFolder } from "./temporary-folder.js";
 
 const folder = temporaryFolder();
@@ -34,8 +34,8 @@ function writeBatches(root: string): string {
 describe("CIFAR-10's binary batches", () => {
   it("become one split of 50,000 and one of 10,000, channels last, with the folder above them given or their own", async () => {
     const inner = writeBatches("archive/cifar-10-batches-bin");
-    const outer = await openDataset(`cifar10:${join(folder.path, "archive")}`, { decodeSize: 32 });
-    const { classes, splits, manifestHash } = await openDataset(`cifar10:${inner}`, { decodeSize: 32 });
+    const outer = await openImages(`cifar10:${join(folder.path, "archive")}`, { decodeSize: 32 });
+    const { classes, splits, manifestHash } = await openImages(`cifar10:${inner}`, { decodeSize: 32 });
     expect(manifestHash).toBe(outer.manifestHash);
     expect(classes[3]).toBe("cat");
     expect([splits.train.length, splits.test.length]).toEqual([50_000, 10_000]);
@@ -45,14 +45,14 @@ describe("CIFAR-10's binary batches", () => {
     // Record 3 of file 2, row 1, column 4: pixel 36.
     expect([...pixels.subarray(1 + 3 * 36, 4 + 3 * 36)]).toEqual([41, 91, 141]);
     expect([pixels[0], pixels[3073]]).toEqual([0, 0]);
-    const { splits: larger } = await openDataset(`cifar10:${inner}`, { decodeSize: 64 });
+    const { splits: larger } = await openImages(`cifar10:${inner}`, { decodeSize: 64 });
     const enlarged = new Uint8Array(64 * 64 * 3);
     await larger.test.read(9_999, enlarged, 0);
     expect(enlarged.some((value) => value > 0)).toBe(true);
   });
 
   it("are refused where the folder or a file is missing, of the wrong size, or with a label past 9", async () => {
-    const opening = (root: string) => openDataset(`cifar10:${join(folder.path, root)}`, { decodeSize: 32 });
+    const opening = (root: string) => openImages(`cifar10:${join(folder.path, root)}`, { decodeSize: 32 });
     await expect(opening("nowhere")).rejects.toMatchObject({ name: "UserError", code: "DATA_MISSING_FOLDER" });
     folder.write("empty/readme.txt", "");
     await expect(opening("empty")).rejects.toMatchObject({

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import type { AugmentationConfig } from "../../../src/config/schema.js";
+import type { ImageAugmentation } from "../../../src/config/schema.js";
 import { type ColourJitter, colourTransform, NO_JITTER } from "../../../src/data/colour.js";
 import { DRAW, drawViews, NO_BLUR } from "../../../src/data/draws.js";
 import { type CropBox, viewTransform } from "../../../src/data/geometry.js";
@@ -27,7 +27,7 @@ const reference = JSON.parse(
   readFileSync(new URL("../../fixtures/augmentation_reference.json", import.meta.url), "utf8"),
 ) as Reference;
 
-const OFF: AugmentationConfig = {
+const OFF: ImageAugmentation = {
   crop: { probability: 0, minScale: 0.2, maxScale: 1 },
   flip: { probability: 0 },
   rotation: { probability: 0, degrees: 30 },
@@ -35,7 +35,7 @@ const OFF: AugmentationConfig = {
   grayscale: { probability: 0 },
   blur: { probability: 0, minSigma: 0.1, maxSigma: 2 },
 };
-const ON: AugmentationConfig = {
+const ON: ImageAugmentation = {
   crop: { ...OFF.crop, probability: 1 },
   flip: { probability: 0.5 },
   rotation: { ...OFF.rotation, probability: 1 },
@@ -50,7 +50,7 @@ const many = Int32Array.from({ length: 4000 }, (_, index) => index);
 
 /** One row of draws per sample. */
 function rowsOf(
-  config: AugmentationConfig,
+  config: ImageAugmentation,
   samples: Int32Array | number[] = many,
   size = 32,
   decodeSize = 32,
@@ -181,7 +181,7 @@ describe("draws of a view", () => {
   );
 
   it("turn by the same angle with and without a crop", () => {
-    const angles = (config: AugmentationConfig) => rowsOf(config, [0, 1, 2]).map((row) => Math.atan2(-row[1], row[0]));
+    const angles = (config: ImageAugmentation) => rowsOf(config, [0, 1, 2]).map((row) => Math.atan2(-row[1], row[0]));
     const flipless = { ...ON, flip: OFF.flip };
     const uncropped = angles({ ...flipless, crop: OFF.crop });
     angles(flipless).forEach((angle, i) => expect(angle).toBeCloseTo(uncropped[i], 6));
@@ -214,7 +214,7 @@ describe("draws of a view", () => {
   });
 
   it("apply each stage with its probability", () => {
-    const some = (p: number): AugmentationConfig => ({
+    const some = (p: number): ImageAugmentation => ({
       crop: { ...ON.crop, probability: p },
       flip: { probability: p },
       rotation: { ...ON.rotation, probability: p },
@@ -222,7 +222,7 @@ describe("draws of a view", () => {
       grayscale: { probability: p },
       blur: { ...ON.blur, probability: p },
     });
-    const only = (stage: keyof AugmentationConfig, p: number) => rowsOf({ ...OFF, [stage]: some(p)[stage] });
+    const only = (stage: keyof ImageAugmentation, p: number) => rowsOf({ ...OFF, [stage]: some(p)[stage] });
     const near = (value: number, p: number) => expect(Math.abs(value - p)).toBeLessThanOrEqual(spread(p));
     near(
       share(only("flip", 0.5), (row) => row[0] < 0),

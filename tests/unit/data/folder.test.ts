@@ -2,8 +2,8 @@ import { rmSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import sharp from "sharp";
 import { beforeAll, describe, expect, it } from "vitest";
-import { CorruptSampleError, type SampleSource } from "../../../src/data/dataset.js";
-import { openDataset } from "../../../src/data/open.js";
+import { CorruptSampleError, type ImageSource } from "../../../src/data/dataset.js";
+import { openImages } from "../../../src/data/open.js";
 import { temporaryFolder } from "./temporary-folder.js";
 
 const folder = temporaryFolder();
@@ -25,7 +25,7 @@ function plain(red: number, green: number, blue: number, width = SIDE, height = 
   return sharp({ create: { width, height, channels: 3, background: { r: red, g: green, b: blue } } });
 }
 
-async function readOne(source: SampleSource, index: number, side = SIDE): Promise<Uint8Array> {
+async function readOne(source: ImageSource, index: number, side = SIDE): Promise<Uint8Array> {
   const pixels = new Uint8Array(side * side * 3);
   await source.read(index, pixels, 0);
   return pixels;
@@ -35,7 +35,7 @@ async function readOne(source: SampleSource, index: number, side = SIDE): Promis
 async function decoded(name: string, content: Uint8Array | string, side = SIDE): Promise<Uint8Array> {
   const root = `decoding/${name}`;
   folder.write(`${root}/${name}`, content);
-  const dataset = await openDataset(`folder:${join(folder.path, root)}`, { decodeSize: side });
+  const dataset = await openImages(`folder:${join(folder.path, root)}`, { decodeSize: side });
   return readOne(dataset.splits.train, 0, side);
 }
 
@@ -54,7 +54,7 @@ describe("the listing of a folder", () => {
       folder.write(`order/train/${name}`, png);
     }
     folder.write("order/test/b/0.png", png);
-    const { classes, splits } = await openDataset(`folder:${join(folder.path, "order")}`, { decodeSize: SIDE });
+    const { classes, splits } = await openImages(`folder:${join(folder.path, "order")}`, { decodeSize: SIDE });
     expect(classes).toEqual(["Z", "a", "b"]);
     const names = Array.from({ length: splits.train.length }, (_, index) => splits.train.nameOf(index));
     expect(names).toEqual(["train/Z/z.png", "train/Z/é.png", "train/a/x.PNG", "train/b/10.png", "train/b/2.png"]);
@@ -65,14 +65,14 @@ describe("the listing of a folder", () => {
 
   it("orders names past the basic plane by bytes too, unlike JavaScript's own order", async () => {
     for (const name of ["\u{1f600}.png", "\uff5e.png"]) folder.write(`astral/${name}`, png);
-    const { splits } = await openDataset(`folder:${join(folder.path, "astral")}`, { decodeSize: SIDE });
+    const { splits } = await openImages(`folder:${join(folder.path, "astral")}`, { decodeSize: SIDE });
     expect([splits.train.nameOf(0), splits.train.nameOf(1)]).toEqual(["\uff5e.png", "\u{1f600}.png"]);
   });
 
   it("trains on all of a folder without train and test, by class", async () => {
     folder.write("flat/cat/0.png", png);
     folder.write("flat/dog/0.png", png);
-    const { classes, splits } = await openDataset(`folder:${join(folder.path, "flat")}`, { decodeSize: SIDE });
+    const { classes, splits } = await openImages(`folder:${join(folder.path, "flat")}`, { decodeSize: SIDE });
     expect(classes).toEqual(["cat", "dog"]);
     expect([...splits.train.labels]).toEqual([0, 1]);
     expect(splits.test.length).toBe(0);
@@ -81,7 +81,7 @@ describe("the listing of a folder", () => {
   it("labels −1 where only images lie in the folder", async () => {
     folder.write("bare/1.png", png);
     folder.write("bare/0.webp", png);
-    const { classes, splits } = await openDataset(`folder:${join(folder.path, "bare")}`, { decodeSize: SIDE });
+    const { classes, splits } = await openImages(`folder:${join(folder.path, "bare")}`, { decodeSize: SIDE });
     expect(classes).toEqual([]);
     expect([...splits.train.labels]).toEqual([-1, -1]);
     expect(splits.train.nameOf(0)).toBe("0.webp");
@@ -92,14 +92,14 @@ describe("the listing of a folder", () => {
     folder.write("elsewhere/0.png", png);
     folder.write("linked/train/a/0.png", png);
     symlinkSync(target, join(folder.path, "linked/train/b"));
-    const { classes } = await openDataset(`folder:${join(folder.path, "linked")}`, { decodeSize: SIDE });
+    const { classes } = await openImages(`folder:${join(folder.path, "linked")}`, { decodeSize: SIDE });
     expect(classes).toEqual(["a", "b"]);
   });
 
   it("hashes the same under another path, and otherwise with another name, label or size", async () => {
     const hashOf = async (root: string, files: readonly string[], content: Uint8Array | string = "12345") => {
       for (const file of files) folder.write(`${root}/${file}`, content);
-      return (await openDataset(`folder:${join(folder.path, root)}`, { decodeSize: SIDE })).manifestHash;
+      return (await openImages(`folder:${join(folder.path, root)}`, { decodeSize: SIDE })).manifestHash;
     };
     const first = await hashOf("hash/0", ["train/a/0.png", "train/b/0.png"]);
     expect(first).toMatch(/^[0-9a-f]{64}$/);
@@ -123,7 +123,7 @@ describe("the listing of a folder", () => {
     ["hollow", ["train/a/0.png", "test/a/readme.txt"], "DATA_EMPTY_CLASS", "hollow/test/a"],
   ])("refuses the folder %j", async (root, files, code, part) => {
     for (const file of files) folder.write(`refused/${root}/${file}`, png);
-    const opening = openDataset(`folder:${join(folder.path, "refused", root)}`, { decodeSize: SIDE });
+    const opening = openImages(`folder:${join(folder.path, "refused", root)}`, { decodeSize: SIDE });
     await expect(opening).rejects.toMatchObject({ name: "UserError", code, message: expect.stringContaining(part) });
   });
 });
@@ -131,7 +131,7 @@ describe("the listing of a folder", () => {
 it("refuses a link that leads nowhere", async () => {
   folder.write("dangling/0.png", png);
   symlinkSync(join(folder.path, "nowhere.png"), join(folder.path, "dangling/1.png"));
-  const opening = openDataset(`folder:${join(folder.path, "dangling")}`, { decodeSize: SIDE });
+  const opening = openImages(`folder:${join(folder.path, "dangling")}`, { decodeSize: SIDE });
   await expect(opening).rejects.toMatchObject({ name: "UserError", code: "DATA_UNREADABLE" });
 });
 
@@ -147,7 +147,7 @@ describe("decoding", () => {
 
   it("writes at the offset and nowhere else", async () => {
     folder.write("offset/0.png", png);
-    const { splits } = await openDataset(`folder:${join(folder.path, "offset")}`, { decodeSize: SIDE });
+    const { splits } = await openImages(`folder:${join(folder.path, "offset")}`, { decodeSize: SIDE });
     const target = new Uint8Array(noise.length + 20).fill(255);
     await splits.train.read(0, target, 10);
     expect(target.subarray(10, -10)).toEqual(noise);
@@ -235,7 +235,7 @@ describe("decoding", () => {
     folder.write("corrupt/a/2-empty.jpg", "");
     folder.write("corrupt/a/3-text.jpg", "no picture");
     folder.write("corrupt/a/4-truncated.png", png.subarray(0, png.length - 40));
-    const { splits } = await openDataset(`folder:${join(folder.path, "corrupt")}`, { decodeSize: SIDE });
+    const { splits } = await openImages(`folder:${join(folder.path, "corrupt")}`, { decodeSize: SIDE });
     for (const [index, name] of ["1-truncated.jpg", "2-empty.jpg", "3-text.jpg", "4-truncated.png"].entries()) {
       const error = await readOne(splits.train, index).then(
         () => null,
@@ -248,7 +248,7 @@ describe("decoding", () => {
 
   it("does not call a file corrupt that is gone: that is this machine's fault", async () => {
     const file = folder.write("gone/0.png", png);
-    const { splits } = await openDataset(`folder:${join(folder.path, "gone")}`, { decodeSize: SIDE });
+    const { splits } = await openImages(`folder:${join(folder.path, "gone")}`, { decodeSize: SIDE });
     rmSync(file);
     await expect(readOne(splits.train, 0)).rejects.toMatchObject({ name: "UserError", code: "DATA_UNREADABLE" });
   });

@@ -4,7 +4,8 @@ import { PRESETS } from "../../../src/config/presets.js";
 import type { RunConfig } from "../../../src/config/schema.js";
 import { drawViews } from "../../../src/data/draws.js";
 import { Loader } from "../../../src/data/loader.js";
-import { epochPermutation } from "../../../src/data/permutation.js";
+import { epochPermutation, keyOrder } from "../../../src/data/permutation.js";
+import { imageViews, type ImageViews } from "../../../src/data/run-samples.js";
 import { MemorySource, memoryDataset } from "./memory-source.js";
 
 const SIDE = 2;
@@ -20,8 +21,12 @@ const config: RunConfig = {
   parallel: { ...PRESETS.quickstart.parallel, worldSize: WORLD_SIZE, batchSize: BATCH_SIZE },
 };
 
-function loaderOf(source: MemorySource, onCorrupt: (name: string) => void = unexpected, mostPrepared?: number): Loader {
-  return new Loader(memoryDataset(source, SIDE), config, onCorrupt, mostPrepared);
+function loaderOf(
+  source: MemorySource,
+  onCorrupt: (name: string) => void = unexpected,
+  mostPrepared?: number,
+): Loader<ImageViews> {
+  return new Loader(imageViews(memoryDataset(source, SIDE), config, onCorrupt), config, mostPrepared);
 }
 
 function unexpected(name: string): never {
@@ -74,6 +79,36 @@ describe("the loader", () => {
     }
     expect(source.reads.length).toBe(LENGTH - 1);
     expect(new Set(source.reads).size).toBe(LENGTH - 1);
+  });
+
+  it("reads the samples of a rank's embeddings once for its gradients too", async () => {
+    const source = new MemorySource(LENGTH, SIDE);
+    const loader = loaderOf(source);
+    const shown = await loader.take(0, 1, "embeddings");
+    expect(await loader.take(0, 1, "gradients")).toBe(shown);
+    expect(source.reads.length).toBe(BATCH_SIZE);
+    expect(loader.size).toBe(0);
+  });
+
+  it("deals a step's samples anew over the ranks for keys that are shuffled across them", async () => {
+    const source = new MemorySource(LENGTH, SIDE);
+    const shuffling: RunConfig = { ...config, moco: { ...config.moco, shuffle: "across-ranks" } };
+    const loader = new Loader(imageViews(memoryDataset(source, SIDE), shuffling, unexpected), shuffling);
+    const stepsOf = async (use: "embeddings" | "gradients", step: number) =>
+      Promise.all([0, 1, 2].map(async (rank) => [...(await loader.take(step, rank, use)).samples]));
+    for (const step of [0, 1]) {
+      const [own, dealt] = [await stepsOf("gradients", step), await stepsOf("embeddings", step)];
+      expect(dealt).not.toEqual(own);
+      expect(dealt.flat()).toEqual(
+        [...keyOrder(config.seed, step, WORLD_SIZE, BATCH_SIZE)].map((at) => own.flat()[at]),
+      );
+      expect(dealt.flat().sort()).toEqual(own.flat().sort());
+    }
+    // A sample's key view is the same wherever it is computed.
+    const [query, key] = [await loader.take(0, 0, "gradients"), await loader.take(0, 0, "embeddings")];
+    const again = drawViews(config.augmentation, config.seed, 0, key.samples, 1, 2, SIDE);
+    expect(key.drawsKey).toEqual(again);
+    expect(query.samples).not.toEqual(key.samples);
   });
 
   it("puts every array in shared memory of its own", async () => {
@@ -181,7 +216,7 @@ describe("the loader", () => {
   it("caches decoded images within data.cacheMiB", async () => {
     const source = new MemorySource(LENGTH, SIDE);
     const cached = { ...config, data: { ...config.data, cacheMiB: 1 } };
-    const loader = new Loader(memoryDataset(source, SIDE), cached, unexpected);
+    const loader = new Loader(imageViews(memoryDataset(source, SIDE), cached, unexpected), cached);
     await loader.take(0, 0);
     await loader.take(0, 0);
     expect(source.reads.length).toBe(BATCH_SIZE);

@@ -1,7 +1,7 @@
 /** A data set in memory for tests: sample `i` is filled with the value `i mod 256`, and chosen ones are corrupt. */
-import { CorruptSampleError, type Dataset, type SampleSource } from "../../../src/data/dataset.js";
+import { CorruptSampleError, type ImageDataset, type ImageSource } from "../../../src/data/dataset.js";
 
-export class MemorySource implements SampleSource {
+export class MemorySource implements ImageSource {
   readonly labels: Int32Array;
   /** indices in the order in which they were read */
   readonly reads: number[] = [];
@@ -30,6 +30,12 @@ export class MemorySource implements SampleSource {
   }
 }
 
-export function memoryDataset(train: SampleSource, side: number): Dataset {
-  return { classes: [], decodeSize: side, splits: { train, test: new MemorySource(0, side) }, manifestHash: "" };
+export function memoryDataset(train: ImageSource, side: number): ImageDataset {
+  return {
+    modality: "image",
+    classes: [],
+    decodeSize: side,
+    splits: { train, test: new MemorySource(0, side) },
+    manifestHash: "",
+  };
 }

@@ -21,9 +21,20 @@ describe("a data spec", () => {
   it("takes everything behind the first colon as the path", () => {
     expect(parseDataSpec("folder:/photos/a:b,c=d")).toEqual({ kind: "folder", path: "/photos/a:b,c=d" });
     expect(parseDataSpec("cifar10:data")).toEqual({ kind: "cifar10", path: "data" });
+    expect(parseDataSpec("cifar100:data")).toEqual({ kind: "cifar100", path: "data" });
+  });
+
+  it("parts the shards of a test split from those before", () => {
+    const webdataset = (train: string, test: string | null) => ({ kind: "webdataset", train, test });
+    expect(parseDataSpec("webdataset:shards")).toEqual(webdataset("shards", null));
+    expect(parseDataSpec("webdataset:a-{0,1}.tar,test=b-{0..3}.tar")).toEqual(
+      webdataset("a-{0,1}.tar", "b-{0..3}.tar"),
+    );
   });
 
   it.each([
+    ["webdataset:", "DATA_NO_PATH", "names no shards"],
+    ["webdataset:a,test=", "DATA_NO_PATH", "names no test shards"],
     ["sinthetic:classes=3", "DATA_UNKNOWN_SCHEME", 'did you mean "synthetic"?'],
     ["cifar:data", "DATA_UNKNOWN_SCHEME", 'did you mean "cifar10"?'],
     ["", "DATA_UNKNOWN_SCHEME", 'the unknown scheme ""'],

@@ -1,10 +1,10 @@
 import { createHash } from "node:crypto";
 import { describe, expect, it } from "vitest";
-import type { SampleSource } from "../../../src/data/dataset.js";
-import { openDataset } from "../../../src/data/open.js";
+import type { ImageSource } from "../../../src/data/dataset.js";
+import { openImages } from "../../../src/data/open.js";
 import { DISTANCE, type Shape } from "../../../src/data/synthetic/shapes.js";
 
-async function drawn(source: SampleSource, index: number, size: number): Promise<Uint8Array> {
+async function drawn(source: ImageSource, index: number, size: number): Promise<Uint8Array> {
   const pixels = new Uint8Array(size * size * 3);
   await source.read(index, pixels, 0);
   return pixels;
@@ -12,7 +12,7 @@ async function drawn(source: SampleSource, index: number, size: number): Promise
 
 describe("the synthetic set", () => {
   it("has the splits, classes and balanced labels of its spec", async () => {
-    const { classes, splits } = await openDataset("synthetic:classes=3,train=7,test=2", { decodeSize: 32 });
+    const { classes, splits } = await openImages("synthetic:classes=3,train=7,test=2", { decodeSize: 32 });
     expect(classes.length).toBe(3);
     expect(new Set(classes).size).toBe(3);
     expect([...splits.train.labels]).toEqual([0, 1, 2, 0, 1, 2, 0]);
@@ -21,7 +21,7 @@ describe("the synthetic set", () => {
   });
 
   it("names 20 classes apart, of which no single factor tells the class", async () => {
-    const { classes } = await openDataset("synthetic:classes=20", { decodeSize: 32 });
+    const { classes } = await openImages("synthetic:classes=20", { decodeSize: 32 });
     expect(new Set(classes).size).toBe(20);
     for (const count of [10, 20]) {
       for (const factor of [0, 1, 2]) {
@@ -33,7 +33,7 @@ describe("the synthetic set", () => {
 
   it("draws a sample alike each time, and otherwise for another index, split or seed", async () => {
     const pixelsOf = async (spec: string, split: "train" | "test", index: number) => {
-      const { splits } = await openDataset(spec, { decodeSize: 32 });
+      const { splits } = await openImages(spec, { decodeSize: 32 });
       return drawn(splits[split], index, 32);
     };
     const sample = await pixelsOf("synthetic:classes=2", "train", 4);
@@ -44,7 +44,7 @@ describe("the synthetic set", () => {
   });
 
   it("draws the pixels of this version: a change here must raise DRAWING_VERSION", async () => {
-    const { splits } = await openDataset("synthetic:classes=20", { decodeSize: 32 });
+    const { splits } = await openImages("synthetic:classes=20", { decodeSize: 32 });
     const hash = createHash("sha256");
     for (let index = 0; index < 40; index++) hash.update(await drawn(splits.train, index, 32));
     expect(hash.digest("hex")).toMatchInlineSnapshot(
@@ -53,7 +53,7 @@ describe("the synthetic set", () => {
   });
 
   it.each([16, 256])("draws at a side of %i pixels", async (size) => {
-    const { splits } = await openDataset(`synthetic:size=${size},train=10`, { decodeSize: size });
+    const { splits } = await openImages(`synthetic:size=${size},train=10`, { decodeSize: size });
     for (let index = 0; index < 10; index++) {
       const pixels = await drawn(splits.train, index, size);
       expect(new Set(pixels).size).toBeGreaterThan(30);
@@ -61,8 +61,8 @@ describe("the synthetic set", () => {
   });
 
   it("shows the same scene at another size", async () => {
-    const small = await openDataset("synthetic:size=64", { decodeSize: 32 });
-    const direct = await openDataset("synthetic:size=32", { decodeSize: 32 });
+    const small = await openImages("synthetic:size=64", { decodeSize: 32 });
+    const direct = await openImages("synthetic:size=32", { decodeSize: 32 });
     for (let index = 0; index < 10; index++) {
       const [a, b] = [await drawn(small.splits.train, index, 32), await drawn(direct.splits.train, index, 32)];
       const difference = a.reduce((sum, value, i) => sum + Math.abs(value - b[i]), 0) / a.length;
@@ -71,7 +71,7 @@ describe("the synthetic set", () => {
   });
 
   it("hashes its parameters", async () => {
-    const hashOf = async (spec: string) => (await openDataset(spec, { decodeSize: 32 })).manifestHash;
+    const hashOf = async (spec: string) => (await openImages(spec, { decodeSize: 32 })).manifestHash;
     expect(await hashOf("synthetic")).toBe(await hashOf("synthetic:classes=10,seed=0"));
     expect(await hashOf("synthetic:seed=1")).not.toBe(await hashOf("synthetic"));
   });

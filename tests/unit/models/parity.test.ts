@@ -1,4 +1,4 @@
-/** One MoCo step against PyTorch and torchvision in float64 (tests/fixtures/moco_parity.py made the numbers). */
+/** One MoCo step against PyTorch and torchvision in float64 (tests/fixtures/moco_parity.py and resnet_parity.py made the numbers). */
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { tf, type Tensor, type Tensor1D, type Tensor2D, type Tensor4D } from "../../../src/engine/index.js";
@@ -8,29 +8,27 @@ import {
   initialBuffers,
   resnet,
   trainingNorm,
-  type EncoderOptions,
-  type ParameterLayout,
+  type ResnetOptions,
+  type ParameterSpec,
 } from "../../../src/models/index.js";
-import { forwardContext, mocoStep, normalise } from "../../../src/objectives/index.js";
-
-/** The agreement that is promised, relative to the norm of what is compared. */
-const TOLERANCE = 1e-4;
-
-interface Sample {
-  readonly size: number;
-  readonly norm: number;
-  readonly places: readonly number[];
-  readonly values: readonly number[];
-}
+import { forwardContext, moco, normalise } from "../../../src/objectives/index.js";
+import {
+  parameterDrawn,
+  parametersDrawn,
+  relativeError,
+  TOLERANCE,
+  uniform,
+  type Sample,
+} from "../../fixtures/drawn.js";
 
 interface ParityCase {
   /** which of the script's draws it is */
   readonly draw: number;
   /** whether batch norm shifts every channel clear of 0; see the script */
   readonly shifted: boolean;
-  readonly encoder: EncoderOptions["encoder"];
-  readonly stem: EncoderOptions["stem"];
-  readonly head: EncoderOptions["head"];
+  readonly encoder: ResnetOptions["encoder"];
+  readonly stem: ResnetOptions["stem"];
+  readonly head: ResnetOptions["head"];
   readonly batch: number;
   readonly side: number;
   readonly dimension: number;
@@ -44,55 +42,21 @@ interface ParityCase {
   readonly runningStatistics: Readonly<Record<string, Sample>>;
 }
 
-const cases = JSON.parse(
-  readFileSync(new URL("../../fixtures/moco_parity.json", import.meta.url), "utf8"),
-) as readonly ParityCase[];
-
-/** Murmur3's finaliser over (index, stream), as the fixture's script draws. */
-function uniform(stream: number, size: number, low: number, high: number): Float32Array {
-  const start = Math.imul(stream, 0x9e3779b9);
-  return Float32Array.from({ length: size }, (_, index) => {
-    let h = (index + start) >>> 0;
-    h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
-    h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
-    h = (h ^ (h >>> 16)) >>> 0;
-    return low + (high - low) * (h / 2 ** 32);
-  });
-}
+const cases = ["moco_parity.json", "resnet_parity.json"].flatMap(
+  (name) =>
+    JSON.parse(readFileSync(new URL(`../../fixtures/${name}`, import.meta.url), "utf8")) as readonly ParityCase[],
+);
 
 /** Stream of the signs by which `shifted` networks keep each channel's ReLUs on one side. */
 const SIGNS = 77;
 
-function parameters(layout: ParameterLayout, firstStream: number, shifted: boolean): Tensor[] {
-  return layout.parameters.map(({ name, role, shape, size }, index) => {
-    if (shifted && role === "norm-shift") {
-      const magnitude = name.includes("downsample") ? 10 : 1.2;
-      return tf.tensor1d(uniform(SIGNS, size, 0, 1).map((draw) => (draw < 0.5 ? -magnitude : magnitude)));
-    }
-    if (shifted && role === "norm-scale") return tf.tensor1d(uniform(firstStream + index, size, 0.15, 0.25));
-    const bound = {
-      convolution: () => Math.sqrt(6 / ((shape[0] ?? 1) * (shape[1] ?? 1) * (shape[3] ?? 1))),
-      dense: () => (shape[0] ?? 1) ** -0.5,
-      "dense-bias": () => 0.1,
-      "norm-shift": () => 0.1,
-      "norm-scale": () => 0.2,
-    }[role]();
-    const centre = role === "norm-scale" ? 1 : 0;
-    return tf.tensor(uniform(firstStream + index, size, centre - bound, centre + bound), [...shape]);
-  });
-}
-
-function relativeError(tensor: Tensor, expected: Sample): number {
-  const values = tensor.dataSync() as Float32Array;
-  expect(values.length).toBe(expected.size);
-  const difference = expected.places.reduce(
-    (sum, place, i) => sum + ((values[place] ?? NaN) - (expected.values[i] ?? NaN)) ** 2,
-    0,
-  );
-  // Samples are compared against what that many places of the vector weigh on average.
-  const share = expected.norm * Math.sqrt(expected.places.length / expected.size);
-  const norm = Math.sqrt(values.reduce((sum, value) => sum + value * value, 0));
-  return Math.max(Math.sqrt(difference) / share, Math.abs(norm - expected.norm) / expected.norm);
+/** Batch norm's parameters of a `shifted` network; the others are drawn as ever. */
+function shifted(spec: ParameterSpec, stream: number): Float32Array {
+  const { name, role, size } = spec;
+  if (role === "norm-scale") return uniform(stream, size, 0.15, 0.25);
+  if (role !== "norm-shift") return parameterDrawn(spec, stream);
+  const magnitude = name.includes("downsample") ? 10 : 1.2;
+  return uniform(SIGNS, size, 0, 1).map((draw) => (draw < 0.5 ? -magnitude : magnitude));
 }
 
 describe.each(cases)("$encoder with $stem stem and $head head agrees with torchvision", (parity) => {
@@ -107,19 +71,23 @@ describe.each(cases)("$encoder with $stem stem and $head head agrees with torchv
     const { batch, side } = parity;
     return tf.tensor4d(uniform(streams + stream, batch * side * side * 3, -2, 2), [batch, side, side, 3]);
   };
-  const query = parameters(encoder.layout, streams + 1000, parity.shifted);
-  const result = mocoStep({
+  const draw = parity.shifted ? shifted : parameterDrawn;
+  const query = parametersDrawn(encoder.layout, streams + 1000, draw);
+  const queue = normalise(
+    tf.tensor2d(uniform(streams + 3, parity.queue * parity.dimension, -1, 1), [parity.queue, parity.dimension]),
+  );
+  const result = moco(parity.temperature).step({
     encoder,
     query,
-    key: parameters(encoder.layout, streams + 2000, parity.shifted),
+    key: parametersDrawn(encoder.layout, streams + 2000, draw),
     queryViews: views(1),
     keyViews: views(2),
-    queue: normalise(
-      tf.tensor2d(uniform(streams + 3, parity.queue * parity.dimension, -1, 1), [parity.queue, parity.dimension]),
-    ),
+    queue,
+    labels: null,
     temperature: parity.temperature,
     bnSplits: 1,
     keyShuffle: null,
+    exchanged: null,
   });
 
   it("in parameter names and their order", () => {
@@ -131,7 +99,7 @@ describe.each(cases)("$encoder with $stem stem and $head head agrees with torchv
   });
 
   it("in the keys", () => {
-    expect(relativeError(result.keys, parity.keys)).toBeLessThan(TOLERANCE);
+    expect(relativeError(result.keys ?? expect.fail("no keys"), parity.keys)).toBeLessThan(TOLERANCE);
   });
 
   it("in the backbone's features", () => {

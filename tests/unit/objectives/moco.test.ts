@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { tf, type Tensor, type Tensor4D } from "../../../src/engine/index.js";
 import { initialParameters, resnet, trainingNorm } from "../../../src/models/index.js";
-import { forwardContext, infoNce, mocoStep, normalise } from "../../../src/objectives/index.js";
+import { forwardContext, infoNce, moco, normalise, type StepInput } from "../../../src/objectives/index.js";
 
 const encoder = resnet({ encoder: "resnet-tiny", stem: "3x3", head: "mlp", embeddingDim: 8 });
 const parameters = (seed: number): Tensor[] => {
@@ -11,15 +11,20 @@ const parameters = (seed: number): Tensor[] => {
   );
 };
 const views = (seed: number): Tensor4D => tf.randomNormal([8, 8, 8, 3], 0, 1, "float32", seed);
+const queue = normalise(tf.randomNormal([16, 8], 0, 1, "float32", 5));
 const input = {
   encoder,
   query: parameters(1),
   key: parameters(2),
   queryViews: views(3),
   keyViews: views(4),
-  queue: normalise(tf.randomNormal([16, 8], 0, 1, "float32", 5)),
+  queue,
+  labels: null,
+  exchanged: null,
   temperature: 0.2,
 };
+const keysOf = (more: Pick<StepInput, "bnSplits" | "keyShuffle">) =>
+  (moco(0.2).step({ ...input, ...more }).keys ?? expect.fail("no keys")).arraySync();
 
 describe("InfoNCE", () => {
   it("is −log of the positive's share, by hand", () => {
@@ -44,7 +49,7 @@ describe("shuffling batch norm within a rank", () => {
   const shuffle = { order: tf.tensor1d(order, "int32"), inverse: tf.tensor1d(inverse, "int32") };
 
   it("normalises the groups of the shuffled key batch apart, and returns the keys in the queries' order", () => {
-    const { keys } = mocoStep({ ...input, bnSplits: 2, keyShuffle: shuffle });
+    const keys = keysOf({ bnSplits: 2, keyShuffle: shuffle });
     const context = forwardContext(
       encoder,
       input.key,
@@ -56,15 +61,15 @@ describe("shuffling batch norm within a rank", () => {
       const encoded = normalise(encoder.project(context, encoder.features(context, shown))).arraySync();
       group.forEach((sample, row) => expected.set(sample, encoded[row]));
     }
-    keys.arraySync().forEach((key, sample) => {
+    keys.forEach((key, sample) => {
       key.forEach((value, i) => expect(value).toBeCloseTo(expected.get(sample)?.[i] ?? NaN, 5));
     });
   });
 
   it("changes the keys, and nothing where batch norm has one group", () => {
-    const plain = mocoStep({ ...input, bnSplits: 1, keyShuffle: null }).keys.arraySync();
-    const split = mocoStep({ ...input, bnSplits: 2, keyShuffle: shuffle }).keys.arraySync();
-    const whole = mocoStep({ ...input, bnSplits: 1, keyShuffle: shuffle }).keys.arraySync();
+    const plain = keysOf({ bnSplits: 1, keyShuffle: null });
+    const split = keysOf({ bnSplits: 2, keyShuffle: shuffle });
+    const whole = keysOf({ bnSplits: 1, keyShuffle: shuffle });
     expect(Math.abs(plain[0][0] - split[0][0])).toBeGreaterThan(1e-3);
     expect(whole[0][0]).toBeCloseTo(plain[0][0], 4);
   });

@@ -32,39 +32,6 @@ describe("the vector arena", () => {
     expect([...next]).toEqual(old.map((value, i) => f(f(m * value) + f(share * source[i]))));
   });
 
-  it("updates by SGD as torch.optim.SGD does, with decay only where the slice says so", () => {
-    const arena = new VectorArena();
-    // Sizes that are no multiple of the kernels' lanes: slices must not bleed into each other.
-    const sizes = [5, 3, 6];
-    const length = 14;
-    const [theta, gradient, velocity] = [numbers(length, 5), numbers(length, 6), numbers(length, 7)];
-    const nextParameters = arena.take(length);
-    const nextVelocity = arena.take(length);
-    let offset = 0;
-    const slices = sizes.map((size, index) => {
-      const slice = { offset, size, decay: index !== 1 };
-      offset += size;
-      return slice;
-    });
-    arena.sgd(
-      {
-        parameters: taken(arena, theta),
-        gradient: taken(arena, gradient),
-        velocity: taken(arena, velocity),
-        nextParameters,
-        nextVelocity,
-      },
-      slices,
-      { scale: 0.25, learningRate: 0.06, momentum: 0.9, weightDecay: 5e-4 },
-    );
-    const expectedVelocity = theta.map((value, i) => {
-      const decay = i >= 5 && i < 8 ? 0 : f(5e-4);
-      return f(f(f(0.9) * velocity[i]) + f(f(0.25 * gradient[i]) + f(decay * value)));
-    });
-    expect([...nextVelocity]).toEqual(expectedVelocity);
-    expect([...nextParameters]).toEqual(theta.map((value, i) => f(value - f(f(0.06) * expectedVelocity[i]))));
-  });
-
   it("uses released vectors again and asks for no more memory", () => {
     const arena = new VectorArena();
     arena.release(arena.take(100_000));

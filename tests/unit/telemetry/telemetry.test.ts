@@ -2,7 +2,14 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { EventFile, openLogger, Progress, progressLine } from "../../../src/telemetry/index.js";
+import {
+  EventFile,
+  openLogger,
+  Progress,
+  progressLine,
+  runStatus,
+  type TimedEvent,
+} from "../../../src/telemetry/index.js";
 
 let folder = "";
 beforeEach(() => {
@@ -13,6 +20,7 @@ afterEach(() => {
 });
 
 const at = (step: number) => ({
+  samples: "images" as const,
   step,
   totalSteps: 100,
   epoch: 1,
@@ -94,5 +102,48 @@ describe("the logger", () => {
       .split("\n")
       .map((line) => JSON.parse(line) as { msg: string });
     expect(records.map(({ msg }) => msg)).toEqual(["quiet", "loud"]);
+  });
+});
+
+describe("status", () => {
+  const time = "2026-01-01T00:00:00.000Z";
+  const began = {
+    kind: "run-started",
+    again: "train --resume --out runs/a",
+    control: "tcp://h:1",
+    resumed: false,
+    step: 0,
+    reproducible: true,
+  } as const;
+  const joined = (worker: string) => ({ kind: "worker-joined", worker, workers: 1 }) as const;
+  const slow = (is: boolean) =>
+    ({ kind: "straggler", worker: "worker-2", slow: is, paceMs: 90, medianMs: 30 }) as const;
+  const after = (...events: Parameters<EventFile["append"]>[0][]) =>
+    runStatus(events.map((event): TimedEvent => ({ time, ...event })));
+
+  it("names who is slow, until they no longer are", async () => {
+    const now = await after(began, joined("worker-1"), joined("worker-2"), slow(true));
+    expect(now.workers.map(({ worker, slow }) => [worker, slow])).toEqual([
+      ["worker-1", null],
+      ["worker-2", { paceMs: 90, medianMs: 30 }],
+    ]);
+    expect((await after(began, joined("worker-2"), slow(true), slow(false))).workers[0]?.slow).toBeNull();
+    expect((await after(began, joined("worker-2"), slow(true), joined("worker-2"))).workers).toHaveLength(1);
+  });
+
+  it("begins anew with a coordinator, which says where it goes on and what it builds on", async () => {
+    const mixed = { kind: "not-reproducible", worker: "worker-2", fingerprints: "a, b" } as const;
+    const again = { ...began, resumed: true, step: 10 };
+    const resumed = await after(began, joined("worker-1"), { kind: "step-skipped", step: 14 }, mixed, again);
+    expect(resumed).toMatchObject({ phase: "running", step: 10, workers: [], reproducible: true, skippedSteps: 1 });
+    expect((await after(began, { ...again, reproducible: false })).reproducible).toBe(false);
+  });
+
+  it("says what the run waits for, until it goes on", async () => {
+    const waits = { kind: "explained", reason: "waiting: 0 of at least 1 workers are here" } as const;
+    expect((await after(began, waits)).waiting).toBe(waits.reason);
+    expect((await after(began, waits, { kind: "step-skipped", step: 1 })).waiting).toBeNull();
+    expect(await after(began, { kind: "run-ended", outcome: "failed", step: null })).toMatchObject({ phase: "failed" });
+    expect((await after()).phase).toBe("not begun");
   });
 });

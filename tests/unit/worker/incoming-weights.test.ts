@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { Aggregator, type TrainingState } from "../../../coordinator/aggregator.js";
 import { gradientLength, weightsParts } from "../../../src/models/exchange.js";
 import { initialBuffers, initialParameters, resnetArchitecture } from "../../../src/models/index.js";
+import { layerSlices } from "../../../src/models/treatment.js";
 import { parameterShards, sliceOf } from "../../../src/models/shards.js";
 import { toFrames } from "../../../src/protocol/frames.js";
 import { WireError } from "../../../src/protocol/wire-error.js";
@@ -14,27 +15,32 @@ const { layout } = resnetArchitecture({ encoder: "resnet18", stem: "3x3", head: 
 
 function started(): Aggregator {
   const theta = initialParameters(layout, 1);
-  const options = { sgdMomentum: 0.9, weightDecay: 5e-4, decayNormAndBias: false, keyMomentum: KEY_MOMENTUM };
+  const options = {
+    rule: { kind: "sgd", momentum: 0.9, weightDecay: 5e-4 },
+    layers: layerSlices(layout, { decayNormAndBias: false, exclude: [] }),
+    clipNorm: null,
+  } as const;
   return new Aggregator({ layout, shards: parameterShards(layout), worldSize: 1, ...options }, {
     version: 0,
+    updates: 0,
     query: theta,
     key: initialParameters(layout, 2),
-    velocity: new Float32Array(layout.parameterCount),
+    optimizer: [new Float32Array(layout.parameterCount)],
     queryBuffers: initialBuffers(layout),
     keyBuffers: initialBuffers(layout),
   }); // prettier-ignore
 }
 
 /** One shard as it travels. */
-function send(state: TrainingState, aggregator: Aggregator, shard: number, keyFollows: boolean, to: IncomingWeights) {
+function send(state: TrainingState, aggregator: Aggregator, shard: number, m: number | null, to: IncomingWeights) {
   const place = aggregator.shards[shard];
   const sources = { query: sliceOf(state.query, place), key: sliceOf(state.key, place), buffers: state.queryBuffers };
-  const frames = toFrames(...weightsParts(layout, place, shard, keyFollows).map(({ name }) => sources[name]));
-  return to.take({ version: state.version, shard, keyFollows }, frames);
+  const frames = toFrames(...weightsParts(layout, place, shard, m !== null).map(({ name }) => sources[name]));
+  return to.take({ version: state.version, shard, keyMomentum: m }, frames);
 }
 
 function sendAll(aggregator: Aggregator, to: IncomingWeights): WholeWeights | null {
-  const sent = aggregator.shards.map((_, shard) => send(aggregator.state, aggregator, shard, false, to));
+  const sent = aggregator.shards.map((_, shard) => send(aggregator.state, aggregator, shard, null, to));
   return sent.at(-1) ?? null;
 }
 
@@ -42,15 +48,17 @@ describe("weights arriving at a worker", () => {
   it("are whole with the last shard, and follow the key encoder bit for bit over updates", () => {
     const aggregator = started();
     expect(layout.parameterCount % 4).not.toBe(0);
-    const incoming = new IncomingWeights(layout, KEY_MOMENTUM);
+    const incoming = new IncomingWeights(layout);
     let whole = sendAll(aggregator, incoming);
     for (let step = 0; step < 3; step++) {
       aggregator.accept(step, { level: 0, index: 0 }, (target) => {
         for (let i = 0; i < gradientLength(layout); i++) target[i] = Math.sin(i * 0.37 + step) / 10;
       });
       const arrived: (WholeWeights | null)[] = [];
-      for (const { next, shard } of aggregator.apply(0.06, false)) {
-        arrived.push(send(next, aggregator, shard, true, incoming));
+      // Another m each step, as a schedule has it.
+      const keyMomentum = 0.99 + step / 1000;
+      for (const { next, shard } of aggregator.apply({ learningRate: 0.06, keyMomentum }, false)) {
+        arrived.push(send(next, aggregator, shard, keyMomentum, incoming));
       }
       expect(arrived.slice(0, -1).every((entry) => entry === null)).toBe(true);
       whole = arrived.at(-1) ?? null;
@@ -65,11 +73,12 @@ describe("weights arriving at a worker", () => {
 
   it("are refused where they build on a version that is not here, or name a shard that is none", () => {
     const aggregator = started();
-    const incoming = new IncomingWeights(layout, KEY_MOMENTUM);
-    expect(() => send(aggregator.state, aggregator, 0, true, new IncomingWeights(layout, KEY_MOMENTUM))).not.toThrow(); // prettier-ignore
+    const incoming = new IncomingWeights(layout);
+    expect(() => send(aggregator.state, aggregator, 0, KEY_MOMENTUM, new IncomingWeights(layout))).not.toThrow(); // prettier-ignore
     sendAll(aggregator, incoming);
     const later = { ...aggregator.state, version: 2 };
-    expect(() => send(later, aggregator, 0, true, incoming)).toThrow(WireError);
+    expect(() => send(later, aggregator, 0, KEY_MOMENTUM, incoming)).toThrow(WireError);
+    expect(() => incoming.take({ version: 1, shard: 0, keyMomentum: 1.5 }, [])).toThrow(/key momentum of 1.5/);
     expect(() => incoming.take({ version: 1, shard: 99 }, [])).toThrow(/shard 99 of \d+/);
     expect(() => incoming.take({ version: 1, shard: 0, shared: true }, [])).toThrow(/not shared/);
   });

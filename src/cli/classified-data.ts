@@ -1,0 +1,17 @@
+/** Data that something can be classified by. */
+import type { RunConfig } from "../config/index.js";
+import { openRunImages, type Dataset, type ImageDataset, type RunDataset } from "../data/index.js";
+import { UserError } from "../protocol/errors.js";
+
+/** @throws UserError `DATA_NOT_CLASSIFIABLE` where the data have no labels or no test split */
+export function classified<D extends Dataset | RunDataset>(dataset: D, spec: string): D {
+  if (dataset.classes.length > 0 && dataset.splits.test.length > 0) return dataset;
+  const missing = dataset.classes.length === 0 ? "no labels" : "no test split";
+  const wanted = dataset.modality === "image" ? "class folders under train/ and test/" : "labels and a test split";
+  throw new UserError("DATA_NOT_CLASSIFIABLE", `data ${spec} has ${missing}: classifying needs ${wanted}`);
+}
+
+/** @throws UserError as `classified` and `openRunImages` */
+export async function openClassified(spec: string, config: RunConfig): Promise<ImageDataset> {
+  return classified(await openRunImages(spec, config), spec);
+}

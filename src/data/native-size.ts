@@ -1,0 +1,18 @@
+/** The size in which pictures come that are not files. */
+import { CIFAR_SIDE } from "./cifar.js";
+import type { DataSpec } from "./spec.js";
+
+/** Side in pixels of a set whose pictures are all of one size; null where they are files, each of its own, or no pictures. */
+export function nativeSide(spec: DataSpec): number | null {
+  switch (spec.kind) {
+    case "synthetic":
+      return spec.size;
+    case "cifar10":
+    case "cifar100":
+      return CIFAR_SIDE;
+    case "folder":
+    case "webdataset":
+    case "text":
+      return null;
+  }
+}

@@ -1,0 +1,98 @@
+/** How a run stands, as its events tell it. Pure. */
+import type { TimedEvent } from "./events.js";
+
+export interface WorkerStatus {
+  readonly worker: string;
+  readonly joinedAt: string;
+  /** of a worker that is slow for long: mean time of a rank, and the others' median, in ms */
+  readonly slow: { readonly paceMs: number; readonly medianMs: number } | null;
+}
+
+export interface RunStatus {
+  readonly phase: "not begun" | "running" | "finished" | "stopped" | "failed";
+  /** the arguments of `tandem` that take the run up */
+  readonly again: string | null;
+  /** address of the control plane */
+  readonly control: string | null;
+  readonly startedAt: string | null;
+  readonly lastEventAt: string | null;
+  readonly step: number;
+  /** null before the first step */
+  readonly totalSteps: number | null;
+  readonly loss: number | null;
+  readonly stepMs: number | null;
+  readonly imagesPerSecond: number | null;
+  readonly workers: readonly WorkerStatus[];
+  /** what was said last, where no step has come since */
+  readonly waiting: string | null;
+  /** kNN accuracy in [0, 1] */
+  readonly evaluated: { readonly step: number; readonly accuracy: number } | null;
+  readonly checkpoint: { readonly step: number; readonly directory: string } | null;
+  /** whether the same config gives the same bits again */
+  readonly reproducible: boolean;
+  readonly skippedSteps: number;
+}
+
+const NOTHING: RunStatus = {
+  ...{
+    phase: "not begun",
+    again: null,
+    control: null,
+    startedAt: null,
+    lastEventAt: null,
+    step: 0,
+    totalSteps: null,
+  },
+  ...{ loss: null, stepMs: null, imagesPerSecond: null, workers: [], waiting: null, evaluated: null },
+  ...{ checkpoint: null, reproducible: true, skippedSteps: 0 },
+};
+
+/** @param events in the order in which they were written */
+export async function runStatus(events: Iterable<TimedEvent> | AsyncIterable<TimedEvent>): Promise<RunStatus> {
+  let status = NOTHING;
+  for await (const event of events) status = { ...status, ...after(status, event), lastEventAt: event.time };
+  return status;
+}
+
+function after(status: RunStatus, event: TimedEvent): Partial<RunStatus> {
+  switch (event.kind) {
+    case "run-started": {
+      const { again, control, time: startedAt, step, reproducible } = event;
+      // Whoever was here comes back under a name of the new coordinator's.
+      return { phase: "running", again, control, startedAt, step, reproducible, workers: [], waiting: null };
+    }
+    case "step": {
+      const { step, totalSteps, loss, stepMs, imagesPerSecond } = event;
+      return { step, totalSteps, loss, stepMs, imagesPerSecond, waiting: null };
+    }
+    case "step-skipped":
+      return { step: event.step, skippedSteps: status.skippedSteps + 1, waiting: null };
+    case "evaluated":
+      return { evaluated: { step: event.step, accuracy: event.accuracy } };
+    case "worker-joined": {
+      const joined = { worker: event.worker, joinedAt: event.time, slow: null };
+      return { workers: [...status.workers.filter(({ worker }) => worker !== event.worker), joined] };
+    }
+    case "worker-left":
+      return { workers: status.workers.filter(({ worker }) => worker !== event.worker) };
+    case "straggler": {
+      const { slow, paceMs, medianMs } = event;
+      const named = slow ? { paceMs, medianMs } : null;
+      return {
+        workers: status.workers.map((other) => (other.worker === event.worker ? { ...other, slow: named } : other)),
+      };
+    }
+    case "not-reproducible":
+      return { reproducible: false };
+    case "explained":
+      return { waiting: event.reason };
+    case "checkpointed":
+      return { checkpoint: { step: event.step, directory: event.directory } };
+    case "run-ended":
+      return { phase: event.outcome, step: event.step ?? status.step, workers: [], waiting: null };
+    case "events-lost":
+    case "dropped":
+    case "initialised":
+      return {};
+  }
+}

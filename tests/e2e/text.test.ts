@@ -1,0 +1,78 @@
+/** Runs on texts over real processes: they learn, leave the same bits for any number of workers, and want one tokenizer. */
+import { spawnSync } from "node:child_process";
+import { appendFileSync, copyFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { beforeAll, describe, expect, it, vi } from "vitest";
+import { checkpointOf, start, tandem, temporaryFolder } from "./tandem.js";
+
+const folder = temporaryFolder();
+const EXAMPLE = fileURLToPath(new URL("../../examples/text-corpus.js", import.meta.url));
+const DATA = "text:train.jsonl,test=test.jsonl";
+const RUN = [
+  ...["--preset", "text", "--data", DATA, "--tokenizer", "tokenizer.json", "--batch", "32", "--seed", "7"],
+  ...["--set", "data.maxLength=32", "--set", "checkpoint.everySteps=0"],
+];
+const SHORT = [...RUN, "--set", "evaluation.everyEpochs=0", "--set", "moco.queueSize=100", "--steps", "3"];
+
+beforeAll(() => {
+  expect(spawnSync(process.execPath, [EXAMPLE, folder, "1200", "200"]).status).toBe(0);
+});
+
+describe("a run on texts", () => {
+  it("learns which words belong together", { timeout: 240_000 }, async () => {
+    const simclr = ["--method", "simclr", "--set", "moco.temperature=0.1", "--set", "evaluation.everyEpochs=4"];
+    const flags = [...RUN, ...simclr, "--epochs", "4", "--workers", "1", "--out", "learnt"];
+    const { code, stdout, stderr } = await tandem(["train", ...flags], folder);
+    expect(code, stderr).toBe(0);
+    expect(stderr).not.toContain("runs eagerly");
+    const [, trained, untrained] = /kNN accuracy ([\d.]+)% \(([\d.]+)% at step 0\)/.exec(stdout + stderr) ?? [];
+    // Of eight topics chance finds 12.5%.
+    expect(Number(trained)).toBeGreaterThan(65);
+    expect(Number(trained)).toBeGreaterThan(Number(untrained) + 15);
+    const knn = await tandem(["evaluate", "knn", "--checkpoint", "learnt", "--k", "20", "--json"], folder);
+    expect(JSON.parse(knn.stdout)).toMatchObject({ test: 200, train: 1200 });
+    expect(100 * (JSON.parse(knn.stdout) as { accuracy: number }).accuracy).toBeCloseTo(Number(trained), 1);
+  });
+
+  it("leaves the same digests with one worker as with two", { timeout: 120_000 }, async () => {
+    const digests = [];
+    for (const workers of ["1", "2"]) {
+      const out = `with-${workers}`;
+      const flags = [...SHORT, "--workers", workers, "--out", out];
+      const { code, stderr } = await tandem(["train", ...flags], folder);
+      expect(code, stderr).toBe(0);
+      digests.push((await checkpointOf(join(folder, out))).sha256);
+    }
+    expect(digests[0]).toEqual(digests[1]);
+  });
+
+  it(
+    "refuses a worker whose tokenizer is another, and takes one whose copy is the same",
+    { timeout: 120_000 },
+    async () => {
+      for (const name of ["other.json", "same.json"]) copyFileSync(join(folder, "tokenizer.json"), join(folder, name));
+      appendFileSync(join(folder, "other.json"), "\n");
+      const coordinator = start(["coordinator", ...SHORT, "--listen", "tcp://127.0.0.1:*", "--out", "served"], folder);
+      const at = () => /tcp:\/\/127\.0\.0\.1:\d+/.exec(coordinator.stdout() + coordinator.stderr())?.[0];
+      await vi.waitUntil(at, { timeout: 60_000 });
+      const worker = (file: string) => tandem(["worker", "--connect", at() ?? "", "--tokenizer", file], folder);
+      const refused = await worker("other.json");
+      expect(refused.code).toBe(2);
+      expect(refused.stderr).toMatch(/tandem: the tokenizer other\.json is not the run's: its sha256 is [\da-f]{12}…/);
+      const taken = await worker("same.json");
+      expect(taken.code, taken.stderr).toBe(0);
+      expect((await coordinator.ended).code).toBe(0);
+    },
+  );
+
+  it("is looked at by data inspect, which draws no sheet of it", { timeout: 60_000 }, async () => {
+    const { stdout } = await tandem(["data", "inspect", DATA], folder);
+    expect(stdout).toMatch(
+      /^classes +8\ntrain +1200 texts\n +astronomy 150, clinic 150, .*\n +\d+ to \d+ \(median \d+\) characters$/m,
+    );
+    const sheet = await tandem(["data", "inspect", DATA, "--sheet", "sheet.png"], folder);
+    expect(sheet.code).toBe(2);
+    expect(sheet.stderr).toContain("--sheet draws pictures");
+  });
+});

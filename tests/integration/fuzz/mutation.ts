@@ -1,0 +1,122 @@
+/** Messages that could be meant, and what becomes of them on the way: the attacker's half of the fuzzing tests. */
+import { readFileSync } from "node:fs";
+import type {
+  AggregatorMessage,
+  CoordinatorMessage,
+  WorkerDataMessage,
+  WorkerMessage,
+} from "../../../src/protocol/wire.js";
+import type { Random } from "../../simulation/random.js";
+
+/** Frames to each socket: 20,000 in `npm test`, a million in `npm run fuzz`. */
+export const FRAMES = Number(process.env["FUZZ_FRAMES"] ?? 20_000);
+/** What a process may grow by meanwhile: its heap breathes, and a leak of 50 bytes a message would show in a million. */
+export const MOST_GROWTH_BYTES = 50 * 1024 * 1024;
+
+const number = (draw: Random) => draw.pick([0, 1, 2, 3, 7, draw.below(100), 0x7fffffff, 0xffffffff]);
+const word = (draw: Random) => draw.pick(["", "r", "worker-1", "worker-2", "x".repeat(draw.below(300)), "\u0000"]);
+
+/** A message of a kind drawn, with any fields. */
+export function workerMessage(draw: Random): WorkerMessage {
+  const messages: (() => WorkerMessage)[] = [
+    () => ({
+      body: "hello",
+      hello: {
+        ...{ protocolVersion: draw.below(5), softwareVersion: draw.pick(["0.1.0", word(draw)]), host: word(draw) },
+        ...{ pid: number(draw), threads: draw.below(3), attempt: number(draw) },
+        instance: draw.chance(0.5) ? word(draw) : draw.below(1e9).toString(16).padStart(32, "0"),
+      },
+    }),
+    () => ({
+      body: "ready",
+      ready: { manifestHash: word(draw), engineFingerprint: word(draw), holding: { weightsVersion: number(draw) } },
+    }),
+    () => ({ body: "heartbeat", heartbeat: {} }),
+    () => ({
+      body: "rankResult",
+      rankResult: { step: number(draw), rank: number(draw), loss: NaN, nonFinite: word(draw) },
+    }),
+    () => ({ body: "rankEmbeddings", rankEmbeddings: { step: number(draw), rank: number(draw) } }),
+    () => ({ body: "features", features: { step: number(draw), chunk: number(draw) } }),
+    () => ({ body: "corruptSample", corruptSample: { name: word(draw) } }),
+    () => ({ body: "goodbye", goodbye: { reason: word(draw) } }),
+    () => ({
+      body: "drain",
+      drain: { step: number(draw), ranks: [number(draw), number(draw)], embeddings: [number(draw)] },
+    }),
+  ];
+  return { ...draw.pick(messages)(), number: draw.chance(0.7) ? 1 + draw.below(4) : number(draw) };
+}
+
+export function workerDataMessage(draw: Random): WorkerDataMessage {
+  const runId = word(draw);
+  const messages: (() => WorkerDataMessage)[] = [
+    () => ({
+      body: "open",
+      open: { runId, workerId: word(draw), ticket: word(draw), segment: { name: word(draw), token: Buffer.alloc(32) } },
+    }),
+    () => ({
+      body: "gradient",
+      gradient: { runId, step: number(draw), level: number(draw), index: number(draw), shared: draw.chance(0.5) },
+    }),
+    () => ({ body: "received", received: { runId, version: number(draw) } }),
+    () => ({ body: "alive", alive: {} }),
+  ];
+  return { ...draw.pick(messages)(), number: draw.chance(0.7) ? 1 + draw.below(4) : number(draw) };
+}
+
+/** What a coordinator may say to a worker that it does not send away. */
+export function coordinatorMessage(draw: Random): CoordinatorMessage {
+  const messages: (() => CoordinatorMessage)[] = [
+    () => ({ body: "welcome", welcome: { runId: word(draw), configJson: word(draw), dataPort: number(draw) } }),
+    () => ({
+      body: "queueSnapshot",
+      queueSnapshot: { version: number(draw), position: number(draw), held: draw.chance(0.5) },
+    }),
+    () => ({ body: "queueBlock", queueBlock: { version: number(draw), skipped: draw.chance(0.5) } }),
+    () => ({
+      body: "assignment",
+      assignment: { step: number(draw), ranks: [number(draw), draw.below(4)], embeddings: draw.chance(0.5) },
+    }),
+    () => ({ body: "embeddingBlock", embeddingBlock: { step: number(draw) } }),
+    () => ({
+      body: "featureRequest",
+      featureRequest: {
+        ...{ step: number(draw), chunk: number(draw), testSplit: draw.chance(0.5) },
+        ...{ start: number(draw), count: number(draw) },
+      },
+    }),
+    () => ({ body: "ping", ping: {} }),
+    () => ({ body: "dropped", dropped: { reason: word(draw) } }),
+  ];
+  return draw.pick(messages)();
+}
+
+export function aggregatorMessage(draw: Random, runId: string): AggregatorMessage {
+  if (draw.chance(0.2)) return { body: "alive", alive: {} };
+  return {
+    body: "weights",
+    weights: {
+      runId: draw.chance(0.9) ? runId : word(draw),
+      ...{ version: number(draw), shard: draw.chance(0.7) ? 0 : number(draw) },
+      ...{ shared: draw.chance(0.3), keyMomentum: draw.chance(0.3) ? 0.9 : null, unchanged: draw.chance(0.3) },
+    },
+  };
+}
+
+/** The message, often with some of its bytes changed, cut off or repeated, and frames behind it. */
+export function mutated(draw: Random, encoded: Uint8Array): Buffer[] {
+  let bytes = Buffer.from(encoded);
+  if (draw.chance(0.5))
+    for (let i = draw.below(4); i >= 0 && bytes.length > 0; i--) bytes[draw.below(bytes.length)] = draw.below(256);
+  if (draw.chance(0.1)) bytes = bytes.subarray(0, draw.below(bytes.length + 1));
+  if (draw.chance(0.05)) bytes = Buffer.concat([bytes, bytes]);
+  if (draw.chance(0.1)) bytes = Buffer.from(Array.from({ length: draw.below(60) }, () => draw.below(256)));
+  const frames = Array.from({ length: draw.chance(0.3) ? draw.below(4) : 0 }, () => Buffer.alloc(draw.below(200)));
+  return [bytes, ...frames];
+}
+
+export function residentBytes(pid: number | undefined): number {
+  const [, kilobytes = "0"] = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${String(pid)}/status`, "utf8")) ?? [];
+  return 1024 * Number(kilobytes);
+}

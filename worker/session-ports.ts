@@ -1,0 +1,100 @@
+/** What a worker's session touches outside itself, and what crosses that border. */
+import type { BatchUse } from "../src/data/loader.js";
+import type { RunConfig } from "../src/config/schema.js";
+import type { UserError } from "../src/protocol/errors.js";
+import type { RankMetrics } from "../src/protocol/rank-metrics.js";
+import type { FeatureRequest, Weights, WorkerDataMessage, WorkerMessage } from "../src/protocol/wire.js";
+import type { TreeNode } from "../src/optim/index.js";
+
+/** What engine and data set turn out to be. */
+export interface Prepared {
+  readonly manifestHash: string;
+  /** samples of each split */
+  readonly splitLengths: Readonly<Record<FeatureSlice["split"], number>>;
+  readonly engineFingerprint: string;
+  readonly device: string;
+}
+
+/** A partial sum that is handed out; null: it lies in the shared segment. */
+export interface HandedOut {
+  readonly node: TreeNode;
+  readonly sum: Float32Array | null;
+}
+
+/** What one rank gives. */
+export interface RankReport extends Omit<RankMetrics, "exchangeMs"> {
+  readonly nodes: readonly HandedOut[];
+  /** float32 `[B, D]`, or `[B, D + 1]` with labels: what enters the queue */
+  readonly keys: Float32Array;
+  /** "loss", or the first parameter whose gradient is not finite; null: all is finite */
+  readonly nonFinite: string | null;
+}
+
+export interface FeatureSlice {
+  readonly split: "train" | "test";
+  readonly start: number;
+  readonly count: number;
+}
+
+/** Everything outside that the session touches. Answers come by the session's methods, with the link they belong to. */
+export interface SessionPorts {
+  /** monotonic clock in ms */
+  readonly now: () => number;
+  /** in [0, 1) */
+  readonly random: () => number;
+  /** opens a control connection; what comes of it is told with this number. The one before is closed by now. */
+  readonly connect: (link: number) => void;
+  /** closes the connections of the link */
+  readonly disconnect: () => void;
+  readonly say: (message: WorkerMessage, frames: readonly Uint8Array[]) => void;
+  /**
+   * Opens the data connection, offering memory to share where there is some.
+   * @param open the first message, to which the offer is added
+   */
+  readonly openData: (link: number, port: number, open: WorkerDataMessage & { readonly body: "open" }) => void;
+  readonly tell: (message: WorkerDataMessage, frames: readonly Uint8Array[]) => void;
+  /** starts engine and data set; answered by `prepared` */
+  readonly prepare: (config: RunConfig) => void;
+  /** digests of what is still held from an earlier link; answered by `proved` */
+  readonly prove: (link: number, queueVersion: number) => void;
+  /**
+   * @returns the version, once its last shard has come; null before
+   * @throws WireError where the message does not fit
+   */
+  readonly takeWeights: (header: Weights, frames: readonly Uint8Array[]) => number | null;
+  /** gives the weights taken last to the engine, after everything that it was given before; answered by `weightsLoaded` */
+  readonly loadWeights: (link: number) => void;
+  /** @throws WireError where the frames do not fit */
+  readonly setQueue: (position: number, frames: readonly Uint8Array[]) => void;
+  /** @throws WireError where the frames do not fit */
+  readonly appendKeys: (frames: readonly Uint8Array[]) => void;
+  /** answered by `embeddingsDone` */
+  readonly embed: (link: number, step: number, rank: number) => void;
+  /** what the ranks of the step show each other @throws WireError where the frames do not fit */
+  readonly setEmbeddings: (frames: readonly Uint8Array[]) => void;
+  /** answered by `rankDone`; `flush` hands out the partial sums so far */
+  readonly run: (link: number, step: number, rank: number, flush: boolean) => void;
+  /** answered by `flushed` */
+  readonly flush: (link: number, step: number) => void;
+  readonly prefetch: (step: number, ranks: readonly number[], use: BatchUse) => void;
+  /** answered by `featuresDone` */
+  readonly features: (link: number, request: FeatureRequest, slice: FeatureSlice) => void;
+  readonly log: (message: string) => void;
+  /** null: the run is over, or the worker was asked to leave */
+  readonly ended: (error: UserError | null) => void;
+}
+
+export interface SessionOptions {
+  /** how to call the coordinator's address in messages */
+  readonly endpoint: string;
+  readonly hello: {
+    readonly protocolVersion: number;
+    readonly softwareVersion: string;
+    readonly host: string;
+    readonly pid: number;
+    readonly threads: number;
+    readonly instance: string;
+  };
+  /** how long a coordinator may be away before the worker gives up, in ms */
+  readonly patienceMs: number;
+}
