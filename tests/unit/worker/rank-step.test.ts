@@ -20,7 +20,7 @@ const KEYS = 64;
 /**
  * What a step in bf16 may deviate from float32's gradient as a whole, by its norm. Each ReLU whose input is near 0 may fall
  * to the other side, so the deeper the network the more: PyTorch's autocast deviates by 0.03 with resnet-tiny and 0.2 to 0.3
- * with ResNet-18 likewise. Where negatives are embeddings of the same step too, or heads have batch norm over 16 rows, rounding
+ * with ResNet-18 likewise. Kernels of other processors round elsewhere, so there is room. Where negatives are embeddings of the same step too, or heads have batch norm over 16 rows, rounding
  * shows twice. Null: at so small a size there is nothing to compare.
  */
 const TEXTS = {
@@ -42,7 +42,7 @@ const variants: readonly [string, Record<string, unknown>, number | null][] = [
   ["shuffling batch norm across ranks", { "model.encoder": "resnet-tiny", "moco.shuffle": "across-ranks" }, 0.1],
   ["SimCLR", { ...methodDefaults("simclr"), "model.encoder": "resnet-tiny" }, 0.2],
   ["SupCon", { ...methodDefaults("supcon"), "model.encoder": "resnet-tiny" }, 0.2],
-  ["SupCon with a queue", { ...methodDefaults("supcon-queue"), "model.encoder": "resnet-tiny" }, 0.1],
+  ["SupCon with a queue", { ...methodDefaults("supcon-queue"), "model.encoder": "resnet-tiny" }, 0.2],
   ["MoCo v2 on texts", TEXTS, 0.1],
   ["MoCo v2 on texts without dropout", { ...TEXTS, "augmentation.text.dropout": 0 }, 0.1],
   ["SimCLR on texts", { ...methodDefaults("simclr"), ...TEXTS }, 0.2],
