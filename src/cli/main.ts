@@ -5,6 +5,11 @@ import { UserError } from "../protocol/errors.js";
 import { SOFTWARE_VERSION } from "../protocol/version.js";
 import { COMMANDS } from "./commands.js";
 
+/** yargs spreads some messages over several lines. */
+function misuse(message: string): UserError {
+  return new UserError("USAGE", `${message.trim().replace(/\s*\n\s*/g, " ")} (see tandem --help)`);
+}
+
 /** A user's mistake exits 2 with one line; a bug exits 1 with its stack. */
 function report(error: unknown): void {
   if (error instanceof UserError) {
@@ -54,15 +59,12 @@ const page = yargs(hideBin(process.argv))
   .wrap(Math.min(120, process.stdout.columns ?? 100))
   .exitProcess(false)
   .fail((message: string | null, error: Error | undefined) => {
-    // yargs spreads some messages over several lines.
-    // Its own errors, such as a flag without its value, are the user's too.
-    if (error !== undefined && error.name !== "YError") throw error;
-    const line = (message ?? error?.message ?? "unusable arguments").trim().replace(/\s*\n\s*/g, " ");
-    throw new UserError("USAGE", `${line} (see tandem --help)`);
+    throw error ?? misuse(message ?? "unusable arguments");
   });
 
 try {
   await page.parseAsync();
 } catch (error) {
-  report(error);
+  // yargs' own errors, such as a flag without its value, are the user's too.
+  report(error instanceof Error && error.name === "YError" ? misuse(error.message) : error);
 }

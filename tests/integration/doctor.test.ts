@@ -6,14 +6,8 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import type { Verdict } from "../../src/cli/doctor/checks.js";
 
-const compiled = new URL("../../dist/src/cli/doctor.js", import.meta.url).href;
+const program = fileURLToPath(new URL("../../bin/tandem.js", import.meta.url));
 const root = fileURLToPath(new URL("../..", import.meta.url));
-
-/** The command alone, as the other commands are no part of this. */
-const program = `
-  import yargs from "yargs";
-  const { doctorCommand } = await import(${JSON.stringify(compiled)});
-  await yargs(process.argv.slice(1)).command(doctorCommand).parseAsync();`;
 
 interface Outcome {
   readonly code: number;
@@ -22,7 +16,7 @@ interface Outcome {
 }
 
 function doctor(options: { readonly json: boolean; readonly env?: NodeJS.ProcessEnv }): Promise<Outcome> {
-  const args = ["--input-type=module", "-e", program, "--", "doctor", ...(options.json ? ["--json"] : [])];
+  const args = [program, "doctor", ...(options.json ? ["--json"] : [])];
   return new Promise((resolve) => {
     execFile(
       process.execPath,
