@@ -5,7 +5,7 @@ import { parse as parseYaml } from "yaml";
 import type { z } from "zod";
 import { UserError } from "../protocol/errors.js";
 import { isOwnFile, readOwnFile } from "./own-file.js";
-import { modalityOf, modalityOfSpec } from "./text-encoders.js";
+import { holdsPairs, modalityOf, modalityOfSpec } from "./text-encoders.js";
 import { readTokenizer } from "./tokenizer-file.js";
 import { runLength, usesLabels, usesQueue } from "./derived.js";
 import { CONFIG_KEYS, nearestKey } from "./keys.js";
@@ -270,7 +270,7 @@ function contradictions(config: RunConfig): { readonly holds: boolean; readonly 
       message: `augmentation.text.spanCrop.minShare = ${String(text.spanCrop.minShare)} is above maxShare = ${String(text.spanCrop.maxShare)}`,
     },
     {
-      holds: modalityOfSpec(data.spec) === modality,
+      holds: [modality, null].includes(modalityOfSpec(data.spec)),
       message:
         `data.spec = ${data.spec} holds ${others}, and model.encoder = ${model.encoder} reads ` +
         (modality === "text"
@@ -290,6 +290,11 @@ function contradictions(config: RunConfig): { readonly holds: boolean; readonly 
   ];
 }
 
+function howToLabel(config: RunConfig): string {
+  if (holdsPairs(config.data.spec)) return "give its pairs a column of labels";
+  return modalityOf(config) === "text" ? "give its texts labels" : "sort its images into one folder a class";
+}
+
 /**
  * @throws UserError `CONFIG_BATCH_TOO_LARGE` where the data set has no whole global batch, `DATA_UNLABELLED` where the method
  * learns from labels and there are none
@@ -298,8 +303,7 @@ export function checkAgainstDataset(config: RunConfig, trainLength: number, isLa
   if (usesLabels(config) && !isLabelled) {
     throw new UserError(
       "DATA_UNLABELLED",
-      `method ${config.method} learns from labels, and ${config.data.spec} has none: sort its images into one folder a class, ` +
-        "or choose --method moco-v2",
+      `method ${config.method} learns from labels, and ${config.data.spec} has none: ${howToLabel(config)}, or choose --method moco-v2`,
     );
   }
   const { globalBatch, stepsPerEpoch } = runLength(config, trainLength);

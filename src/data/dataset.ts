@@ -52,11 +52,15 @@ export interface ImageDataset extends Described {
   readonly modality: "image";
   readonly decodeSize: number;
   readonly splits: Readonly<Record<Split, ImageSource>>;
+  /** of pairs: what the key view of each sample of `splits` is made from; left out where that is the sample itself */
+  readonly keys?: Readonly<Record<Split, ImageSource>>;
 }
 
 export interface TextDataset extends Described {
   readonly modality: "text";
   readonly splits: Readonly<Record<Split, TextSource>>;
+  /** as of images */
+  readonly keys?: Readonly<Record<Split, TextSource>>;
 }
 
 export type Dataset = ImageDataset | TextDataset;

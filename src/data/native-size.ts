@@ -13,6 +13,7 @@ export function nativeSide(spec: DataSpec): number | null {
     case "folder":
     case "webdataset":
     case "text":
+    case "pairs":
       return null;
   }
 }

@@ -33,6 +33,12 @@ export const shardCommand: CommandModule<object, ShardArguments> = {
       throw new UserError("USAGE", `--shard-size ${shardSize}: give a whole number above 0`);
     }
     const dataset = await openImages(spec, { decodeSize: nativeSide(parseDataSpec(spec)) ?? ANY_SIDE });
+    if (dataset.keys !== undefined) {
+      throw new UserError(
+        "DATA_PAIRS",
+        `data ${spec} holds pairs, and a shard's sample is one picture: train on them as they are`,
+      );
+    }
     const signal = stopSignal();
     try {
       const splits = await withNewFolder(out, (folder) =>

@@ -169,6 +169,8 @@ describe("the run config", () => {
     const config = await resolveConfig({ method: "supcon" });
     expect(() => checkAgainstDataset(config, 128, true)).not.toThrow();
     expect(() => checkAgainstDataset(config, 128, false)).toThrow("method supcon learns from labels");
+    const pairs = { ...config, data: { ...config.data, spec: "pairs:a.csv" } };
+    expect(() => checkAgainstDataset(pairs, 128, false)).toThrow("give its pairs a column of labels");
   });
 
   it("takes a queue of exactly one global batch, and a data set of exactly one", async () => {
