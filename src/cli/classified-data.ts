@@ -1,6 +1,6 @@
 /** Data that something can be classified by. */
 import type { RunConfig } from "../config/index.js";
-import { openRunImages, type Dataset, type ImageDataset, type RunDataset } from "../data/index.js";
+import { labelledLength, openRunImages, type Dataset, type ImageDataset, type RunDataset } from "../data/index.js";
 import { UserError } from "../protocol/errors.js";
 
 /** @throws UserError `DATA_NOT_CLASSIFIABLE` where the data have no labels or no test split */
@@ -14,4 +14,9 @@ export function classified<D extends Dataset | RunDataset>(dataset: D, spec: str
 /** @throws UserError as `classified` and `openRunImages` */
 export async function openClassified(spec: string, config: RunConfig): Promise<ImageDataset> {
   return classified(await openRunImages(spec, config), spec);
+}
+
+/** Labels of the first training samples, at most `most`; samples without a label stand behind them. int32 `[n]` */
+export function trainingLabels({ splits }: Dataset | RunDataset, most: number): Int32Array {
+  return splits.train.labels.slice(0, Math.min(most, labelledLength(splits.train)));
 }

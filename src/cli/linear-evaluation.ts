@@ -12,7 +12,7 @@ import { balancedSubset } from "../evaluation/labelled-subset.js";
 import { linearProbe, type ProbeResult } from "../evaluation/linear-probe.js";
 import type { Solver } from "../evaluation/solvers.js";
 import { encoderOf } from "../models/index.js";
-import { openClassified } from "./classified-data.js";
+import { openClassified, trainingLabels } from "./classified-data.js";
 import { encoderStateOf } from "./checkpoint-encoder.js";
 import type { OpenedEvaluation } from "./evaluation-options.js";
 import { warn } from "./run-display.js";
@@ -41,7 +41,7 @@ export async function evaluateLinear(
   const encoder = await encoderOf(config);
   const frozen = frozenEncoder(encoder, encoderStateOf(checkpoint, encoder.layout, "query", path));
   const whole = await openClassified(spec, config);
-  const chosen = balancedSubset(whole.splits.train.labels.slice(0, maxTrain), share, seed);
+  const chosen = balancedSubset(trainingLabels(whole, maxTrain), share, seed);
   const dataset = samplesOnly(whole, "train", chosen);
   const centre = encoderExtractor(frozen, config);
   const parts = [await extractFeatures(centre, dataset, "train", Infinity, warn)];

@@ -292,25 +292,35 @@ function contradictions(config: RunConfig): { readonly holds: boolean; readonly 
 
 function howToLabel(config: RunConfig): string {
   if (holdsPairs(config.data.spec)) return "give its pairs a column of labels";
+  if (config.data.spec.startsWith("stl10:")) return "take split=train";
   return modalityOf(config) === "text" ? "give its texts labels" : "sort its images into one folder a class";
 }
 
 /**
+ * @param train how many training samples there are, and how many of them without a label
  * @throws UserError `CONFIG_BATCH_TOO_LARGE` where the data set has no whole global batch, `DATA_UNLABELLED` where the method
- * learns from labels and there are none
+ * learns from labels and not all samples have one
  */
-export function checkAgainstDataset(config: RunConfig, trainLength: number, isLabelled: boolean): void {
-  if (usesLabels(config) && !isLabelled) {
+export function checkAgainstDataset(
+  config: RunConfig,
+  train: { readonly length: number; readonly unlabelled: number },
+): void {
+  const { method, data } = config;
+  if (usesLabels(config) && train.unlabelled > 0) {
+    const [problem, remedy] =
+      train.unlabelled === train.length
+        ? [`${data.spec} has none`, howToLabel(config)]
+        : [`${train.unlabelled} of the ${train.length} training samples of ${data.spec} have none`, howToLabel(config)];
     throw new UserError(
       "DATA_UNLABELLED",
-      `method ${config.method} learns from labels, and ${config.data.spec} has none: ${howToLabel(config)}, or choose --method moco-v2`,
+      `method ${method} learns from labels, and ${problem}: ${remedy}, or choose --method moco-v2`,
     );
   }
-  const { globalBatch, stepsPerEpoch } = runLength(config, trainLength);
+  const { globalBatch, stepsPerEpoch } = runLength(config, train.length);
   if (stepsPerEpoch > 0) return;
   throw new UserError(
     "CONFIG_BATCH_TOO_LARGE",
     `the global batch of ${String(globalBatch)} (parallel.worldSize × parallel.batchSize) is larger than the data set ` +
-      `of ${String(trainLength)} training samples: lower one of the two, or use more data`,
+      `of ${String(train.length)} training samples: lower one of the two, or use more data`,
   );
 }

@@ -8,6 +8,7 @@ export {
   type ImageDataset,
   type ImageSource,
   isFileSource,
+  labelledLength,
   type SampleSource,
   type Split,
   type TextDataset,

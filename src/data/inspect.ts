@@ -23,7 +23,7 @@ export interface Spread {
 
 export interface ImageSplitReport {
   readonly images: number;
-  /** samples of each class, by its name in label order; null without labels */
+  /** samples of each class, by its name in label order; null without labels. Samples beyond their sum have none. */
   readonly labels: Readonly<Record<string, number>> | null;
   /** pictures decoded for this report, evenly spaced over the split */
   readonly looked: number;
@@ -137,7 +137,7 @@ function evenlySpaced(length: number, most: number): number[] {
 function labelCounts(labels: Int32Array, classes: readonly string[]): Record<string, number> | null {
   if (labels.length === 0 || labels[0] < 0) return null;
   const counts = new Int32Array(classes.length);
-  for (const label of labels) counts[label]++;
+  for (const label of labels) if (label >= 0) counts[label]++;
   return Object.fromEntries(classes.map((name, label) => [name, counts[label]]));
 }
 

@@ -47,16 +47,35 @@ export interface PairsSpec {
   readonly label: string;
 }
 
+/** Which of STL-10's files of pictures a training split holds. */
+export type Stl10Part = "train" | "unlabeled";
+
+/** Names of the parts that may train, as torchvision has them. */
+const STL10_SPLITS = {
+  train: ["train"],
+  unlabeled: ["unlabeled"],
+  "train+unlabeled": ["train", "unlabeled"],
+} as const satisfies Record<string, readonly Stl10Part[]>;
+
+/** The folder of STL-10's binary files. */
+export interface Stl10Spec {
+  readonly kind: "stl10";
+  readonly path: string;
+  /** what trains, in this order */
+  readonly train: readonly Stl10Part[];
+}
+
 export type DataSpec =
   | SyntheticSpec
   | WebDatasetSpec
   | TextSpec
   | PairsSpec
+  | Stl10Spec
   | { readonly kind: "folder"; readonly path: string }
   | { readonly kind: "cifar10"; readonly path: string }
   | { readonly kind: "cifar100"; readonly path: string };
 
-const SCHEMES = ["synthetic", "folder", "cifar10", "cifar100", "webdataset", "text", "pairs"];
+const SCHEMES = ["synthetic", "folder", "cifar10", "cifar100", "stl10", "webdataset", "text", "pairs"];
 
 /** Default, least and greatest value of each parameter of `synthetic`. */
 const SYNTHETIC_PARAMETERS = {
@@ -70,7 +89,7 @@ type SyntheticParameter = keyof typeof SYNTHETIC_PARAMETERS;
 
 /**
  * @param spec `synthetic[:classes=10,size=32,train=4000,test=1000,seed=0]`, `folder:PATH`, `cifar10:PATH`,
- * `cifar100:PATH`, `webdataset:SHARDS[,test=SHARDS]`, `text:PATH[,text=FIELD][,label=FIELD][,test=PATH]` or
+ * `cifar100:PATH`, `stl10:PATH[,split=train|unlabeled|train+unlabeled]`, `webdataset:SHARDS[,test=SHARDS]`, `text:PATH[,text=FIELD][,label=FIELD][,test=PATH]` or
  * `pairs:FILE[,query=COLUMN][,key=COLUMN][,label=COLUMN][,test=FILE]`
  * @throws UserError `DATA_UNKNOWN_SCHEME`, `DATA_NO_PATH`, `DATA_UNKNOWN_PARAMETER`, `DATA_REPEATED_PARAMETER`, `DATA_BAD_PARAMETER`
  */
@@ -86,6 +105,8 @@ export function parseDataSpec(spec: string): DataSpec {
     case "cifar100":
       if (rest === "") throw new UserError("DATA_NO_PATH", `data "${spec}" names no path: write ${scheme}:PATH`);
       return { kind: scheme, path: rest };
+    case "stl10":
+      return parseStl10(rest);
     case "webdataset":
       return parseWebDataset(rest);
     case "text":
@@ -96,7 +117,7 @@ export function parseDataSpec(spec: string): DataSpec {
       throw new UserError(
         "DATA_UNKNOWN_SCHEME",
         `data "${spec}" has the unknown scheme "${scheme}": did you mean "${nearestName(scheme, SCHEMES)}"? ` +
-          "(synthetic[:classes=N,size=N,train=N,test=N,seed=N], folder:PATH, cifar10:PATH, cifar100:PATH, webdataset:SHARDS[,test=SHARDS], text:PATH[,text=FIELD][,label=FIELD][,test=PATH] or pairs:FILE[,query=COLUMN][,key=COLUMN][,label=COLUMN][,test=FILE])",
+          "(synthetic[:classes=N,size=N,train=N,test=N,seed=N], folder:PATH, cifar10:PATH, cifar100:PATH, stl10:PATH[,split=train|unlabeled|train+unlabeled], webdataset:SHARDS[,test=SHARDS], text:PATH[,text=FIELD][,label=FIELD][,test=PATH] or pairs:FILE[,query=COLUMN][,key=COLUMN][,label=COLUMN][,test=FILE])",
       );
   }
 }
@@ -114,6 +135,17 @@ function parseWebDataset(rest: string): WebDatasetSpec {
     );
   }
   return { kind: "webdataset", train, test };
+}
+
+/** Without a name, all pictures train, as is usual for pretraining. */
+function parseStl10(rest: string): Stl10Spec {
+  const { path, valueOf } = pathAndParameters("stl10", rest, ["split"]);
+  const split = valueOf("split") ?? "train+unlabeled";
+  if (!Object.hasOwn(STL10_SPLITS, split)) {
+    const names = Object.keys(STL10_SPLITS).join(", ");
+    throw new UserError("DATA_BAD_PARAMETER", `data "stl10:${rest}" has split="${split}": give one of ${names}`);
+  }
+  return { kind: "stl10", path, train: STL10_SPLITS[split as keyof typeof STL10_SPLITS] };
 }
 
 function parseText(rest: string): TextSpec {

@@ -101,7 +101,7 @@ function text(spec: string, report: DatasetReport, sheet: string | undefined): s
   for (const split of ["train", "test"] as const) {
     const { labels } = report.splits[split];
     lines.push([split, countLine(report, split)]);
-    if (labels !== null) lines.push(["", labelLine(labels)]);
+    if (labels !== null) lines.push(["", labelLine(labels) + unlabelledPart(report, split)]);
     const ofPairs = report.keys === undefined ? "" : "queries: ";
     for (const detail of details(report, "splits", split)) lines.push(["", ofPairs + detail]);
     for (const detail of details(report, "keys", split)) lines.push(["", `keys: ${detail}`]);
@@ -115,9 +115,21 @@ function pictures({ keys }: DatasetReport): string {
   return keys === undefined ? "picture" : "the pair's two pictures";
 }
 
+/** Behind the labels, of a split whose samples have not all one. */
+function unlabelledPart(report: DatasetReport, split: Split): string {
+  const { labels } = report.splits[split];
+  const labelled = Object.values(labels ?? {}).reduce((sum, count) => sum + count, 0);
+  const unlabelled = countOf(report, split) - labelled;
+  return unlabelled === 0 ? "" : `; ${unlabelled} without label`;
+}
+
+function countOf(report: DatasetReport, split: Split): number {
+  return report.modality === "image" ? report.splits[split].images : report.splits[split].texts;
+}
+
 function countLine(report: DatasetReport, split: Split): string {
-  const [count, what] =
-    report.modality === "image" ? [report.splits[split].images, "images"] : [report.splits[split].texts, "texts"];
+  const count = countOf(report, split);
+  const what = `${report.modality}s`;
   return report.keys === undefined ? `${count} ${what}` : `${count} pairs of ${what}`;
 }
 
