@@ -9,7 +9,7 @@ import { balancedSubset } from "../evaluation/labelled-subset.js";
 import type { Accuracy } from "../evaluation/softmax-regression.js";
 import { encoderOf, type Encoder, type ParameterLayout } from "../models/index.js";
 import { pytorchState } from "../models/pytorch-layout.js";
-import { openClassified, trainingLabels } from "./classified-data.js";
+import { openClassifiedImages, trainingLabels } from "./classified-data.js";
 import { encoderStateOf } from "./checkpoint-encoder.js";
 import type { OpenedEvaluation } from "./evaluation-options.js";
 import { writeOutput } from "./output-file.js";
@@ -46,7 +46,7 @@ export async function evaluateFinetune(
   const { config } = checkpoint.meta;
   const { data } = config;
   const encoder = await encoderOf(config);
-  const whole = await openClassified(spec, config);
+  const whole = await openClassifiedImages(spec, config);
   const chosen = balancedSubset(trainingLabels(whole, maxTrain), request.share, request.seed);
   const judged = Int32Array.from({ length: Math.min(maxTest, whole.splits.test.length) }, (_, index) => index);
   const labelled = samplesOnly(samplesOnly(whole, "train", chosen), "test", judged);

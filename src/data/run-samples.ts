@@ -1,5 +1,5 @@
 /** The samples of a run, as its encoder takes them: the one place where images are told from texts when they are read. */
-import type { RunConfig } from "../config/schema.js";
+import type { AugmentationConfig, RunConfig } from "../config/schema.js";
 import { dropoutFactors, modalityOf } from "../config/text-encoders.js";
 import { UserError } from "../protocol/errors.js";
 import { type OnCorrupt, readBatch } from "./batch.js";
@@ -9,8 +9,8 @@ import { DRAW, drawViews, type View } from "./draws.js";
 import { openDataset } from "./open.js";
 import { PairedImages, parted } from "./paired-images.js";
 import { drawDropout, viewOf, writeRow } from "./text-views.js";
-import { openTokenizer } from "./tokenizer.js";
-import { type TokenDataset, tokenized } from "./tokens.js";
+import { type Frame, openTokenizer } from "./tokenizer.js";
+import { type TokenDataset, tokenized, type TokenSource } from "./tokens.js";
 
 export type RunDataset = ImageDataset | TokenDataset;
 
@@ -145,6 +145,36 @@ export function imageViews(dataset: ImageDataset, config: RunConfig, onCorrupt: 
   };
 }
 
+/** How a view of texts is made. */
+export interface TextViewPlan {
+  readonly frame: Frame;
+  /** L */
+  readonly maxLength: number;
+  /** F */
+  readonly factors: number;
+  readonly augmentation: AugmentationConfig["text"];
+  readonly seed: number;
+  readonly epoch: number;
+  readonly view: View;
+}
+
+/**
+ * One random view of some texts: a pure function of plan, texts and their numbers.
+ * @param samples `[B]`
+ */
+export function textView(source: TokenSource, samples: Int32Array, plan: TextViewPlan): TextViews {
+  const { frame, maxLength, factors, augmentation, seed, epoch, view } = plan;
+  const ids = new Int32Array(new SharedArrayBuffer(4 * samples.length * maxLength));
+  const dropout = new Float32Array(new SharedArrayBuffer(4 * samples.length * factors));
+  samples.forEach((sample, place) => {
+    const address = { epoch, sample, view };
+    const tokens = viewOf(augmentation, seed, address, source.tokens(sample));
+    writeRow(ids.subarray(place * maxLength, (place + 1) * maxLength), frame, tokens);
+    drawDropout(augmentation.dropout, seed, address, dropout.subarray(place * factors, (place + 1) * factors));
+  });
+  return { ids, dropout };
+}
+
 export type BothTexts = Extract<BatchViews, { modality: "text" }>;
 
 /** Parameters as of `viewReader`. */
@@ -154,19 +184,8 @@ export function textViews(dataset: TokenDataset, config: RunConfig): ViewReader<
   const factors = dropoutFactors(config);
   const queries = splits.train;
   const sources = [queries, keys?.train ?? queries] as const;
-  const views = (epoch: number, samples: Int32Array, view: View): TextViews => {
-    const source = sources[view];
-    const ids = new Int32Array(new SharedArrayBuffer(4 * samples.length * maxLength));
-    const dropout = new Float32Array(new SharedArrayBuffer(4 * samples.length * factors));
-    samples.forEach((sample, place) => {
-      const address = { epoch, sample, view };
-      const tokens = viewOf(augmentation.text, seed, address, source.tokens(sample));
-      writeRow(ids.subarray(place * maxLength, (place + 1) * maxLength), frame, tokens);
-      const row = dropout.subarray(place * factors, (place + 1) * factors);
-      drawDropout(augmentation.text.dropout, seed, address, row);
-    });
-    return { ids, dropout };
-  };
+  const views = (epoch: number, samples: Int32Array, view: View): TextViews =>
+    textView(sources[view], samples, { frame, maxLength, factors, augmentation: augmentation.text, seed, epoch, view });
   return {
     length: queries.length,
     labels: queries.labels,
