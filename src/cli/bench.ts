@@ -10,6 +10,7 @@ import { UserError } from "../protocol/errors.js";
 import { loaderCommand } from "./bench-loader.js";
 import { configOf, once, withRunOptions, type RunArguments } from "./run-options.js";
 import { endWithin, startWorker } from "./train/children.js";
+import type { CommandBody } from "./commands.js";
 
 interface BenchArguments extends RunArguments {
   readonly measured: number;
@@ -94,9 +95,7 @@ const stepCommand: CommandModule<object, BenchArguments> = {
   },
 };
 
-export const benchCommand: CommandModule = {
-  command: "bench",
-  describe: "Measure speed: bench step, bench loader",
+export const benchCommand: CommandBody = {
   builder: (yargs: Argv) =>
     yargs
       .command(stepCommand)

@@ -1,6 +1,5 @@
 /** `tandem checkpoint`: verifies a checkpoint and prints what it holds. */
 import { basename } from "node:path";
-import type { CommandModule } from "yargs";
 import {
   CHECKPOINT_GROUPS,
   digestsOf,
@@ -10,6 +9,7 @@ import {
 } from "../checkpoint/index.js";
 import { reproducibility } from "./run-display.js";
 import { pathOf } from "./run-options.js";
+import type { CommandBody } from "./commands.js";
 
 interface CheckpointArguments {
   readonly directory: string;
@@ -21,9 +21,7 @@ const TITLES = { query: "θq", key: "θk", optimizer: "optimizer", buffers: "buf
 /** What a command that wants a checkpoint says of its flag. */
 export const WHICH_CHECKPOINT = "A run directory (its latest checkpoint is taken), or one of its checkpoints/step-N";
 
-export const checkpointCommand: CommandModule<object, CheckpointArguments> = {
-  command: "checkpoint <directory>",
-  describe: "Verify a checkpoint; print its step, and a sha256 of θq, θk, optimizer, queue and buffers",
+export const checkpointCommand: CommandBody<CheckpointArguments> = {
   builder: (yargs) =>
     yargs
       .positional("directory", {

@@ -1,11 +1,9 @@
 /** `tandem config`: the resolved config, every key with its comment. */
-import type { CommandModule } from "yargs";
 import { printConfig } from "../config/index.js";
 import { configOf, withRunOptions, type RunArguments } from "./run-options.js";
+import type { CommandBody } from "./commands.js";
 
-export const configCommand: CommandModule<object, RunArguments> = {
-  command: "config",
-  describe: "Print the resolved config as YAML, every key behind a comment that says what it means",
+export const configCommand: CommandBody<RunArguments> = {
   builder: (yargs) =>
     withRunOptions(yargs)
       .example("$0 config --preset cifar10 > run.yaml", "A file to edit, for --config run.yaml")

@@ -1,5 +1,4 @@
 /** `tandem coordinator`: owns one run and serves its workers until the run ends. */
-import type { Argv, CommandModule } from "yargs";
 import { runCoordinator, type CoordinatorResult } from "../../coordinator/main.js";
 import { logFile, runFiles } from "../checkpoint/index.js";
 import type { RunConfig } from "../config/index.js";
@@ -7,11 +6,20 @@ import { UserError } from "../protocol/errors.js";
 import { isLoopback, readServerKeys, type ServerKeys } from "../transport/index.js";
 import { EventFile, openLogger, Progress } from "../telemetry/index.js";
 import { percent, RunDisplay } from "./run-display.js";
-import { configOf, once, pathOf, withRunOptions, type RunArguments } from "./run-options.js";
+import {
+  configOf,
+  once,
+  pathOf,
+  stopAfterOf,
+  withRunDirectory,
+  withRunOptions,
+  type RunArguments,
+} from "./run-options.js";
 import { shellWord } from "./shell-word.js";
 import { stopSignal } from "./stop-signal.js";
 import type { FromParent, ToParent } from "./train/children.js";
-import { tcpEndpoint } from "./worker.js";
+import { tcpEndpoint } from "./tcp-endpoint.js";
+import type { CommandBody } from "./commands.js";
 
 interface CoordinatorArguments extends RunArguments {
   readonly listen: string;
@@ -23,33 +31,7 @@ interface CoordinatorArguments extends RunArguments {
   readonly "stop-after": number | undefined;
 }
 
-/** Flags that `train` and `coordinator` share. */
-export function withRunDirectory<T>(yargs: Argv<T>) {
-  return yargs
-    .option("out", { type: "string", requiresArg: true, describe: "Run directory: config, checkpoints, events, logs" })
-    .option("resume", { type: "boolean", default: false, describe: "Go on from the latest whole checkpoint in --out" })
-    .option("init", {
-      type: "string",
-      requiresArg: true,
-      describe: "Begin with the backbone in this .safetensors: of torchvision, timm, MoCo or tandem export",
-    })
-    .option("stop-after", {
-      type: "number",
-      requiresArg: true,
-      describe: "Stop in order after this step, as SIGTERM would; the learning rate still follows the whole run",
-    });
-}
-
-/** @throws UserError where it is no step */
-export function stopAfterOf(given: { readonly "stop-after": number | undefined }): number | undefined {
-  const step = once("stop-after", given["stop-after"]);
-  if (step === undefined || (Number.isInteger(step) && step > 0)) return step;
-  throw new UserError("USAGE", `--stop-after ${step}: give the number of a step, from 1 on`);
-}
-
-export const coordinatorCommand: CommandModule<object, CoordinatorArguments> = {
-  command: "coordinator",
-  describe: "Own a run: wait for workers at --listen, train, evaluate, write checkpoints",
+export const coordinatorCommand: CommandBody<CoordinatorArguments> = {
   builder: (yargs) =>
     withRunDirectory(withRunOptions(yargs))
       .option("listen", {

@@ -1,12 +1,11 @@
 /** `tandem data`: looking at data sets, and getting them into shape. */
-import type { Argv, CommandModule } from "yargs";
+import type { Argv } from "yargs";
 import { fetchCommand } from "./data/fetch.js";
 import { inspectCommand } from "./data/inspect.js";
 import { shardCommand } from "./data/shard.js";
+import type { CommandBody } from "./commands.js";
 
-export const dataCommand: CommandModule = {
-  command: "data",
-  describe: "Get a data set, look at it, write shards: data fetch, data inspect, data shard",
+export const dataCommand: CommandBody = {
   builder: (yargs: Argv) =>
     yargs
       .command(inspectCommand)

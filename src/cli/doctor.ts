@@ -1,15 +1,13 @@
 /** `tandem doctor`: is this machine fit, and if not, what to do. */
-import type { CommandModule } from "yargs";
 import { examine, type Verdict } from "./doctor/checks.js";
 import { gather } from "./doctor/gather.js";
+import type { CommandBody } from "./commands.js";
 
 interface DoctorArguments {
   readonly json: boolean;
 }
 
-export const doctorCommand: CommandModule<object, DoctorArguments> = {
-  command: "doctor",
-  describe: "Examine this machine: engine, devices, threads, ports, disk; with a remedy for whatever is wrong",
+export const doctorCommand: CommandBody<DoctorArguments> = {
   builder: (yargs) =>
     yargs
       .option("json", { type: "boolean", default: false, describe: "Print one JSON object instead of lines" })

@@ -1,12 +1,12 @@
 /** `tandem embed`: what an encoder makes of a data set, as a file. */
 import { availableParallelism } from "node:os";
-import type { CommandModule } from "yargs";
 import type { Split } from "../data/index.js";
 import { EMBEDDING_FORMATS, type EmbeddingFormat } from "../evaluation/embedding-file.js";
 import { UserError } from "../protocol/errors.js";
 import { openCheckpoint, WHICH_CHECKPOINT } from "./checkpoint.js";
 import { ENCODER_SIDES, type EncoderSide } from "./checkpoint-encoder.js";
 import { once, pathOf } from "./run-options.js";
+import type { CommandBody } from "./commands.js";
 
 interface EmbedArguments {
   readonly checkpoint: string;
@@ -19,9 +19,7 @@ interface EmbedArguments {
   readonly threads: number;
 }
 
-export const embedCommand: CommandModule<object, EmbedArguments> = {
-  command: "embed",
-  describe: "Write a data set's features with names and labels: .npy, .jsonl or .parquet",
+export const embedCommand: CommandBody<EmbedArguments> = {
   builder: (yargs) =>
     yargs
       .option("checkpoint", {

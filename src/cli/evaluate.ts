@@ -8,6 +8,7 @@ import { geometryCommand, plotCommand } from "./evaluate-geometry.js";
 import { linearCommand } from "./evaluate-linear.js";
 import { percent } from "./run-display.js";
 import { once } from "./run-options.js";
+import type { CommandBody } from "./commands.js";
 
 interface KnnArguments {
   readonly checkpoint: string | undefined;
@@ -88,9 +89,7 @@ const knnCommand: CommandModule<object, KnnArguments> = {
   },
 };
 
-export const evaluateCommand: CommandModule = {
-  command: "evaluate",
-  describe: "Measure a checkpoint: evaluate knn, linear, finetune, geometry, plot",
+export const evaluateCommand: CommandBody = {
   builder: (yargs: Argv) =>
     yargs
       .command(knnCommand)

@@ -2,7 +2,6 @@
 import { mkdir } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
-import type { CommandModule } from "yargs";
 import { digestsOf, encodeSafetensors, writeSynced, type CheckpointState } from "../checkpoint/index.js";
 import { modalityOf } from "../config/index.js";
 import { architectureOf } from "../models/architecture.js";
@@ -12,6 +11,7 @@ import { openCheckpoint, WHICH_CHECKPOINT } from "./checkpoint.js";
 import { ENCODER_SIDES, encoderStateOf, type EncoderSide } from "./checkpoint-encoder.js";
 import { writeOutput } from "./output-file.js";
 import { once, pathOf } from "./run-options.js";
+import type { CommandBody } from "./commands.js";
 
 const FORMATS = ["safetensors", "savedmodel", "tfjs"] as const;
 
@@ -23,10 +23,7 @@ interface ExportArguments {
   readonly "with-head": boolean;
 }
 
-export const exportCommand: CommandModule<object, ExportArguments> = {
-  command: "export",
-  describe:
-    "Write a checkpoint's encoder for use elsewhere: safetensors with torchvision's or timm's names, a SavedModel, or a tfjs model",
+export const exportCommand: CommandBody<ExportArguments> = {
   builder: (yargs) =>
     yargs
       .option("checkpoint", {

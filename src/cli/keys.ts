@@ -3,6 +3,7 @@ import type { Argv, CommandModule } from "yargs";
 import { createKeys } from "../transport/index.js";
 import { UserError } from "../protocol/errors.js";
 import { once, pathOf } from "./run-options.js";
+import type { CommandBody } from "./commands.js";
 
 interface NewArguments {
   readonly out: string;
@@ -41,9 +42,7 @@ const newCommand: CommandModule<object, NewArguments> = {
   },
 };
 
-export const keysCommand: CommandModule = {
-  command: "keys",
-  describe: "Keys that close a run to strangers: keys new",
+export const keysCommand: CommandBody = {
   builder: (yargs: Argv) => yargs.command(newCommand).demandCommand(1, "say what: tandem keys new"),
   handler: () => undefined,
 };

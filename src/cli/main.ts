@@ -3,19 +3,7 @@ import yargs from "yargs";
 import { hideBin } from "yargs/helpers";
 import { UserError } from "../protocol/errors.js";
 import { SOFTWARE_VERSION } from "../protocol/version.js";
-import { benchCommand } from "./bench.js";
-import { checkpointCommand } from "./checkpoint.js";
-import { configCommand } from "./config.js";
-import { coordinatorCommand } from "./coordinator.js";
-import { dataCommand } from "./data.js";
-import { doctorCommand } from "./doctor.js";
-import { embedCommand } from "./embed.js";
-import { evaluateCommand } from "./evaluate.js";
-import { exportCommand } from "./export.js";
-import { keysCommand } from "./keys.js";
-import { statusCommand } from "./status.js";
-import { trainCommand } from "./train.js";
-import { workerCommand } from "./worker.js";
+import { COMMANDS } from "./commands.js";
 
 /** A user's mistake exits 2 with one line; a bug exits 1 with its stack. */
 function report(error: unknown): void {
@@ -46,19 +34,7 @@ const page = yargs(hideBin(process.argv))
       "Usage: $0 <command> [options]",
     ].join("\n"),
   )
-  .command(trainCommand)
-  .command(coordinatorCommand)
-  .command(workerCommand)
-  .command(statusCommand)
-  .command(evaluateCommand)
-  .command(checkpointCommand)
-  .command(exportCommand)
-  .command(embedCommand)
-  .command(configCommand)
-  .command(dataCommand)
-  .command(benchCommand)
-  .command(doctorCommand)
-  .command(keysCommand)
+  .command(COMMANDS)
   .example("$0 train", "Train on the built-in synthetic data set: two workers on this machine")
   .example("$0 train --preset cifar10 --data cifar10:data/cifar-10-batches-bin", "MoCo v2 on CIFAR-10")
   .example("$0 train --data folder:photos --epochs 50 --out runs/photos", "Train on your own pictures")

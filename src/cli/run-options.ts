@@ -130,3 +130,27 @@ export async function configOf(given: Partial<RunArguments>, resumed: string | n
   }
   return resolveConfig({ ...sources, preset: once("preset", given.preset), file: once("config", given.config) });
 }
+
+/** Flags that `train` and `coordinator` share. */
+export function withRunDirectory<T>(yargs: Argv<T>) {
+  return yargs
+    .option("out", { type: "string", requiresArg: true, describe: "Run directory: config, checkpoints, events, logs" })
+    .option("resume", { type: "boolean", default: false, describe: "Go on from the latest whole checkpoint in --out" })
+    .option("init", {
+      type: "string",
+      requiresArg: true,
+      describe: "Begin with the backbone in this .safetensors: of torchvision, timm, MoCo or tandem export",
+    })
+    .option("stop-after", {
+      type: "number",
+      requiresArg: true,
+      describe: "Stop in order after this step, as SIGTERM would; the learning rate still follows the whole run",
+    });
+}
+
+/** @throws UserError where it is no step */
+export function stopAfterOf(given: { readonly "stop-after": number | undefined }): number | undefined {
+  const step = once("stop-after", given["stop-after"]);
+  if (step === undefined || (Number.isInteger(step) && step > 0)) return step;
+  throw new UserError("USAGE", `--stop-after ${step}: give the number of a step, from 1 on`);
+}

@@ -1,19 +1,17 @@
 /** `tandem status`: how a run stands, from its directory: while it trains, and after. */
-import type { CommandModule } from "yargs";
 import { holdsRun, runFiles, runHolder, type RunHolder } from "../checkpoint/index.js";
 import { UserError } from "../protocol/errors.js";
 import { duration, readEvents, runStatus, type RunStatus, type WorkerStatus } from "../telemetry/index.js";
 import { percent, reproducibility } from "./run-display.js";
 import { pathOf } from "./run-options.js";
+import type { CommandBody } from "./commands.js";
 
 interface StatusArguments {
   readonly directory: string;
   readonly json: boolean;
 }
 
-export const statusCommand: CommandModule<object, StatusArguments> = {
-  command: "status <directory>",
-  describe: "How a run stands: step, coordinator, workers and who of them is slow, last checkpoint",
+export const statusCommand: CommandBody<StatusArguments> = {
   builder: (yargs) =>
     yargs
       .positional("directory", { type: "string", demandOption: true, describe: "The run directory" })

@@ -1,14 +1,22 @@
 /** `tandem train`: a whole run on one machine, one coordinator and N workers, each a process. */
 import type { ChildProcess } from "node:child_process";
-import type { CommandModule } from "yargs";
 import { defaultRunDirectory, logFile } from "../checkpoint/index.js";
 import { printConfig } from "../config/index.js";
 import { UserError } from "../protocol/errors.js";
-import { stopAfterOf, withRunDirectory } from "./coordinator.js";
-import { configOf, KEY_FLAGS, once, pathOf, withRunOptions, type RunArguments } from "./run-options.js";
+import {
+  configOf,
+  KEY_FLAGS,
+  once,
+  pathOf,
+  stopAfterOf,
+  withRunDirectory,
+  withRunOptions,
+  type RunArguments,
+} from "./run-options.js";
 import { stopSignal } from "./stop-signal.js";
-import { deviceChoice } from "./worker.js";
+import { deviceChoice } from "./device-choice.js";
 import { ended, endWithin, startCoordinator, startWorker, type FromParent, type ToParent } from "./train/children.js";
+import type { CommandBody } from "./commands.js";
 
 interface TrainArguments extends RunArguments {
   readonly out: string | undefined;
@@ -22,9 +30,7 @@ interface TrainArguments extends RunArguments {
 /** How long a worker may take to leave once the run is over, in ms. */
 const FAREWELL_MS = 10_000;
 
-export const trainCommand: CommandModule<object, TrainArguments> = {
-  command: "train",
-  describe: "Train on this machine: starts a coordinator and N workers as processes",
+export const trainCommand: CommandBody<TrainArguments> = {
   builder: (yargs) =>
     withRunDirectory(withRunOptions(yargs))
       .option("max-restarts", {

@@ -1,12 +1,13 @@
 /** `tandem worker`: one device that serves a run. */
-import type { CommandModule } from "yargs";
-import type { DeviceChoice } from "../engine/environment.js";
 import { UserError } from "../protocol/errors.js";
 import { openLogger } from "../telemetry/index.js";
 import { runWorker } from "../../worker/main.js";
 import { readClientKeys } from "../transport/index.js";
 import { once, pathOf } from "./run-options.js";
+import { deviceChoice } from "./device-choice.js";
 import { stopSignal } from "./stop-signal.js";
+import { tcpEndpoint } from "./tcp-endpoint.js";
+import type { CommandBody } from "./commands.js";
 
 interface WorkerArguments {
   readonly connect: string;
@@ -23,9 +24,7 @@ interface WorkerArguments {
   readonly grace: number;
 }
 
-export const workerCommand: CommandModule<object, WorkerArguments> = {
-  command: "worker",
-  describe: "Serve a run with this machine's device, until the coordinator ends it",
+export const workerCommand: CommandBody<WorkerArguments> = {
   builder: (yargs) =>
     yargs
       .option("connect", {
@@ -134,25 +133,4 @@ export const workerCommand: CommandModule<object, WorkerArguments> = {
 function seconds(name: string, value: number): number {
   if (once(name, value) >= 0 && Number.isFinite(value)) return value;
   throw new UserError("USAGE", `--${name} wants a number of seconds`);
-}
-
-/** @throws UserError `DEVICE_UNKNOWN` */
-export function deviceChoice(text: string): DeviceChoice {
-  if (text === "auto" || text === "cpu" || /^gpu:\d+$/.test(text)) return text as DeviceChoice;
-  throw new UserError(
-    "DEVICE_UNKNOWN",
-    `--device ${text}: give auto, cpu, or gpu:N with the number of a GPU, e.g. gpu:0`,
-  );
-}
-
-/** @throws UserError `ENDPOINT_INVALID` */
-export function tcpEndpoint(text: string, flag: "connect" | "listen"): string {
-  const [, host, port] = /^tcp:\/\/(\[[\da-fA-F:.%\w]+\]|[^:/\s]+):(\d+|\*)$/.exec(text) ?? [];
-  const isPort = port === "*" ? flag === "listen" : Number(port) > 0 && Number(port) < 65_536;
-  if (host !== undefined && isPort) return text;
-  const form = flag === "connect" ? "tcp://HOST:PORT" : "tcp://ADDRESS:PORT (or :* for a free port)";
-  throw new UserError(
-    "ENDPOINT_INVALID",
-    `--${flag} ${text} is no address: write it as ${form}, e.g. tcp://127.0.0.1:5555`,
-  );
 }

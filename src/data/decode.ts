@@ -1,9 +1,24 @@
 /** Decoding: any picture that libvips reads becomes one 8-bit sRGB square. */
-import sharp, { type Sharp } from "sharp";
+import { createRequire } from "node:module";
+import type libvipsModule from "sharp";
+import type { Sharp } from "sharp";
 
-/** Many small pictures at once, each read once: parallel over pictures rather than within one, and nothing kept. */
-sharp.concurrency(1);
-sharp.cache(false);
+type Libvips = typeof libvipsModule;
+let loaded: Libvips | null = null;
+
+/** libvips, loaded with the first picture: who only lists a data set, or reads none of pictures, does without it. */
+function sharp(...given: Parameters<Libvips>): Sharp {
+  return libvips()(...given);
+}
+
+function libvips(): Libvips {
+  if (loaded !== null) return loaded;
+  loaded = createRequire(import.meta.url)("sharp") as Libvips;
+  // Many small pictures at once, each read once: parallel over pictures rather than within one, and nothing kept.
+  loaded.concurrency(1);
+  loaded.cache(false);
+  return loaded;
+}
 
 /** What shows through a transparent picture: white, as in a browser. */
 const BEHIND_ALPHA = "#ffffff";

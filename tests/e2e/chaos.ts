@@ -7,7 +7,8 @@ import { random } from "../simulation/random.js";
 import { Proxy } from "./proxy.js";
 import { checkpointOf, eventsOf, SMALL_RUN, start, tandem, type Running } from "./tandem.js";
 
-const STEPS = 400;
+/** Of a run, and troubles after which the rest of it is left alone: `npm run chaos` makes longer ones than `npm test`. */
+const [STEPS, TROUBLES] = process.env["CHAOS_RUNS"] === undefined ? [200, 12] : [400, 24];
 const CHAOS_RUN = [
   ...[...SMALL_RUN, "--steps", String(STEPS), "--set", "checkpoint.everySteps=10"],
   ...["--set", "membership.heartbeatMs=200", "--set", "membership.deadAfterMs=1500"],
@@ -22,8 +23,6 @@ export function chaosRun(seed: number): readonly string[] {
 const MOST_MS = 240_000;
 /** Workers that a run has at most. */
 const MOST_WORKERS = 4;
-/** After so many troubles the rest of the run is left alone. */
-const TROUBLES = 24;
 
 /** From a kill to the next finished step. */
 export interface Recovery {

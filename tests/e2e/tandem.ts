@@ -49,6 +49,9 @@ export function tandem(args: readonly string[], cwd?: string): Promise<Ended> {
   return start(args, cwd).ended;
 }
 
+/** `npm run invariance`: every variant with every number of workers. `npm test` takes of each what differs most. */
+export const IS_FULL = process.env["INVARIANCE"] === "full";
+
 /** Flags of a run that takes seconds: resnet-tiny on pictures of 16 × 16, W·B = 4 · 8. */
 export const SMALL_RUN = [
   ...["--data", "synthetic:size=16,train=400,test=40", "--world-size", "4", "--batch", "8", "--seed", "7"],

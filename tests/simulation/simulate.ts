@@ -1,6 +1,6 @@
 /**
  * `npm run simulate`: schedules by the thousand, on all cores. A schedule that breaks a promise is told with its seed:
- * `npm run simulate -- --seed SEED` plays it again. After `--failures N` (3) of them no more are played.
+ * `npm run simulate -- --seed SEED` plays it again. After `--failures N` (3) of them, or after `--seconds S`, no more are played.
  */
 import { availableParallelism } from "node:os";
 import { once } from "node:events";
@@ -12,6 +12,11 @@ export interface Schedules {
   readonly count: number;
   /** failures after which no more are played */
   readonly enough: number;
+}
+
+/** `seconds`: after which no further piece is begun */
+export interface Campaign extends Schedules {
+  readonly seconds: number;
 }
 
 /** Sums over schedules. */
@@ -55,7 +60,8 @@ export function added(a: Tally, b: Tally | (Outcome & Tally)): Tally {
 }
 
 /** The schedules on all cores, piece by piece. @param module this module's compiled file, which the threads run */
-export async function onAllCores({ from, count, enough }: Schedules, module: URL): Promise<Tally> {
+export async function onAllCores({ from, count, enough, seconds }: Campaign, module: URL): Promise<Tally> {
+  const end = performance.now() + 1000 * seconds;
   const pieces: Schedules[] = [];
   for (let start = from; start < from + count; start += PIECE) {
     pieces.push({ from: start, count: Math.min(PIECE, from + count - start), enough });
@@ -69,7 +75,7 @@ export async function onAllCores({ from, count, enough }: Schedules, module: URL
         thread.postMessage(piece);
         const [result] = (await once(thread, "message")) as [Tally];
         tally = added(tally, result);
-        if (tally.failures.length >= enough) pieces.length = 0;
+        if (tally.failures.length >= enough || performance.now() > end) pieces.length = 0;
       }
     } finally {
       await thread.terminate();
@@ -103,12 +109,16 @@ if (!isMainThread && workerData === "schedules") {
   };
   const seed = flag("seed");
   const enough = flag("failures") ?? 3;
+  const seconds = flag("seconds") ?? Infinity;
   const schedules =
     seed === undefined
       ? { from: flag("from") ?? 0, count: flag("schedules") ?? 200_000, enough }
       : { from: seed, count: 1, enough };
   const start = performance.now();
-  const tally = seed === undefined ? await onAllCores(schedules, new URL(import.meta.url)) : runSchedules(schedules);
+  const tally =
+    seed === undefined
+      ? await onAllCores({ ...schedules, seconds }, new URL(import.meta.url))
+      : runSchedules(schedules);
   process.stdout.write(`${report(tally)}${((performance.now() - start) / 1000).toFixed(1)} s\n`);
   process.exitCode = tally.failures.length === 0 ? 0 : 1;
 }
