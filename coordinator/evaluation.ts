@@ -1,7 +1,7 @@
 /** One kNN evaluation: collects the workers' features and classifies the test set in a thread. */
 import { Worker } from "node:worker_threads";
 import type { RunConfig } from "../src/config/schema.js";
-import type { Split } from "../src/data/dataset.js";
+import { labelledLength, type Split } from "../src/data/dataset.js";
 import type { RunDataset } from "../src/data/run-samples.js";
 import { fromFrames, sharedFloats } from "../src/protocol/frames.js";
 import { CHUNK_SAMPLES } from "../src/protocol/wire.js";
@@ -9,10 +9,10 @@ import { WireError } from "../src/protocol/wire-error.js";
 import { featureChunks, type FeatureChunk } from "./planning.js";
 import type { EvaluationThreadData } from "./evaluation-thread.js";
 
-/** How many samples of a split take part. */
+/** How many samples of a split take part, all of them with a label. */
 export function evaluatedCount(config: RunConfig, dataset: RunDataset, split: Split): number {
   const limit = split === "train" ? config.evaluation.maxTrain : config.evaluation.maxTest;
-  return Math.min(limit, dataset.splits[split].length);
+  return Math.min(limit, labelledLength(dataset.splits[split]));
 }
 
 /** Chunks of an evaluation; none where the data has no labels or no test split, so that nothing can be classified. */

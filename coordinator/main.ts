@@ -14,7 +14,7 @@ import { queueRowLength, runLength, shownLength, usesExchange, usesLabels, usesQ
 import { optimizerVectors, updateRule } from "../src/config/optimizer.js";
 import { checkAgainstDataset } from "../src/config/resolve.js";
 import type { RunConfig } from "../src/config/schema.js";
-import { CorruptLimit, openRunDataset, type RunDataset } from "../src/data/index.js";
+import { CorruptLimit, labelledLength, openRunDataset, type RunDataset } from "../src/data/index.js";
 import { architectureOf } from "../src/models/architecture.js";
 import { initialBuffers, initialParameters, type ParameterLayout } from "../src/models/parameters.js";
 import { layerSlices } from "../src/models/treatment.js";
@@ -105,7 +105,8 @@ class RunHold {
 async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<CoordinatorResult> {
   const { config, out, observer } = options;
   const dataset = await openRunDataset(config.data.spec, config);
-  checkAgainstDataset(config, dataset.splits.train.length, dataset.classes.length > 0);
+  const { train } = dataset.splits;
+  checkAgainstDataset(config, { length: train.length, unlabelled: train.length - labelledLength(train) });
   const architecture = await architectureOf(config);
   const { layout } = architecture;
   const layers = layerSlices(layout, config.optimizer);

@@ -1,6 +1,6 @@
 /** A rank's samples as tensors, and from these the views: the one place where the worker tells images from texts. */
 import type { RunConfig } from "../src/config/schema.js";
-import { dropoutFactors, modalityOf } from "../src/config/text-encoders.js";
+import { dropoutFactors, holdsPairs, modalityOf } from "../src/config/text-encoders.js";
 import { DRAW } from "../src/data/draws.js";
 import type { Batch } from "../src/data/loader.js";
 import type { TextViews } from "../src/data/run-samples.js";
@@ -10,8 +10,10 @@ import { textRows, type Views } from "../src/models/index.js";
 
 /** (Types, since tfjs takes no interface for a container of tensors.) */
 export type ImageTensors = {
-  /** `[B, S', S', 3]` decoded images, 0 to 255 */
+  /** `[B, S', S', 3]` decoded images, 0 to 255: what the query views are made from */
   readonly pixels: Tensor4D;
+  /** likewise the key views; null: `pixels` serve for both */
+  readonly pixelsKey: Tensor4D | null;
   /** `[B, DRAW.floats]` each: how the views are made */
   readonly drawsQuery: Tensor2D;
   readonly drawsKey: Tensor2D;
@@ -40,29 +42,35 @@ export function sampleKind(config: RunConfig): SampleKind {
   return modalityOf(config) === "image" ? images(config) : texts(config);
 }
 
-function images({ data: { decodeSize, imageSize }, parallel: { batchSize }, augmentation }: RunConfig): SampleKind {
+function images({ data, parallel: { batchSize }, augmentation }: RunConfig): SampleKind {
+  const { decodeSize, imageSize } = data;
+  const arePairs = holdsPairs(data.spec);
+  const shape: [number, number, number, number] = [batchSize, decodeSize, decodeSize, 3];
   const stages = viewStages(augmentation);
   const draws = (values: Float32Array) => tf.tensor2d(values.slice(), [batchSize, DRAW.floats]);
   return {
     example: () => ({
-      pixels: tf.zeros([batchSize, decodeSize, decodeSize, 3]),
+      pixels: tf.zeros(shape),
+      pixelsKey: arePairs ? tf.zeros(shape) : null,
       drawsQuery: tf.zeros([batchSize, DRAW.floats]),
       drawsKey: tf.zeros([batchSize, DRAW.floats]),
     }),
     of: (batch) => {
-      if (batch.modality !== "image") throw mismatch();
+      if (batch.modality !== "image" || (batch.keyImages !== null) !== arePairs) throw mismatch();
+      const { images, keyImages } = batch;
       return {
-        pixels: tf.tensor4d(new Float32Array(batch.images), [batchSize, decodeSize, decodeSize, 3]),
+        pixels: tf.tensor4d(new Float32Array(images), shape),
+        pixelsKey: keyImages === null ? null : tf.tensor4d(new Float32Array(keyImages), shape),
         drawsQuery: draws(batch.drawsQuery),
         drawsKey: draws(batch.drawsKey),
       };
     },
     views: (samples) => {
       if (!("pixels" in samples)) throw mismatch();
-      const { pixels, drawsQuery, drawsKey } = samples;
+      const { pixels, pixelsKey, drawsQuery, drawsKey } = samples;
       return {
         queryViews: makeViews(pixels, drawsQuery, imageSize, stages),
-        keyViews: makeViews(pixels, drawsKey, imageSize, stages),
+        keyViews: makeViews(pixelsKey ?? pixels, drawsKey, imageSize, stages),
       };
     },
   };

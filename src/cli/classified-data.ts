@@ -1,6 +1,13 @@
 /** Data that something can be classified by. */
 import type { RunConfig } from "../config/index.js";
-import { openRunImages, type Dataset, type ImageDataset, type RunDataset } from "../data/index.js";
+import {
+  labelledLength,
+  openRunDataset,
+  openRunImages,
+  type Dataset,
+  type ImageDataset,
+  type RunDataset,
+} from "../data/index.js";
 import { UserError } from "../protocol/errors.js";
 
 /** @throws UserError `DATA_NOT_CLASSIFIABLE` where the data have no labels or no test split */
@@ -11,7 +18,17 @@ export function classified<D extends Dataset | RunDataset>(dataset: D, spec: str
   throw new UserError("DATA_NOT_CLASSIFIABLE", `data ${spec} has ${missing}: classifying needs ${wanted}`);
 }
 
+/** @throws UserError as `classified` and `openRunDataset` */
+export async function openClassified(spec: string, config: RunConfig): Promise<RunDataset> {
+  return classified(await openRunDataset(spec, config), spec);
+}
+
 /** @throws UserError as `classified` and `openRunImages` */
-export async function openClassified(spec: string, config: RunConfig): Promise<ImageDataset> {
+export async function openClassifiedImages(spec: string, config: RunConfig): Promise<ImageDataset> {
   return classified(await openRunImages(spec, config), spec);
+}
+
+/** Labels of the first training samples, at most `most`; samples without a label stand behind them. int32 `[n]` */
+export function trainingLabels({ splits }: Dataset | RunDataset, most: number): Int32Array {
+  return splits.train.labels.slice(0, Math.min(most, labelledLength(splits.train)));
 }

@@ -55,7 +55,7 @@ export const COMMANDS: CommandModule[] = [
   ),
   command(
     "export",
-    "Write a checkpoint's encoder for use elsewhere: safetensors with torchvision's or timm's names, or a SavedModel",
+    "Write a checkpoint's encoder for use elsewhere: safetensors with torchvision's or timm's names, a SavedModel, or a tfjs model",
     async () => (await import("./export.js")).exportCommand,
   ),
   command(

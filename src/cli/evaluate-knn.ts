@@ -1,6 +1,6 @@
 /** kNN accuracy of a checkpoint. Loads the engine. */
 import type { CheckpointState } from "../checkpoint/index.js";
-import { openImages, openRunDataset } from "../data/index.js";
+import { labelledLength, openImages, openRunDataset } from "../data/index.js";
 import { encoderExtractor, extractFeatures, type Extractor } from "../evaluation/extract.js";
 import { frozenEncoder } from "../evaluation/features.js";
 import { knnAccuracy } from "../evaluation/knn.js";
@@ -45,7 +45,8 @@ export async function evaluateKnn(
       : await openRunDataset(request.spec, opened.checkpoint.meta.config),
     request.spec,
   );
-  const bank = await extractFeatures(extractor, dataset, "train", request.maxTrain, warn);
+  const most = Math.min(request.maxTrain, labelledLength(dataset.splits.train));
+  const bank = await extractFeatures(extractor, dataset, "train", most, warn);
   const test = await extractFeatures(extractor, dataset, "test", request.maxTest, warn);
   const k = Math.min(request.neighbours, bank.labels.length);
   const accuracy = knnAccuracy(bank, test, {

@@ -41,7 +41,8 @@ export const linearCommand: CommandModule<object, LinearArguments> = {
         type: "number",
         default: 0,
         requiresArg: true,
-        describe: "Beside the centre view, so many random crops and flips of each training image; each costs a pass",
+        describe:
+          "Beside the centre view (the whole text), so many random crops and flips of each training image (crops of each text); each costs a pass",
       })
       .example("$0 evaluate linear --checkpoint runs/a", "Top-1 and top-5 on the test split")
       .example("$0 evaluate linear --checkpoint runs/a --labels 1% --json", "With one label in a hundred")

@@ -1,4 +1,4 @@
-/** `tandem export`: a run's encoder for use elsewhere, in PyTorch or TensorFlow. */
+/** `tandem export`: a run's encoder for use elsewhere, in PyTorch, TensorFlow or tfjs. */
 import { mkdir } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
@@ -13,7 +13,7 @@ import { writeOutput } from "./output-file.js";
 import { once, pathOf } from "./run-options.js";
 import type { CommandBody } from "./commands.js";
 
-const FORMATS = ["safetensors", "savedmodel"] as const;
+const FORMATS = ["safetensors", "savedmodel", "tfjs"] as const;
 
 interface ExportArguments {
   readonly checkpoint: string;
@@ -36,12 +36,13 @@ export const exportCommand: CommandBody<ExportArguments> = {
         type: "string",
         choices: FORMATS,
         default: "safetensors" as const,
-        describe: "safetensors: a file for PyTorch; savedmodel: a folder for TensorFlow, from pixels to features",
+        describe:
+          "safetensors: a file for PyTorch; savedmodel, tfjs: a folder for TensorFlow or tf.loadGraphModel, from pixels to features",
       })
       .option("out", {
         type: "string",
         requiresArg: true,
-        describe: "File to write, or replace; a new folder with savedmodel",
+        describe: "File to write, or replace; a new folder with savedmodel or tfjs",
       })
       .option("encoder", {
         choices: ENCODER_SIDES,
@@ -64,9 +65,10 @@ export const exportCommand: CommandBody<ExportArguments> = {
     const side = once("encoder", given.encoder);
     const { path, checkpoint } = await openCheckpoint(once("checkpoint", given.checkpoint));
     const withHead = given["with-head"];
-    if (once("format", given.format) === "savedmodel") {
+    const format = once("format", given.format);
+    if (format !== "safetensors") {
       if (withHead) throw new UserError("USAGE", "--with-head goes with --format safetensors alone");
-      await writeSavedModel(out, checkpoint, side, path);
+      await writeModel(format, out, checkpoint, side, path);
       return;
     }
     const { layout } = await architectureOf(checkpoint.meta.config);
@@ -87,7 +89,8 @@ export const exportCommand: CommandBody<ExportArguments> = {
 };
 
 /** @throws UserError `OUTPUT` where the folder is there already: one that holds files is not replaced */
-async function writeSavedModel(
+async function writeModel(
+  format: "savedmodel" | "tfjs",
   out: string,
   checkpoint: CheckpointState,
   side: EncoderSide,
@@ -97,20 +100,25 @@ async function writeSavedModel(
   if (modalityOf(config) === "text") {
     throw new UserError(
       "EXPORT_TEXT",
-      `--format savedmodel writes encoders of images, and ${config.model.encoder} reads texts: use --format safetensors`,
+      `--format ${format} writes encoders of images, and ${config.model.encoder} reads texts: use --format safetensors`,
     );
   }
   const { configureEngine } = await import("../engine/environment.js");
   configureEngine({ threads: availableParallelism(), device: "cpu" });
   // Only now: the engine reads its environment when it loads.
   const { savedEncoder } = await import("../evaluation/saved-encoder.js");
+  const { tfjsEncoder } = await import("../evaluation/tfjs-encoder.js");
   const { encoderOf } = await import("../models/index.js");
   const encoder = await encoderOf(config);
   const { imageSize } = config.data;
-  const bytes = savedEncoder(encoder, encoderStateOf(checkpoint, encoder.layout, side, path), imageSize);
+  const state = encoderStateOf(checkpoint, encoder.layout, side, path);
+  const files =
+    format === "tfjs"
+      ? await tfjsEncoder(encoder, state, imageSize, sourceOf(checkpoint, side))
+      : [{ name: "saved_model.pb", bytes: savedEncoder(encoder, state, imageSize) }];
   await writeOutput(out, async (temporary) => {
     await mkdir(temporary);
-    await writeSynced(join(temporary, "saved_model.pb"), [bytes]);
+    for (const { name, bytes } of files) await writeSynced(join(temporary, name), [bytes]);
   });
   process.stdout.write(
     `${out}: images [N, ${imageSize}, ${imageSize}, 3], 0 to 255 → features [N, ${encoder.featureDim}]: the ${side} ` +
@@ -118,10 +126,14 @@ async function writeSavedModel(
   );
 }
 
-/** Where the weights are from. `format` is what Python's libraries look for. */
-function metadataOf({ step, meta, groups }: CheckpointState, side: EncoderSide): Record<string, string> {
+/** `format` is what Python's libraries look for. */
+function metadataOf(checkpoint: CheckpointState, side: EncoderSide): Record<string, string> {
+  return { format: "pt", ...sourceOf(checkpoint, side) };
+}
+
+/** Where the weights are from. */
+function sourceOf({ step, meta, groups }: CheckpointState, side: EncoderSide): Record<string, string> {
   return {
-    format: "pt",
     source: "tandem",
     run: meta.runId,
     step: String(step),

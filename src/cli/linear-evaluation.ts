@@ -3,7 +3,7 @@ import {
   augmentedExtractor,
   encoderExtractor,
   extractFeatures,
-  PROBE_AUGMENTATION,
+  probeAugmentation,
   samplesOnly,
 } from "../evaluation/extract.js";
 import { frozenEncoder } from "../evaluation/features.js";
@@ -12,7 +12,7 @@ import { balancedSubset } from "../evaluation/labelled-subset.js";
 import { linearProbe, type ProbeResult } from "../evaluation/linear-probe.js";
 import type { Solver } from "../evaluation/solvers.js";
 import { encoderOf } from "../models/index.js";
-import { openClassified } from "./classified-data.js";
+import { openClassified, trainingLabels } from "./classified-data.js";
 import { encoderStateOf } from "./checkpoint-encoder.js";
 import type { OpenedEvaluation } from "./evaluation-options.js";
 import { warn } from "./run-display.js";
@@ -23,7 +23,7 @@ export interface LinearRequest {
   readonly seed: number;
   /** of the training samples, in (0, 1] */
   readonly share: number;
-  /** augmented copies of the training samples */
+  /** augmented copies of the training samples, images or texts */
   readonly copies: number;
 }
 
@@ -41,18 +41,14 @@ export async function evaluateLinear(
   const encoder = await encoderOf(config);
   const frozen = frozenEncoder(encoder, encoderStateOf(checkpoint, encoder.layout, "query", path));
   const whole = await openClassified(spec, config);
-  const chosen = balancedSubset(whole.splits.train.labels.slice(0, maxTrain), share, seed);
+  const chosen = balancedSubset(trainingLabels(whole, maxTrain), share, seed);
   const dataset = samplesOnly(whole, "train", chosen);
   const centre = encoderExtractor(frozen, config);
+  const augmentation = probeAugmentation(config.augmentation);
   const parts = [await extractFeatures(centre, dataset, "train", Infinity, warn)];
   for (let copy = 0; copy < copies; copy++) {
-    const extractor = augmentedExtractor(frozen, config, {
-      augmentation: PROBE_AUGMENTATION,
-      what: "features",
-      seed,
-      epoch: copy,
-      view: 0,
-    });
+    const views = { what: "features", seed, epoch: copy, view: 0 } as const;
+    const extractor = augmentedExtractor(frozen, config, { augmentation, ...views }, dataset, "train");
     parts.push(await extractFeatures(extractor, dataset, "train", Infinity, warn));
   }
   const test = await extractFeatures(centre, dataset, "test", maxTest, warn);

@@ -12,7 +12,7 @@ const options = {
   data: {
     type: "string",
     describe:
-      "synthetic[:classes=10,size=32,train=N,test=N], folder:PATH, cifar10:PATH, cifar100:PATH, webdataset:SHARDS[,test=SHARDS] or text:PATH[,text=FIELD][,label=FIELD][,test=PATH]",
+      "synthetic[:classes=10,size=32,train=N,test=N], folder:PATH, cifar10:PATH, cifar100:PATH, stl10:PATH[,split=train|unlabeled|train+unlabeled], webdataset:SHARDS[,test=SHARDS], text:PATH[,text=FIELD][,label=FIELD][,test=PATH] or pairs:FILE[,query=COLUMN][,key=COLUMN][,label=COLUMN][,test=FILE]",
     requiresArg: true,
   },
   tokenizer: { type: "string", describe: "Tokenizer of texts: a tokenizer.json (Hugging Face)", requiresArg: true },

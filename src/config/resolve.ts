@@ -5,7 +5,7 @@ import { parse as parseYaml } from "yaml";
 import type { z } from "zod";
 import { UserError } from "../protocol/errors.js";
 import { isOwnFile, readOwnFile } from "./own-file.js";
-import { modalityOf, modalityOfSpec } from "./text-encoders.js";
+import { holdsPairs, modalityOf, modalityOfSpec } from "./text-encoders.js";
 import { readTokenizer } from "./tokenizer-file.js";
 import { runLength, usesLabels, usesQueue } from "./derived.js";
 import { CONFIG_KEYS, nearestKey } from "./keys.js";
@@ -270,7 +270,7 @@ function contradictions(config: RunConfig): { readonly holds: boolean; readonly 
       message: `augmentation.text.spanCrop.minShare = ${String(text.spanCrop.minShare)} is above maxShare = ${String(text.spanCrop.maxShare)}`,
     },
     {
-      holds: modalityOfSpec(data.spec) === modality,
+      holds: [modality, null].includes(modalityOfSpec(data.spec)),
       message:
         `data.spec = ${data.spec} holds ${others}, and model.encoder = ${model.encoder} reads ` +
         (modality === "text"
@@ -290,23 +290,37 @@ function contradictions(config: RunConfig): { readonly holds: boolean; readonly 
   ];
 }
 
+function howToLabel(config: RunConfig): string {
+  if (holdsPairs(config.data.spec)) return "give its pairs a column of labels";
+  if (config.data.spec.startsWith("stl10:")) return "take split=train";
+  return modalityOf(config) === "text" ? "give its texts labels" : "sort its images into one folder a class";
+}
+
 /**
+ * @param train how many training samples there are, and how many of them without a label
  * @throws UserError `CONFIG_BATCH_TOO_LARGE` where the data set has no whole global batch, `DATA_UNLABELLED` where the method
- * learns from labels and there are none
+ * learns from labels and not all samples have one
  */
-export function checkAgainstDataset(config: RunConfig, trainLength: number, isLabelled: boolean): void {
-  if (usesLabels(config) && !isLabelled) {
+export function checkAgainstDataset(
+  config: RunConfig,
+  train: { readonly length: number; readonly unlabelled: number },
+): void {
+  const { method, data } = config;
+  if (usesLabels(config) && train.unlabelled > 0) {
+    const [problem, remedy] =
+      train.unlabelled === train.length
+        ? [`${data.spec} has none`, howToLabel(config)]
+        : [`${train.unlabelled} of the ${train.length} training samples of ${data.spec} have none`, howToLabel(config)];
     throw new UserError(
       "DATA_UNLABELLED",
-      `method ${config.method} learns from labels, and ${config.data.spec} has none: sort its images into one folder a class, ` +
-        "or choose --method moco-v2",
+      `method ${method} learns from labels, and ${problem}: ${remedy}, or choose --method moco-v2`,
     );
   }
-  const { globalBatch, stepsPerEpoch } = runLength(config, trainLength);
+  const { globalBatch, stepsPerEpoch } = runLength(config, train.length);
   if (stepsPerEpoch > 0) return;
   throw new UserError(
     "CONFIG_BATCH_TOO_LARGE",
     `the global batch of ${String(globalBatch)} (parallel.worldSize × parallel.batchSize) is larger than the data set ` +
-      `of ${String(trainLength)} training samples: lower one of the two, or use more data`,
+      `of ${String(train.length)} training samples: lower one of the two, or use more data`,
   );
 }

@@ -36,7 +36,7 @@ const data = z
       .string()
       .min(1)
       .describe(
-        "where samples come from: synthetic[:classes=10,size=32,train=N,test=N], folder:PATH, cifar10:PATH, cifar100:PATH, webdataset:SHARDS[,test=SHARDS] or text:PATH[,text=FIELD][,label=FIELD][,test=PATH]",
+        "where samples come from: synthetic[:classes=10,size=32,train=N,test=N], folder:PATH, cifar10:PATH, cifar100:PATH, stl10:PATH[,split=train|unlabeled|train+unlabeled], webdataset:SHARDS[,test=SHARDS], text:PATH[,text=FIELD][,label=FIELD][,test=PATH] or pairs:FILE[,query=COLUMN][,key=COLUMN][,label=COLUMN][,test=FILE]",
       ),
     imageSize: positiveInteger.max(1024).describe("side of the square image that the encoder sees, in pixels"),
     decodeSize: positiveInteger

@@ -22,9 +22,15 @@ export function modalityOf({ model }: Pick<RunConfig, "model">): Modality {
   return isTextTransformer(model.encoder) ? "text" : "image";
 }
 
-/** What a `SPEC` holds, by its scheme. */
-export function modalityOfSpec(spec: string): Modality {
+/** What a `SPEC` holds, by its scheme; null where its files say it. */
+export function modalityOfSpec(spec: string): Modality | null {
+  if (holdsPairs(spec)) return null;
   return spec.startsWith("text:") ? "text" : "image";
+}
+
+/** Whether a sample of the `SPEC` is a pair, whose key view is made from something else than its query view. */
+export function holdsPairs(spec: string): boolean {
+  return spec.startsWith("pairs:");
 }
 
 /** Places of a Transformer where dropout acts: behind the embedding, and behind attention and MLP of each block. */

@@ -5,10 +5,16 @@ export type Split = "train" | "test";
 /** One split: samples in manifest order. */
 export interface SampleSource {
   readonly length: number;
-  /** class of each sample, `[length]`; all −1 where the data has no labels */
+  /** class of each sample, `[length]`; −1 where one has no label, and such stand behind those that have */
   readonly labels: Int32Array;
   /** what to call sample `index` in a message: a path, `synthetic train 17`, or a file and line */
   nameOf(index: number): string;
+}
+
+/** How many samples have a label: the first ones of the source. */
+export function labelledLength({ labels }: Pick<SampleSource, "labels">): number {
+  const first = labels.findIndex((label) => label < 0);
+  return first < 0 ? labels.length : first;
 }
 
 /** Samples that are each an 8-bit RGB square. */
@@ -52,11 +58,15 @@ export interface ImageDataset extends Described {
   readonly modality: "image";
   readonly decodeSize: number;
   readonly splits: Readonly<Record<Split, ImageSource>>;
+  /** of pairs: what the key view of each sample of `splits` is made from; left out where that is the sample itself */
+  readonly keys?: Readonly<Record<Split, ImageSource>>;
 }
 
 export interface TextDataset extends Described {
   readonly modality: "text";
   readonly splits: Readonly<Record<Split, TextSource>>;
+  /** as of images */
+  readonly keys?: Readonly<Record<Split, TextSource>>;
 }
 
 export type Dataset = ImageDataset | TextDataset;

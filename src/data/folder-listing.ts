@@ -7,7 +7,8 @@ import type { Split } from "./dataset.js";
 import { fileErrorCode } from "./file-error.js";
 import { mapBounded } from "./map-bounded.js";
 
-const IMAGE_NAME = /\.(jpe?g|png|webp)$/i;
+/** Names of image files. */
+export const IMAGE_NAME = /\.(jpe?g|png|webp)$/i;
 
 /** Calls to the file system under way at once. */
 const LISTING_CONCURRENCY = 64;

@@ -1,11 +1,8 @@
 /** A folder of image files as a data set. */
-import { readFile } from "node:fs/promises";
-import { join, resolve } from "node:path";
-import { UserError } from "../protocol/errors.js";
-import { CorruptSampleError, type ImageDataset, type FileSource } from "./dataset.js";
-import { decodeSquare } from "./decode.js";
-import { fileErrorCode } from "./file-error.js";
-import { type ListedFile, listFolder } from "./folder-listing.js";
+import { resolve } from "node:path";
+import type { ImageDataset } from "./dataset.js";
+import { listFolder } from "./folder-listing.js";
+import { ImageFiles } from "./image-files.js";
 import { manifestHash } from "./manifest.js";
 
 /** @throws UserError as `listFolder` does */
@@ -17,56 +14,9 @@ export async function openFolder(path: string, decodeSize: number): Promise<Imag
     classes,
     decodeSize,
     splits: {
-      train: new FolderSource(root, splits.train, decodeSize),
-      test: new FolderSource(root, splits.test, decodeSize),
+      train: new ImageFiles(root, splits.train, decodeSize),
+      test: new ImageFiles(root, splits.test, decodeSize),
     },
     manifestHash: manifestHash("folder", [...splits.train, ...splits.test]),
   };
-}
-
-class FolderSource implements FileSource {
-  readonly length: number;
-  readonly labels: Int32Array;
-
-  constructor(
-    private readonly root: string,
-    private readonly files: readonly ListedFile[],
-    private readonly decodeSize: number,
-  ) {
-    this.length = files.length;
-    this.labels = Int32Array.from(files, (file) => file.label);
-  }
-
-  /** Relative to the data set's root, so that workers with other mount points give the same name. */
-  nameOf(index: number): string {
-    return this.files[index].name;
-  }
-
-  /**
-   * @throws CorruptSampleError where the bytes are no whole picture: the same on every worker
-   * @throws UserError `DATA_UNREADABLE` where the file cannot be read at all: a fault of this machine, which nothing may replace
-   */
-  async read(index: number, target: Uint8Array, offset: number): Promise<void> {
-    try {
-      target.set(await decodeSquare(this.pathOf(index), this.decodeSize), offset);
-    } catch (cause) {
-      await this.encoded(index);
-      throw new CorruptSampleError(this.nameOf(index), { cause });
-    }
-  }
-
-  encoded(index: number): Promise<Uint8Array> {
-    const path = this.pathOf(index);
-    return readFile(path).catch((cause: unknown) => {
-      throw new UserError(
-        "DATA_UNREADABLE",
-        `image "${path}" cannot be read (${fileErrorCode(cause)}): is the folder still mounted?`,
-        { cause },
-      );
-    });
-  }
-
-  private pathOf(index: number): string {
-    return join(this.root, this.nameOf(index));
-  }
 }

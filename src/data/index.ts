@@ -8,6 +8,7 @@ export {
   type ImageDataset,
   type ImageSource,
   isFileSource,
+  labelledLength,
   type SampleSource,
   type Split,
   type TextDataset,
@@ -30,6 +31,7 @@ export {
   type BatchViews,
   type RunDataset,
   type SampleValues,
+  textView,
   type TextViews,
   viewReader,
 } from "./run-samples.js";
@@ -38,3 +40,4 @@ export { openDataset, openImages, type OpenOptions } from "./open.js";
 export { epochPermutation, positionOf, samplesOf, type StepPosition } from "./permutation.js";
 export { type DataSpec, parseDataSpec } from "./spec.js";
 export { writeShards } from "./write-shards.js";
+export type { TokenDataset, TokenSource } from "./tokens.js";

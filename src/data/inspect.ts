@@ -23,7 +23,7 @@ export interface Spread {
 
 export interface ImageSplitReport {
   readonly images: number;
-  /** samples of each class, by its name in label order; null without labels */
+  /** samples of each class, by its name in label order; null without labels. Samples beyond their sum have none. */
   readonly labels: Readonly<Record<string, number>> | null;
   /** pictures decoded for this report, evenly spaced over the split */
   readonly looked: number;
@@ -47,9 +47,14 @@ export interface TextSplitReport {
 }
 
 export type DatasetReport = { readonly manifestHash: string; readonly classes: readonly string[] } & (
-  | { readonly modality: "image"; readonly splits: Readonly<Record<Split, ImageSplitReport>> }
-  | { readonly modality: "text"; readonly splits: Readonly<Record<Split, TextSplitReport>> }
+  ({ readonly modality: "image" } & Sides<ImageSplitReport>) | ({ readonly modality: "text" } & Sides<TextSplitReport>)
 );
+
+interface Sides<Report> {
+  readonly splits: Readonly<Record<Split, Report>>;
+  /** of pairs: what their key views are made from; left out of other data */
+  readonly keys?: Readonly<Record<Split, Report>>;
+}
 
 /**
  * @param nativeSide side of pictures that are no files, in pixels
@@ -63,15 +68,22 @@ export async function inspectDataset(
 ): Promise<DatasetReport> {
   const { manifestHash, classes } = dataset;
   if (dataset.modality === "text") {
-    const { train, test } = dataset.splits;
-    const splits = { train: inspectTexts(train, classes), test: inspectTexts(test, classes) };
-    return { manifestHash, classes, modality: dataset.modality, splits };
+    const both = ({ train, test }: Readonly<Record<Split, TextSource>>) => ({
+      train: inspectTexts(train, classes),
+      test: inspectTexts(test, classes),
+    });
+    const { modality, splits, keys } = dataset;
+    return { manifestHash, classes, modality, splits: both(splits), ...(keys !== undefined && { keys: both(keys) }) };
   }
-  const { splits, decodeSize } = dataset;
-  const report = (split: Split) => inspectImages(splits[split], dataset, nativeSide ?? decodeSize, most);
+  const { modality, splits, keys, decodeSize } = dataset;
+  const report = (source: ImageSource) => inspectImages(source, dataset, nativeSide ?? decodeSize, most);
+  const both = async ({ train, test }: Readonly<Record<Split, ImageSource>>) => ({
+    train: await report(train),
+    test: await report(test),
+  });
   return {
-    ...{ manifestHash, classes, modality: dataset.modality },
-    splits: { train: await report("train"), test: await report("test") },
+    ...{ manifestHash, classes, modality, splits: await both(splits) },
+    ...(keys !== undefined && { keys: await both(keys) }),
   };
 }
 
@@ -125,7 +137,7 @@ function evenlySpaced(length: number, most: number): number[] {
 function labelCounts(labels: Int32Array, classes: readonly string[]): Record<string, number> | null {
   if (labels.length === 0 || labels[0] < 0) return null;
   const counts = new Int32Array(classes.length);
-  for (const label of labels) counts[label]++;
+  for (const label of labels) if (label >= 0) counts[label]++;
   return Object.fromEntries(classes.map((name, label) => [name, counts[label]]));
 }
 

@@ -1,15 +1,16 @@
 /** The samples of a run, as its encoder takes them: the one place where images are told from texts when they are read. */
-import type { RunConfig } from "../config/schema.js";
+import type { AugmentationConfig, RunConfig } from "../config/schema.js";
 import { dropoutFactors, modalityOf } from "../config/text-encoders.js";
 import { UserError } from "../protocol/errors.js";
 import { type OnCorrupt, readBatch } from "./batch.js";
 import { cacheDecoded } from "./cache.js";
-import type { ImageDataset, Split } from "./dataset.js";
+import type { ImageDataset, ImageSource, Split } from "./dataset.js";
 import { DRAW, drawViews, type View } from "./draws.js";
 import { openDataset } from "./open.js";
+import { PairedImages, parted } from "./paired-images.js";
 import { drawDropout, viewOf, writeRow } from "./text-views.js";
-import { openTokenizer } from "./tokenizer.js";
-import { type TokenDataset, tokenized } from "./tokens.js";
+import { type Frame, openTokenizer } from "./tokenizer.js";
+import { type TokenDataset, tokenized, type TokenSource } from "./tokens.js";
 
 export type RunDataset = ImageDataset | TokenDataset;
 
@@ -71,8 +72,10 @@ export async function readSamples(
 export type BatchViews =
   | {
       readonly modality: "image";
-      /** uint8 `[B, S', S', 3]` RGB, S' the decode size */
+      /** uint8 `[B, S', S', 3]` RGB, S' the decode size: what the query views are made from */
       readonly images: Uint8Array;
+      /** likewise the key views; null: `images` serve for both */
+      readonly keyImages: Uint8Array | null;
       /** float32 `[B, DRAW.floats]` */
       readonly drawsQuery: Float32Array;
       /** float32 `[B, DRAW.floats]` */
@@ -113,45 +116,79 @@ export type ImageViews = Extract<BatchViews, { modality: "image" }>;
 export function imageViews(dataset: ImageDataset, config: RunConfig, onCorrupt: OnCorrupt): ViewReader<ImageViews> {
   const { augmentation, seed, data } = config;
   const { decodeSize, imageSize, cacheMiB } = data;
-  const source = cacheDecoded(dataset.splits.train, decodeSize, cacheMiB * MIB);
+  const imageBytes = decodeSize ** 2 * 3;
+  const { splits, keys } = dataset;
+  const cached = (source: ImageSource, share: number) => cacheDecoded(source, decodeSize, share * cacheMiB * MIB);
+  const queries = cached(splits.train, keys === undefined ? 1 : 1 / 2);
+  const pairs = keys === undefined ? null : new PairedImages(queries, cached(keys.train, 1 / 2), imageBytes);
+  const readImages = async (samples: Int32Array) => {
+    if (pairs === null) {
+      const images = new Uint8Array(new SharedArrayBuffer(samples.length * imageBytes));
+      return { held: await readBatch(queries, samples, images, onCorrupt), images, keyImages: null };
+    }
+    const both = new Uint8Array(samples.length * 2 * imageBytes);
+    const held = await readBatch(pairs, samples, both, onCorrupt);
+    const apart = parted(both, imageBytes);
+    return { held, images: apart.queries, keyImages: apart.keys };
+  };
   return {
-    length: source.length,
-    labels: source.labels,
+    length: queries.length,
+    labels: queries.labels,
     read: async (epoch, samples) => {
-      const images = new Uint8Array(new SharedArrayBuffer(samples.length * decodeSize ** 2 * 3));
-      const held = await readBatch(source, samples, images, onCorrupt);
+      const { held, ...images } = await readImages(samples);
       const draws = (view: View) => {
         const target = new Float32Array(new SharedArrayBuffer(4 * samples.length * DRAW.floats));
         return drawViews(augmentation, seed, epoch, samples, view, imageSize, decodeSize, target);
       };
-      return { views: { modality: "image", images, drawsQuery: draws(0), drawsKey: draws(1) }, held: [...held] };
+      return { views: { modality: "image", ...images, drawsQuery: draws(0), drawsKey: draws(1) }, held: [...held] };
     },
   };
+}
+
+/** How a view of texts is made. */
+export interface TextViewPlan {
+  readonly frame: Frame;
+  /** L */
+  readonly maxLength: number;
+  /** F */
+  readonly factors: number;
+  readonly augmentation: AugmentationConfig["text"];
+  readonly seed: number;
+  readonly epoch: number;
+  readonly view: View;
+}
+
+/**
+ * One random view of some texts: a pure function of plan, texts and their numbers.
+ * @param samples `[B]`
+ */
+export function textView(source: TokenSource, samples: Int32Array, plan: TextViewPlan): TextViews {
+  const { frame, maxLength, factors, augmentation, seed, epoch, view } = plan;
+  const ids = new Int32Array(new SharedArrayBuffer(4 * samples.length * maxLength));
+  const dropout = new Float32Array(new SharedArrayBuffer(4 * samples.length * factors));
+  samples.forEach((sample, place) => {
+    const address = { epoch, sample, view };
+    const tokens = viewOf(augmentation, seed, address, source.tokens(sample));
+    writeRow(ids.subarray(place * maxLength, (place + 1) * maxLength), frame, tokens);
+    drawDropout(augmentation.dropout, seed, address, dropout.subarray(place * factors, (place + 1) * factors));
+  });
+  return { ids, dropout };
 }
 
 export type BothTexts = Extract<BatchViews, { modality: "text" }>;
 
 /** Parameters as of `viewReader`. */
 export function textViews(dataset: TokenDataset, config: RunConfig): ViewReader<BothTexts> {
-  const { splits, frame, maxLength } = dataset;
+  const { splits, keys, frame, maxLength } = dataset;
   const { seed, augmentation } = config;
   const factors = dropoutFactors(config);
-  const source = splits.train;
-  const views = (epoch: number, samples: Int32Array, view: View): TextViews => {
-    const ids = new Int32Array(new SharedArrayBuffer(4 * samples.length * maxLength));
-    const dropout = new Float32Array(new SharedArrayBuffer(4 * samples.length * factors));
-    samples.forEach((sample, place) => {
-      const address = { epoch, sample, view };
-      const tokens = viewOf(augmentation.text, seed, address, source.tokens(sample));
-      writeRow(ids.subarray(place * maxLength, (place + 1) * maxLength), frame, tokens);
-      const row = dropout.subarray(place * factors, (place + 1) * factors);
-      drawDropout(augmentation.text.dropout, seed, address, row);
-    });
-    return { ids, dropout };
-  };
+  const queries = splits.train;
+  const sources = [queries, keys?.train ?? queries] as const;
+  const views = (epoch: number, samples: Int32Array, view: View): TextViews =>
+    textView(sources[view], samples, { frame, maxLength, factors, augmentation: augmentation.text, seed, epoch, view });
   return {
-    length: source.length,
-    labels: source.labels,
+    length: queries.length,
+    labels: queries.labels,
     read: (epoch, samples) => {
       const both = { query: views(epoch, samples, 0), key: views(epoch, samples, 1) };
       return Promise.resolve({ views: { modality: "text", ...both }, held: [...samples] });

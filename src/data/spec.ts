@@ -35,15 +35,47 @@ export interface TextSpec {
   readonly labelField: string | null;
 }
 
+/** Pairs of images or of texts, by the files that list them: `.csv`, or JSONL (`.jsonl`, `.ndjson`). */
+export interface PairsSpec {
+  readonly kind: "pairs";
+  readonly train: string;
+  readonly test: string | null;
+  /** columns, or fields of a record */
+  readonly query: string;
+  readonly key: string;
+  /** may be missing */
+  readonly label: string;
+}
+
+/** Which of STL-10's files of pictures a training split holds. */
+export type Stl10Part = "train" | "unlabeled";
+
+/** Names of the parts that may train, as torchvision has them. */
+const STL10_SPLITS = {
+  train: ["train"],
+  unlabeled: ["unlabeled"],
+  "train+unlabeled": ["train", "unlabeled"],
+} as const satisfies Record<string, readonly Stl10Part[]>;
+
+/** The folder of STL-10's binary files. */
+export interface Stl10Spec {
+  readonly kind: "stl10";
+  readonly path: string;
+  /** what trains, in this order */
+  readonly train: readonly Stl10Part[];
+}
+
 export type DataSpec =
   | SyntheticSpec
   | WebDatasetSpec
   | TextSpec
+  | PairsSpec
+  | Stl10Spec
   | { readonly kind: "folder"; readonly path: string }
   | { readonly kind: "cifar10"; readonly path: string }
   | { readonly kind: "cifar100"; readonly path: string };
 
-const SCHEMES = ["synthetic", "folder", "cifar10", "cifar100", "webdataset", "text"];
+const SCHEMES = ["synthetic", "folder", "cifar10", "cifar100", "stl10", "webdataset", "text", "pairs"];
 
 /** Default, least and greatest value of each parameter of `synthetic`. */
 const SYNTHETIC_PARAMETERS = {
@@ -57,7 +89,8 @@ type SyntheticParameter = keyof typeof SYNTHETIC_PARAMETERS;
 
 /**
  * @param spec `synthetic[:classes=10,size=32,train=4000,test=1000,seed=0]`, `folder:PATH`, `cifar10:PATH`,
- * `cifar100:PATH`, `webdataset:SHARDS[,test=SHARDS]` or `text:PATH[,text=FIELD][,label=FIELD][,test=PATH]`
+ * `cifar100:PATH`, `stl10:PATH[,split=train|unlabeled|train+unlabeled]`, `webdataset:SHARDS[,test=SHARDS]`, `text:PATH[,text=FIELD][,label=FIELD][,test=PATH]` or
+ * `pairs:FILE[,query=COLUMN][,key=COLUMN][,label=COLUMN][,test=FILE]`
  * @throws UserError `DATA_UNKNOWN_SCHEME`, `DATA_NO_PATH`, `DATA_UNKNOWN_PARAMETER`, `DATA_REPEATED_PARAMETER`, `DATA_BAD_PARAMETER`
  */
 export function parseDataSpec(spec: string): DataSpec {
@@ -72,15 +105,19 @@ export function parseDataSpec(spec: string): DataSpec {
     case "cifar100":
       if (rest === "") throw new UserError("DATA_NO_PATH", `data "${spec}" names no path: write ${scheme}:PATH`);
       return { kind: scheme, path: rest };
+    case "stl10":
+      return parseStl10(rest);
     case "webdataset":
       return parseWebDataset(rest);
     case "text":
       return parseText(rest);
+    case "pairs":
+      return parsePairs(rest);
     default:
       throw new UserError(
         "DATA_UNKNOWN_SCHEME",
         `data "${spec}" has the unknown scheme "${scheme}": did you mean "${nearestName(scheme, SCHEMES)}"? ` +
-          "(synthetic[:classes=N,size=N,train=N,test=N,seed=N], folder:PATH, cifar10:PATH, cifar100:PATH, webdataset:SHARDS[,test=SHARDS] or text:PATH[,text=FIELD][,label=FIELD][,test=PATH])",
+          "(synthetic[:classes=N,size=N,train=N,test=N,seed=N], folder:PATH, cifar10:PATH, cifar100:PATH, stl10:PATH[,split=train|unlabeled|train+unlabeled], webdataset:SHARDS[,test=SHARDS], text:PATH[,text=FIELD][,label=FIELD][,test=PATH] or pairs:FILE[,query=COLUMN][,key=COLUMN][,label=COLUMN][,test=FILE])",
       );
   }
 }
@@ -100,27 +137,57 @@ function parseWebDataset(rest: string): WebDatasetSpec {
   return { kind: "webdataset", train, test };
 }
 
-const TEXT_PARAMETERS = ["text", "label", "test"] as const;
+/** Without a name, all pictures train, as is usual for pretraining. */
+function parseStl10(rest: string): Stl10Spec {
+  const { path, valueOf } = pathAndParameters("stl10", rest, ["split"]);
+  const split = valueOf("split") ?? "train+unlabeled";
+  if (!Object.hasOwn(STL10_SPLITS, split)) {
+    const names = Object.keys(STL10_SPLITS).join(", ");
+    throw new UserError("DATA_BAD_PARAMETER", `data "stl10:${rest}" has split="${split}": give one of ${names}`);
+  }
+  return { kind: "stl10", path, train: STL10_SPLITS[split as keyof typeof STL10_SPLITS] };
+}
+
+function parseText(rest: string): TextSpec {
+  const { path, valueOf } = pathAndParameters("text", rest, ["text", "label", "test"]);
+  return { kind: "text", train: path, test: valueOf("test"), textField: valueOf("text"), labelField: valueOf("label") };
+}
+
+function parsePairs(rest: string): PairsSpec {
+  const { path, valueOf } = pathAndParameters("pairs", rest, ["query", "key", "label", "test"]);
+  const column = (name: "query" | "key" | "label") => valueOf(name) ?? name;
+  return {
+    ...{ kind: "pairs", train: path, test: valueOf("test") },
+    ...{ query: column("query"), key: column("key"), label: column("label") },
+  };
+}
 
 /** A path may hold commas: a parameter begins where a comma is followed by its name and an equals sign. */
-function parseText(rest: string): TextSpec {
-  const [train, ...assignments] = rest.split(new RegExp(`,(?=(?:${TEXT_PARAMETERS.join("|")})=)`));
-  if (train === "") throw new UserError("DATA_NO_PATH", `data "text:${rest}" names no path: write text:PATH`);
+function pathAndParameters<Name extends string>(
+  scheme: string,
+  rest: string,
+  names: readonly Name[],
+): { readonly path: string; readonly valueOf: (name: Name) => string | null } {
+  const [path, ...assignments] = rest.split(new RegExp(`,(?=(?:${names.join("|")})=)`));
+  if (path === "")
+    throw new UserError(
+      "DATA_NO_PATH",
+      `data "${scheme}:${rest}" names no path: write ${scheme}:${scheme === "pairs" ? "FILE" : "PATH"}`,
+    );
   const given = new Map<string, string>();
   for (const assignment of assignments) {
     const equals = assignment.indexOf("=");
     const [name, value] = [assignment.slice(0, equals), assignment.slice(equals + 1)];
     if (given.has(name))
-      throw new UserError("DATA_REPEATED_PARAMETER", `data "text:${rest}" gives "${name}" twice: keep one`);
+      throw new UserError("DATA_REPEATED_PARAMETER", `data "${scheme}:${rest}" gives "${name}" twice: keep one`);
     if (value === "")
       throw new UserError(
         "DATA_BAD_PARAMETER",
-        `data "text:${rest}" has an empty ${name}: name a value, or leave it out`,
+        `data "${scheme}:${rest}" has an empty ${name}: name a value, or leave it out`,
       );
     given.set(name, value);
   }
-  const valueOf = (name: (typeof TEXT_PARAMETERS)[number]) => given.get(name) ?? null;
-  return { kind: "text", train, test: valueOf("test"), textField: valueOf("text"), labelField: valueOf("label") };
+  return { path, valueOf: (name) => given.get(name) ?? null };
 }
 
 function parseSynthetic(rest: string): SyntheticSpec {

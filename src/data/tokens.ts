@@ -14,6 +14,8 @@ export interface TokenSource extends SampleSource {
 
 export interface TokenDataset extends Pick<TextDataset, "modality" | "classes" | "manifestHash"> {
   readonly splits: Readonly<Record<Split, TokenSource>>;
+  /** as of `TextDataset` */
+  readonly keys?: Readonly<Record<Split, TokenSource>>;
   readonly frame: Frame;
   /** L: most tokens of a text, the frame's among them */
   readonly maxLength: number;
@@ -22,17 +24,21 @@ export interface TokenDataset extends Pick<TextDataset, "modality" | "classes" |
 const TOKEN_BYTES = 4;
 
 /**
- * @param maxBytes of each split's tokens that are kept, so that the second epoch need not make them again: those met first
+ * @param maxBytes of the tokens of each split (of pairs, on each side) that are kept, so that the second epoch need not make them again: those met first
  */
 export function tokenized(
-  { splits, ...described }: TextDataset,
+  { splits, keys, ...described }: TextDataset,
   tokenizer: TextTokenizer,
   { maxLength, maxBytes }: { readonly maxLength: number; readonly maxBytes: number },
 ): TokenDataset {
-  const of = (source: TextSource) => new TokenizedSource(source, tokenizer, maxBytes);
+  const both = (sources: TextDataset["splits"]): TokenDataset["splits"] => ({
+    train: new TokenizedSource(sources.train, tokenizer, maxBytes),
+    test: new TokenizedSource(sources.test, tokenizer, maxBytes),
+  });
   return {
     ...described,
-    splits: { train: of(splits.train), test: of(splits.test) },
+    splits: both(splits),
+    ...(keys !== undefined && { keys: both(keys) }),
     frame: tokenizer.frame,
     maxLength,
   };

@@ -15,5 +15,6 @@ export { embedding, gelu, layerNorm } from "./transformer-kernels.js";
 export { nodeBackend } from "./backend.js";
 export { compile, CompiledStep, isKept, type CompileOptions, type Precision } from "./compiled/compile.js";
 export { CannotCompile, inFullPrecision } from "./compiled/record.js";
-export { batchSavedModel } from "./compiled/batch-graph.js";
+export { batchGraphModel, batchSavedModel } from "./compiled/batch-graph.js";
+export type { GraphModel } from "./compiled/graph-model.js";
 export { readTimestamp, timestamp } from "./clock.js";

@@ -1,18 +1,23 @@
 /** A split's samples through an encoder, batch by batch. */
-import type { ImageAugmentation } from "../config/schema.js";
+import type { AugmentationConfig, ImageAugmentation, RunConfig } from "../config/schema.js";
+import { dropoutFactors } from "../config/text-encoders.js";
 import {
   CorruptLimit,
   DRAW_FLOATS,
   drawViews,
-  type ImageDataset,
+  type ImageSource,
   readSamples,
   type RunDataset,
   type SampleValues,
   type Split,
+  textView,
+  type TokenDataset,
+  type TokenSource,
   type View,
 } from "../data/index.js";
 import { makeViews, viewStages } from "../data/views.js";
 import { tf } from "../engine/index.js";
+import { textRows, type Views } from "../models/index.js";
 import { embed, embeddings, type Embedding, type FrozenEncoder, type SampleSizes } from "./features.js";
 import type { LabelledFeatures } from "./knn.js";
 
@@ -57,9 +62,14 @@ export const PROBE_AUGMENTATION: ImageAugmentation = {
   blur: { probability: 0, minSigma: 0.1, maxSigma: 2 },
 };
 
+/** The same, and of texts what the run crops and leaves out, without dropout. */
+export function probeAugmentation({ text }: Pick<AugmentationConfig, "text">): AugmentationConfig {
+  return { ...PROBE_AUGMENTATION, text: { ...text, dropout: 0 } };
+}
+
 /** Which random views, and what is made of them. */
 export interface RandomViews {
-  readonly augmentation: ImageAugmentation;
+  readonly augmentation: AugmentationConfig;
   readonly what: Embedding;
   readonly seed: number;
   /** copies of a sample have different ones */
@@ -67,25 +77,53 @@ export interface RandomViews {
   readonly view: View;
 }
 
-/** Features of random views of images: a pure function of what `views` says and the sample. */
+/**
+ * Features of random views of a split: a pure function of what `views` says and the sample.
+ * @param dataset and `split`: what the extractor will be used on
+ */
 export function augmentedExtractor(
   frozen: FrozenEncoder,
-  config: ExtractionConfig,
-  { augmentation, what, seed, epoch, view }: RandomViews,
+  config: ExtractionConfig & Pick<RunConfig, "model">,
+  views: RandomViews,
+  dataset: RunDataset,
+  split: Split,
 ): Extractor {
-  const { decodeSize, imageSize } = config.data;
-  const stages = viewStages(augmentation);
+  const viewsOf =
+    dataset.modality === "image" ? imageViewsAs(views, config) : textViewsAs(views, config, dataset, split);
   return {
-    ...encoderExtractor(frozen, config, what),
+    ...encoderExtractor(frozen, config, views.what),
     extract: (values, samples) =>
-      tf.tidy(() => {
-        if (values.modality !== "image") throw new Error("random views of images were asked of texts");
-        const count = samples.length;
-        const pixels = tf.tensor4d(new Float32Array(values.pixels), [count, decodeSize, decodeSize, 3]);
-        const draws = drawViews(augmentation, seed, epoch, samples, view, imageSize, decodeSize);
-        const views = makeViews(pixels, tf.tensor2d(draws, [count, DRAW_FLOATS]), imageSize, stages);
-        return embed(frozen, views, what).dataSync() as Float32Array;
-      }),
+      tf.tidy(() => embed(frozen, viewsOf(values, samples), views.what).dataSync() as Float32Array),
+  };
+}
+
+type MakeViews = (values: SampleValues, samples: Int32Array) => Views;
+
+function imageViewsAs({ augmentation, seed, epoch, view }: RandomViews, { data }: ExtractionConfig): MakeViews {
+  const { decodeSize, imageSize } = data;
+  const stages = viewStages(augmentation);
+  return (values, samples) => {
+    if (values.modality !== "image") throw new Error("random views of images were asked of texts");
+    const count = samples.length;
+    const pixels = tf.tensor4d(new Float32Array(values.pixels), [count, decodeSize, decodeSize, 3]);
+    const draws = drawViews(augmentation, seed, epoch, samples, view, imageSize, decodeSize);
+    return makeViews(pixels, tf.tensor2d(draws, [count, DRAW_FLOATS]), imageSize, stages);
+  };
+}
+
+/** Texts are cropped before they are cut to their greatest length: their tokens come from the data set, not from what was read. */
+function textViewsAs(
+  { augmentation, ...draw }: RandomViews,
+  { model }: Pick<RunConfig, "model">,
+  { splits, frame, maxLength }: TokenDataset,
+  split: Split,
+): MakeViews {
+  const factors = dropoutFactors({ model, augmentation });
+  const plan = { ...draw, frame, maxLength, factors, augmentation: augmentation.text };
+  return (_, samples) => {
+    const { ids, dropout } = textView(splits[split], samples, plan);
+    const factorRows = factors === 0 ? null : tf.tensor2d(dropout.slice(), [samples.length, factors]);
+    return textRows(tf.tensor2d(ids.slice(), [samples.length, maxLength], "int32"), factorRows);
   };
 }
 
@@ -123,18 +161,32 @@ export async function* featureBatches(
 }
 
 /**
- * The data set with nothing but chosen samples in one split.
+ * The data set with nothing but chosen samples in one split; of pairs, the queries.
  * @param indices of samples of the split
  */
-export function samplesOnly(dataset: ImageDataset, split: Split, indices: Int32Array): ImageDataset {
-  const source = dataset.splits[split];
+export function samplesOnly<D extends RunDataset>(dataset: D, split: Split, indices: Int32Array): D;
+export function samplesOnly(dataset: RunDataset, split: Split, indices: Int32Array): RunDataset {
+  const { classes, manifestHash } = dataset;
+  const { labels } = dataset.splits[split];
   const chosen = {
     length: indices.length,
-    labels: indices.map((index) => source.labels[index]),
-    nameOf: (place: number) => source.nameOf(indices[place]),
-    read: (place: number, target: Uint8Array, offset: number) => source.read(indices[place], target, offset),
+    labels: indices.map((index) => labels[index]),
+    nameOf: (place: number) => dataset.splits[split].nameOf(indices[place]),
   };
-  return { ...dataset, splits: { ...dataset.splits, [split]: chosen } };
+  if (dataset.modality === "image") {
+    const { modality, decodeSize, splits } = dataset;
+    const read: ImageSource["read"] = (place, target, offset) => splits[split].read(indices[place], target, offset);
+    return { modality, classes, manifestHash, decodeSize, splits: { ...splits, [split]: { ...chosen, read } } };
+  }
+  const { modality, frame, maxLength, splits } = dataset;
+  const tokens: TokenSource["tokens"] = (place) => splits[split].tokens(indices[place]);
+  return { modality, classes, manifestHash, frame, maxLength, splits: { ...splits, [split]: { ...chosen, tokens } } };
+}
+
+/** Of pairs, the data set whose samples are the keys; of others, the data set itself. */
+export function keySide(dataset: RunDataset): RunDataset {
+  if (dataset.modality === "image") return { ...dataset, splits: dataset.keys ?? dataset.splits };
+  return { ...dataset, splits: dataset.keys ?? dataset.splits };
 }
 
 /** All of them at once. Parameters as of `featureBatches`. */

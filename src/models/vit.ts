@@ -31,8 +31,11 @@ export function visionTransformer(size: TransformerSize, options: VisionTransfor
     features: (context, images: Tensor4D) => {
       const [count] = images.shape;
       let x = tf.tidy(() => {
-        const token = tf.add<Tensor>(context.parameter("cls_token"), tf.zeros([count, 1, 1])) as Tensor3D;
-        const tokens = tf.concat([token, embedPatches(context, images)], 1);
+        const patches = embedPatches(context, images);
+        // One zero a sample, in a graph for batches of any size too.
+        const zeros = tf.zerosLike(tf.slice(patches, [0, 0, 0], [count, 1, 1]));
+        const token = tf.add<Tensor>(context.parameter("cls_token"), zeros) as Tensor3D;
+        const tokens = tf.concat([token, patches], 1);
         return tf.add<Tensor3D>(tokens, context.parameter("pos_embed"));
       });
       for (let index = 0; index < depth; index++) {

@@ -61,6 +61,24 @@ describe("tandem data inspect", () => {
     });
   });
 
+  it("counts pairs, and draws both pictures of each beside its views", async () => {
+    const sheet = join(folder, "pairs.png");
+    write("pairs.csv", "query,key,label\ntrain/cat/0.jpg,train/cat/1.png,cat\ntrain/dog/0.webp,train/dog/1.jpg,dog\n");
+    const spec = `pairs:${join(photos, "pairs.csv")}`;
+    const args = ["data", "inspect", spec, "--sheet", sheet, "--pairs", "1", "--set", "data.maxCorrupt=1"];
+    const { code, stdout, stderr } = await tandem(args);
+    expect(code, stderr).toBe(0);
+    expect(stdout).toContain("train      2 pairs of images\n           cat 1, dog 1\n");
+    expect(stdout).toContain(
+      "queries: 2 looked at: width 21 to 40 (median 30.5), height 30 to 61 (median 45.5) pixels",
+    );
+    expect(stdout).toContain("keys: 1 of them cannot be decoded: train/dog/1.jpg");
+    expect(stderr).toContain("train/dog/1.jpg cannot be decoded; another stands in");
+    expect((await sharp(sheet).metadata()).width).toBe(4 * 100 + 4);
+    const shard = await tandem(["data", "shard", spec, "--out", join(folder, "no-shards")]);
+    expect([shard.code, shard.stderr]).toEqual([2, expect.stringContaining("holds pairs")]);
+  });
+
   it("draws the views of a run, and the picture itself where the config changes nothing", async () => {
     const sheet = join(folder, "sheet.png");
     const still = ["crop", "flip", "rotation", "jitter", "grayscale", "blur"].flatMap((stage) => [

@@ -33,6 +33,15 @@ describe("a run on texts", () => {
     const knn = await tandem(["evaluate", "knn", "--checkpoint", "learnt", "--k", "20", "--json"], folder);
     expect(JSON.parse(knn.stdout)).toMatchObject({ test: 200, train: 1200 });
     expect(100 * (JSON.parse(knn.stdout) as { accuracy: number }).accuracy).toBeCloseTo(Number(trained), 1);
+    const linear = await tandem(["evaluate", "linear", "--checkpoint", "learnt", "--augment", "1", "--json"], folder);
+    expect(JSON.parse(linear.stdout)).toMatchObject({ test: 200, train: 1200, copies: 1 });
+    expect((JSON.parse(linear.stdout) as { top1: number }).top1).toBeGreaterThan(0.65);
+    const geometry = await tandem(["evaluate", "geometry", "--checkpoint", "learnt", "--json"], folder);
+    const { projection, ...told } = JSON.parse(geometry.stdout) as { projection: { alignment: number } };
+    expect(told).toMatchObject({ split: "test", samples: 200 });
+    // Two views of one text lie nearer to each other than texts at random, which are 2 apart where they are spread evenly.
+    expect(projection.alignment).toBeGreaterThan(0);
+    expect(projection.alignment).toBeLessThan(1);
   });
 
   it(

@@ -7,8 +7,8 @@ export interface Archive {
   readonly md5: string;
   /** what its folder is called on disk */
   readonly folder: string;
-  /** the spec's scheme that reads it; null where none does */
-  readonly scheme: string | null;
+  /** the spec's scheme that reads it */
+  readonly scheme: string;
   /** folders to give the name that Tandem looks for */
   readonly renames: Readonly<Record<string, string>>;
 }
@@ -35,7 +35,7 @@ export const ARCHIVES = {
     url: "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz",
     md5: "91f7769df0f17e558f3565bffb0c7dfb",
     folder: "stl10_binary",
-    scheme: null,
+    scheme: "stl10",
     renames: {},
   },
   /** shorter side 320 pixels; md5: torchvision.datasets.Imagenette */

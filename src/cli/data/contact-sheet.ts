@@ -5,7 +5,7 @@ import {
   CorruptLimit,
   drawViews,
   epochPermutation,
-  readBatch,
+  imageViews,
   type ImageDataset,
   type View,
 } from "../../data/index.js";
@@ -33,29 +33,34 @@ interface Cell {
 }
 
 /**
- * A PNG: per row a sample as decoded, then its query and key view of epoch 0, of epoch 1, …: exactly the views of a run with this config.
+ * A PNG: per row a sample as decoded (of a pair, both images), then its query and key view of epoch 0, of epoch 1, …: exactly the
+ * views of a run with this config.
  * @throws UserError as `readBatch` and `CorruptLimit`
  */
 export async function contactSheet(dataset: ImageDataset, config: RunConfig, shape: SheetShape): Promise<Buffer> {
   const { decodeSize, imageSize, maxCorrupt } = config.data;
-  const { length } = dataset.splits.train;
-  const samples = [...epochPermutation(config.seed, 0, length).subarray(0, shape.rows)];
-  const images = new Uint8Array(samples.length * decodeSize ** 2 * 3);
+  const samples = epochPermutation(config.seed, 0, dataset.splits.train.length).slice(0, shape.rows);
   const limit = new CorruptLimit(maxCorrupt);
-  await readBatch(dataset.splits.train, samples, images, (name) => {
+  const reader = imageViews(dataset, config, (name) => {
     if (limit.count(name)) process.stderr.write(`tandem: image ${name} cannot be decoded; another stands in\n`);
   });
-  const pixels = tf.tensor4d(new Float32Array(images), [samples.length, decodeSize, decodeSize, 3]);
-  const cells = cellsOf(0, resizeSquare(pixels, imageSize));
+  const { images, keyImages } = (await reader.read(0, samples)).views;
+  const tensor = (pixels: Uint8Array): Tensor4D =>
+    tf.tensor4d(new Float32Array(pixels), [samples.length, decodeSize, decodeSize, 3]);
+  const queries = tensor(images);
+  const keys = keyImages === null ? queries : tensor(keyImages);
+  const pictures = keyImages === null ? [queries] : [queries, keys];
+  const cells = pictures.flatMap((pixels, column) => cellsOf(column, resizeSquare(pixels, imageSize)));
   for (let epoch = 0; epoch < shape.pairs; epoch++) {
     for (const view of [0, 1] as const) {
-      cells.push(...cellsOf(1 + 2 * epoch + view, viewsOf(pixels, samples, config, epoch, view)));
+      const views = viewsOf(view === 0 ? queries : keys, samples, config, epoch, view);
+      cells.push(...cellsOf(pictures.length + 2 * epoch + view, views));
     }
   }
-  return compose(cells, imageSize, 1 + 2 * shape.pairs, samples.length);
+  return compose(cells, imageSize, pictures.length + 2 * shape.pairs, samples.length);
 }
 
-function viewsOf(pixels: Tensor4D, samples: number[], config: RunConfig, epoch: number, view: View): Tensor4D {
+function viewsOf(pixels: Tensor4D, samples: Int32Array, config: RunConfig, epoch: number, view: View): Tensor4D {
   const { augmentation, seed, data } = config;
   const draws = drawViews(augmentation, seed, epoch, samples, view, data.imageSize, data.decodeSize);
   return tf.tidy(() => {

@@ -39,9 +39,8 @@ export const fetchCommand: CommandModule<object, FetchArguments> = {
         signal,
         onProgress: tenths((line) => process.stderr.write(`tandem: ${line}\n`)),
       });
-      const next =
-        archive.scheme === null ? "" : `next:\n  npx tandem train --data ${shellWord(`${archive.scheme}:${folder}`)}\n`;
-      process.stdout.write(`${folder}: whole and verified\n${next}`);
+      const data = shellWord(`${archive.scheme}:${folder}`);
+      process.stdout.write(`${folder}: whole and verified\nnext:\n  npx tandem train --data ${data}\n`);
     } catch (error) {
       if (signal.aborted && !(error instanceof UserError)) {
         throw new UserError("STOPPED", "stopped: give the same command again to go on from here", { cause: error });

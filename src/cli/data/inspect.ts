@@ -9,6 +9,7 @@ import {
   parseDataSpec,
   type DatasetReport,
   type ImageSplitReport,
+  type Split,
   type Spread,
   type TextSplitReport,
 } from "../../data/index.js";
@@ -99,20 +100,51 @@ function text(spec: string, report: DatasetReport, sheet: string | undefined): s
   ];
   for (const split of ["train", "test"] as const) {
     const { labels } = report.splits[split];
-    const [count, ...details] =
-      report.modality === "image" ? imageLines(report.splits[split]) : textLines(report.splits[split]);
-    lines.push([split, count]);
-    if (labels !== null) lines.push(["", labelLine(labels)]);
-    for (const detail of details) lines.push(["", detail]);
+    lines.push([split, countLine(report, split)]);
+    if (labels !== null) lines.push(["", labelLine(labels) + unlabelledPart(report, split)]);
+    const ofPairs = report.keys === undefined ? "" : "queries: ";
+    for (const detail of details(report, "splits", split)) lines.push(["", ofPairs + detail]);
+    for (const detail of details(report, "keys", split)) lines.push(["", `keys: ${detail}`]);
   }
   if (sheet !== undefined)
-    lines.push(["sheet", `${sheet}: picture, then query and key view of epoch 0, of epoch 1, …`]);
+    lines.push(["sheet", `${sheet}: ${pictures(report)}, then query and key view of epoch 0, of epoch 1, …`]);
   return lines.map(([name, value]) => `${name.padEnd(10)} ${value}\n`).join("");
 }
 
-function imageLines(report: ImageSplitReport): string[] {
-  const lines = [`${report.images} images`];
-  if (report.looked > 0) lines.push(sizeLine(report));
+function pictures({ keys }: DatasetReport): string {
+  return keys === undefined ? "picture" : "the pair's two pictures";
+}
+
+/** Behind the labels, of a split whose samples have not all one. */
+function unlabelledPart(report: DatasetReport, split: Split): string {
+  const { labels } = report.splits[split];
+  const labelled = Object.values(labels ?? {}).reduce((sum, count) => sum + count, 0);
+  const unlabelled = countOf(report, split) - labelled;
+  return unlabelled === 0 ? "" : `; ${unlabelled} without label`;
+}
+
+function countOf(report: DatasetReport, split: Split): number {
+  return report.modality === "image" ? report.splits[split].images : report.splits[split].texts;
+}
+
+function countLine(report: DatasetReport, split: Split): string {
+  const count = countOf(report, split);
+  const what = `${report.modality}s`;
+  return report.keys === undefined ? `${count} ${what}` : `${count} pairs of ${what}`;
+}
+
+/** Beyond the count; none where there is no such side. */
+function details(report: DatasetReport, side: "splits" | "keys", split: Split): string[] {
+  if (report.modality === "image") {
+    const sources = report[side];
+    return sources === undefined ? [] : imageDetails(sources[split]);
+  }
+  const sources = report[side];
+  return sources === undefined ? [] : textDetails(sources[split]);
+}
+
+function imageDetails(report: ImageSplitReport): string[] {
+  const lines = report.looked > 0 ? [sizeLine(report)] : [];
   if (report.corrupt.length > 0) {
     const more = report.corrupt.length > NAMES_SHOWN ? ", …" : "";
     const names = report.corrupt.slice(0, NAMES_SHOWN).join(", ");
@@ -121,9 +153,8 @@ function imageLines(report: ImageSplitReport): string[] {
   return lines;
 }
 
-function textLines({ texts, characters, emptyLines }: TextSplitReport): string[] {
-  const lines = [`${texts} texts`];
-  if (characters !== null) lines.push(`${range(characters)} characters`);
+function textDetails({ characters, emptyLines }: TextSplitReport): string[] {
+  const lines = characters === null ? [] : [`${range(characters)} characters`];
   if (emptyLines > 0) lines.push(`${emptyLines} lines without text are left out`);
   return lines;
 }

@@ -1,6 +1,13 @@
 /** `tandem data shard`: a data set as WebDataset tar shards with an index. */
 import type { CommandModule } from "yargs";
-import { nativeSide, openImages, parseDataSpec, writeShards } from "../../data/index.js";
+import {
+  type ImageDataset,
+  labelledLength,
+  nativeSide,
+  openImages,
+  parseDataSpec,
+  writeShards,
+} from "../../data/index.js";
 import { UserError } from "../../protocol/errors.js";
 import { once, pathOf } from "../run-options.js";
 import { shellWord } from "../shell-word.js";
@@ -33,6 +40,13 @@ export const shardCommand: CommandModule<object, ShardArguments> = {
       throw new UserError("USAGE", `--shard-size ${shardSize}: give a whole number above 0`);
     }
     const dataset = await openImages(spec, { decodeSize: nativeSide(parseDataSpec(spec)) ?? ANY_SIDE });
+    if (dataset.keys !== undefined) {
+      throw new UserError(
+        "DATA_PAIRS",
+        `data ${spec} holds pairs, and a shard's sample is one picture: train on them as they are`,
+      );
+    }
+    refuseMixedLabels(dataset, spec);
     const signal = stopSignal();
     try {
       const splits = await withNewFolder(out, (folder) =>
@@ -55,3 +69,16 @@ export const shardCommand: CommandModule<object, ShardArguments> = {
     }
   },
 };
+
+/** @throws UserError `DATA_MIXED_LABELS` where some samples have a label: shards of these would not be read */
+function refuseMixedLabels({ splits }: ImageDataset, spec: string): void {
+  const all = Object.values(splits);
+  const count = all.reduce((sum, { length }) => sum + length, 0);
+  const labelled = all.reduce((sum, source) => sum + labelledLength(source), 0);
+  if (labelled === 0 || labelled === count) return;
+  throw new UserError(
+    "DATA_MIXED_LABELS",
+    `${count - labelled} of the ${count} samples of ${spec} have no label, and shards hold all labels or none: ` +
+      "choose one or the other, e.g. split=unlabeled",
+  );
+}

@@ -167,14 +167,24 @@ describe("the run config", () => {
 
   it("refuses a method that learns from labels where there are none", async () => {
     const config = await resolveConfig({ method: "supcon" });
-    expect(() => checkAgainstDataset(config, 128, true)).not.toThrow();
-    expect(() => checkAgainstDataset(config, 128, false)).toThrow("method supcon learns from labels");
+    expect(() => checkAgainstDataset(config, { length: 128, unlabelled: 0 })).not.toThrow();
+    expect(() => checkAgainstDataset(config, { length: 128, unlabelled: 128 })).toThrow(
+      "method supcon learns from labels",
+    );
+    const stl10 = { ...config, data: { ...config.data, spec: "stl10:data" } };
+    expect(() => checkAgainstDataset(stl10, { length: 300, unlabelled: 150 })).toThrow(
+      "150 of the 300 training samples of stl10:data have none: take split=train",
+    );
+    const pairs = { ...config, data: { ...config.data, spec: "pairs:a.csv" } };
+    expect(() => checkAgainstDataset(pairs, { length: 128, unlabelled: 128 })).toThrow(
+      "give its pairs a column of labels",
+    );
   });
 
   it("takes a queue of exactly one global batch, and a data set of exactly one", async () => {
     const config = await resolveConfig({ set: ["moco.queueSize=128"] });
-    expect(() => checkAgainstDataset(config, 128, false)).not.toThrow();
-    expect(() => checkAgainstDataset(config, 127, false)).toThrow("global batch of 128");
+    expect(() => checkAgainstDataset(config, { length: 128, unlabelled: 128 })).not.toThrow();
+    expect(() => checkAgainstDataset(config, { length: 127, unlabelled: 127 })).toThrow("global batch of 128");
   });
 
   it("drops the last partial global batch of an epoch", () => {

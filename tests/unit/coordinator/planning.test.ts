@@ -1,5 +1,8 @@
 import { describe, expect, it } from "vitest";
+import { evaluatedCount, evaluationChunks } from "../../../coordinator/evaluation.js";
 import { featureChunks, splitBySpeed } from "../../../coordinator/planning.js";
+import { PRESETS } from "../../../src/config/presets.js";
+import { MemorySource, memoryDataset } from "../data/memory-source.js";
 
 describe("planning", () => {
   it("cuts ranks into contiguous runs, the longer first, and none for workers too many", () => {
@@ -27,4 +30,17 @@ describe("planning", () => {
       { split: "test", start: 0, count: 2 },
     ]);
   });
+});
+
+it("an evaluation leaves out samples without a label, which stand behind the others", () => {
+  const train = new MemorySource(5, 2);
+  train.labels.fill(-1, 3);
+  const dataset = { ...memoryDataset(train, 2), classes: ["a", "b", "c"] };
+  const tested = { ...dataset, splits: { train, test: new MemorySource(2, 2) } };
+  expect(evaluatedCount(PRESETS.quickstart, tested, "train")).toBe(3);
+  expect(evaluationChunks(PRESETS.quickstart, tested)).toEqual([
+    { split: "train", start: 0, count: 3 },
+    { split: "test", start: 0, count: 2 },
+  ]);
+  expect(evaluationChunks(PRESETS.quickstart, dataset)).toEqual([]);
 });

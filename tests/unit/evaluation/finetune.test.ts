@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import type { ImageDataset, ImageSource } from "../../../src/data/index.js";
 import { tf, type Tensor } from "../../../src/engine/index.js";
-import { augmentedExtractor, PROBE_AUGMENTATION, samplesOnly } from "../../../src/evaluation/extract.js";
+import { PRESETS } from "../../../src/config/presets.js";
+import { augmentedExtractor, probeAugmentation, samplesOnly } from "../../../src/evaluation/extract.js";
 import { frozenEncoder } from "../../../src/evaluation/features.js";
 import { nesterov } from "../../../src/evaluation/finetune-step.js";
 import { classifierLayout, finetune, type FinetunePlan } from "../../../src/evaluation/finetune.js";
@@ -66,8 +67,13 @@ describe("fine-tuning", () => {
     expect(layout).toEqual(classifierLayout("linear", encoder.featureDim, CLASSES));
     const extractor = augmentedExtractor(
       frozenEncoder(encoder, start),
-      { data: one.data, model: { embeddingDim: 4 } },
-      { augmentation: PROBE_AUGMENTATION, what: "features", seed: one.seed, epoch: 0, view: 0 },
+      { data: one.data, model: PRESETS.quickstart.model },
+      {
+        augmentation: probeAugmentation(PRESETS.quickstart.augmentation),
+        ...{ what: "features", seed: one.seed, epoch: 0, view: 0 },
+      },
+      dataset,
+      "train",
     );
     const images = new Uint8Array(16 * SIDE * SIDE * 3);
     for (let index = 0; index < 16; index++) await dataset.splits.train.read(index, images, index * SIDE * SIDE * 3);

@@ -2,17 +2,19 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
+import { resolveConfig } from "../../../src/config/index.js";
 import { batchSavedModel, CannotCompile, tf, type Tensor } from "../../../src/engine/index.js";
 import { embeddings, frozenEncoder } from "../../../src/evaluation/features.js";
 import { savedEncoder } from "../../../src/evaluation/saved-encoder.js";
-import { initialBuffers, initialParameters, resnet } from "../../../src/models/index.js";
+import { encoderOf, initialBuffers, initialParameters } from "../../../src/models/index.js";
 
 const folder = mkdtempSync(join(tmpdir(), "tandem-saved-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 describe("an encoder as a SavedModel", () => {
-  it("gives the same features for batches of any size", async () => {
-    const encoder = resnet({ encoder: "resnet-tiny", stem: "3x3", head: "mlp", embeddingDim: 4 });
+  it.each(["resnet-tiny", "vit-tiny"])("gives the same features for batches of any size: %s", async (name) => {
+    const overrides = { "model.encoder": name, "model.patchSize": 4, "data.imageSize": 8 };
+    const encoder = await encoderOf(await resolveConfig({ preset: "quickstart", overrides }));
     const state = { parameters: initialParameters(encoder.layout, 1), buffers: initialBuffers(encoder.layout) };
     const bytes = savedEncoder(encoder, state, 8);
     writeFileSync(join(folder, "saved_model.pb"), bytes);

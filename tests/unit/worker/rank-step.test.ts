@@ -4,12 +4,16 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { usesLabels, usesQueue } from "../../../src/config/derived.js";
 import { resolveConfig, type RunConfig } from "../../../src/config/index.js";
 import { methodDefaults } from "../../../src/config/methods.js";
-import { Loader, openRunDataset, viewReader, type Batch } from "../../../src/data/index.js";
-import { readTimestamp, tf, type Tensor } from "../../../src/engine/index.js";
-import { encoderOf, initialParameters, type Encoder } from "../../../src/models/index.js";
+import { drawViews, Loader, openRunDataset, viewReader, type Batch, type View } from "../../../src/data/index.js";
+import { pixelsOfViews } from "../../../src/data/views.js";
+import { readTimestamp, tf, type Tensor, type Tensor4D } from "../../../src/engine/index.js";
+import { encoderOf, initialParameters, type Encoder, type Views } from "../../../src/models/index.js";
 import { KeyQueue, withLabels } from "../../../src/objectives/index.js";
+import { encodePng } from "../../../src/data/decode.js";
 import { prepareRankStep, shufflesWithin, type PreparedStep, type RankInputs } from "../../../worker/rank-step.js";
 import { sampleKind } from "../../../worker/sample-tensors.js";
+import { uniform } from "../../fixtures/drawn.js";
+import { temporaryFolder } from "../data/temporary-folder.js";
 
 /** Any file of 16 lines and more serves as texts. */
 const fixture = (name: string) => fileURLToPath(new URL(`../../fixtures/${name}`, import.meta.url));
@@ -28,6 +32,15 @@ const TEXTS = {
   ...{ "data.tokenizer": fixture("tokenizer_wordpiece.json"), "moco.shuffle": "none" },
 };
 
+/** Sixteen pairs of pictures, drawn by a hash. */
+const folder = temporaryFolder();
+for (let index = 0; index < 32; index++) {
+  const pixels = Uint8Array.from(uniform(index, SIZE * SIZE * 3, 0, 256));
+  folder.write(`${String(index)}.png`, await encodePng(pixels, SIZE));
+}
+const lines = Array.from({ length: 16 }, (_, pair) => `${String(2 * pair)}.png,${String(2 * pair + 1)}.png\n`);
+const PAIRS = `pairs:${folder.write("pairs.csv", `query,key\n${lines.join("")}`)}`;
+
 const variants: readonly [string, Record<string, unknown>, number | null][] = [
   ["resnet-tiny", { "model.encoder": "resnet-tiny", "model.head": "linear" }, 0.1],
   [
@@ -40,6 +53,7 @@ const variants: readonly [string, Record<string, unknown>, number | null][] = [
   ["vit-tiny", { "model.encoder": "vit-tiny", "model.patchSize": 4 }, 0.1],
   ["resnet50 with ImageNet's stem", { "model.encoder": "resnet50", "model.stem": "imagenet" }, null],
   ["shuffling batch norm across ranks", { "model.encoder": "resnet-tiny", "moco.shuffle": "across-ranks" }, 0.1],
+  ["MoCo v2 on pairs", { "model.encoder": "resnet-tiny", "data.spec": PAIRS }, 0.1],
   ["SimCLR", { ...methodDefaults("simclr"), "model.encoder": "resnet-tiny" }, 0.2],
   ["SupCon", { ...methodDefaults("supcon"), "model.encoder": "resnet-tiny" }, 0.2],
   ["SupCon with a queue", { ...methodDefaults("supcon-queue"), "model.encoder": "resnet-tiny" }, 0.2],
@@ -180,6 +194,32 @@ describe.each(variants)("a step of %s", (_, overrides, bf16) => {
       expect(Math.abs(Date.now() - forwardDoneAt)).toBeLessThan(120_000);
     }
   });
+});
+
+it("makes the key view of a pair from the key's image", async () => {
+  const still = ["crop", "flip", "rotation", "jitter", "grayscale", "blur"].map((stage) => [
+    `augmentation.${stage}.probability`,
+    0,
+  ]);
+  const config = await configOf({ ...Object.fromEntries(still), "data.spec": "pairs:photos.csv" });
+  const { batchSize } = config.parallel;
+  const length = batchSize * SIZE * SIZE * 3;
+  const draws = (view: View) => drawViews(config.augmentation, 0, 0, new Int32Array(batchSize), view, SIZE, SIZE);
+  const pair: Batch = {
+    ...{
+      modality: "image" as const,
+      drawsQuery: draws(0),
+      drawsKey: draws(1),
+      images: new Uint8Array(length).fill(50),
+    },
+    ...{ step: 0, rank: 0, samples: new Int32Array(batchSize), labels: new Int32Array(batchSize) },
+    keyImages: new Uint8Array(length).fill(200),
+  };
+  const kind = sampleKind(config);
+  const { queryViews, keyViews } = kind.views(kind.of(pair));
+  const pixels = (views: Views) => tf.mean(pixelsOfViews(views as Tensor4D)).dataSync()[0];
+  expect([pixels(queryViews), pixels(keyViews)].map(Math.round)).toEqual([50, 200]);
+  expect(() => kind.of({ ...pair, keyImages: null })).toThrow("samples of another kind");
 });
 
 it("a step that cannot be compiled runs eagerly, after one warning that names the operation", async () => {
