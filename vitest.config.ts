@@ -1,7 +1,9 @@
 import { defineConfig } from "vitest/config";
 
-/** Long, or with figures that mean something only where nothing else runs: these have the machine to themselves. */
-const ALONE = ["tests/simulation/**/*.test.ts", "tests/integration/**/*.test.ts", "tests/e2e/chaos.test.ts"];
+/** Two files at a time: most wait for processes to start, one after another; more at once would run into their time limits. */
+const maxWorkers = 2;
+/** These fill all cores by themselves. */
+const ALONE = ["tests/simulation/**/*.test.ts", "tests/e2e/chaos.test.ts"];
 
 export default defineConfig({
   test: {
@@ -13,18 +15,27 @@ export default defineConfig({
       {
         extends: true,
         test: {
-          name: "together",
-          include: ["tests/**/*.test.ts"],
-          // Benchmarks measure; the set-up test downloads 270 MB (npm run test:setup).
-          exclude: ["tests/bench/**", "tests/setup/**", ...ALONE],
-          // Most of them wait for processes to start, one after another; more at once would run into their time limits.
-          maxWorkers: 2,
+          name: "unit",
+          include: ["tests/unit/**/*.test.ts"],
+          // One process for many files: loading TensorFlow takes longer than most of them.
+          isolate: false,
+          maxWorkers,
           sequence: { groupOrder: 0 },
         },
       },
       {
         extends: true,
-        test: { name: "alone", include: ALONE, fileParallelism: false, sequence: { groupOrder: 1 } },
+        test: {
+          name: "processes",
+          include: ["tests/{integration,e2e}/**/*.test.ts"],
+          exclude: ALONE,
+          maxWorkers,
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        extends: true,
+        test: { name: "alone", include: ALONE, fileParallelism: false, sequence: { groupOrder: 2 } },
       },
     ],
   },

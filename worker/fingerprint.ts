@@ -11,7 +11,7 @@ import { moco, normalise, type StepInput } from "../src/objectives/index.js";
 import { Purpose, Stream } from "../src/protocol/philox.js";
 
 const BATCH = 16;
-const SIDE = 32;
+const SIDE = 16;
 const NEGATIVES = 64;
 const DIMENSION = 32;
 const TEMPERATURE = 0.2;

@@ -5,7 +5,7 @@ import { describe, expect, it, vi } from "vitest";
 import { checkpointOf, eventsOf, SMALL_RUN, start, tandem, temporaryFolder, type Running } from "./tandem.js";
 
 const folder = temporaryFolder();
-const FLAGS = [...SMALL_RUN, "--steps", "60", "--workers", "2", "--set", "checkpoint.everySteps=10"];
+const FLAGS = [...SMALL_RUN, "--steps", "40", "--workers", "2", "--set", "checkpoint.everySteps=10"];
 const steps = (directory: string) => eventsOf(directory).filter(({ kind }) => kind === "step").length;
 
 /** The processes that `tandem train` has started, by their command. */

@@ -52,10 +52,10 @@ export function tandem(args: readonly string[], cwd?: string): Promise<Ended> {
 /** `npm run invariance`: every variant with every number of workers. `npm test` takes of each what differs most. */
 export const IS_FULL = process.env["INVARIANCE"] === "full";
 
-/** Flags of a run that takes seconds: resnet-tiny on pictures of 16 × 16, W·B = 4 · 8. */
+/** Flags of a run that takes seconds: resnet-tiny on pictures of 8 × 8, W·B = 4 · 8. */
 export const SMALL_RUN = [
   ...["--data", "synthetic:size=16,train=400,test=40", "--world-size", "4", "--batch", "8", "--seed", "7"],
-  ...["--set", "data.imageSize=16", "--set", "data.decodeSize=16", "--set", "moco.queueSize=100"],
+  ...["--set", "data.imageSize=8", "--set", "data.decodeSize=8", "--set", "moco.queueSize=100"],
   ...["--set", "evaluation.everyEpochs=0", "--set", "checkpoint.everySteps=0"],
 ] as const;
 

@@ -10,13 +10,13 @@ const folder = temporaryFolder();
 const EXAMPLE = fileURLToPath(new URL("../../examples/text-corpus.js", import.meta.url));
 const DATA = "text:train.jsonl,test=test.jsonl";
 const RUN = [
-  ...["--preset", "text", "--data", DATA, "--tokenizer", "tokenizer.json", "--batch", "32", "--seed", "7"],
+  ...["--preset", "text", "--data", DATA, "--tokenizer", "tokenizer.json", "--batch", "16", "--seed", "7"],
   ...["--set", "data.maxLength=32", "--set", "checkpoint.everySteps=0"],
 ];
 const SHORT = [...RUN, "--set", "evaluation.everyEpochs=0", "--set", "moco.queueSize=100", "--steps", "3"];
 
 beforeAll(() => {
-  expect(spawnSync(process.execPath, [EXAMPLE, folder, "1200", "200"]).status).toBe(0);
+  expect(spawnSync(process.execPath, [EXAMPLE, folder, "640", "160"]).status).toBe(0);
 });
 
 describe("a run on texts", () => {
@@ -28,17 +28,17 @@ describe("a run on texts", () => {
     expect(stderr).not.toContain("runs eagerly");
     const [, trained, untrained] = /kNN accuracy ([\d.]+)% \(([\d.]+)% at step 0\)/.exec(stdout + stderr) ?? [];
     // Of eight topics chance finds 12.5%.
-    expect(Number(trained)).toBeGreaterThan(65);
+    expect(Number(trained)).toBeGreaterThan(50);
     expect(Number(trained)).toBeGreaterThan(Number(untrained) + 15);
     const knn = await tandem(["evaluate", "knn", "--checkpoint", "learnt", "--k", "20", "--json"], folder);
-    expect(JSON.parse(knn.stdout)).toMatchObject({ test: 200, train: 1200 });
+    expect(JSON.parse(knn.stdout)).toMatchObject({ test: 160, train: 640 });
     expect(100 * (JSON.parse(knn.stdout) as { accuracy: number }).accuracy).toBeCloseTo(Number(trained), 1);
     const linear = await tandem(["evaluate", "linear", "--checkpoint", "learnt", "--augment", "1", "--json"], folder);
-    expect(JSON.parse(linear.stdout)).toMatchObject({ test: 200, train: 1200, copies: 1 });
-    expect((JSON.parse(linear.stdout) as { top1: number }).top1).toBeGreaterThan(0.65);
+    expect(JSON.parse(linear.stdout)).toMatchObject({ test: 160, train: 640, copies: 1 });
+    expect((JSON.parse(linear.stdout) as { top1: number }).top1).toBeGreaterThan(0.5);
     const geometry = await tandem(["evaluate", "geometry", "--checkpoint", "learnt", "--json"], folder);
     const { projection, ...told } = JSON.parse(geometry.stdout) as { projection: { alignment: number } };
-    expect(told).toMatchObject({ split: "test", samples: 200 });
+    expect(told).toMatchObject({ split: "test", samples: 160 });
     // Two views of one text lie nearer to each other than texts at random, which are 2 apart where they are spread evenly.
     expect(projection.alignment).toBeGreaterThan(0);
     expect(projection.alignment).toBeLessThan(1);
@@ -73,7 +73,7 @@ describe("a run on texts", () => {
   it("is looked at by data inspect, which draws no sheet of it", { timeout: 60_000 }, async () => {
     const { stdout } = await tandem(["data", "inspect", DATA], folder);
     expect(stdout).toMatch(
-      /^classes +8\ntrain +1200 texts\n +astronomy 150, clinic 150, .*\n +\d+ to \d+ \(median \d+\) characters$/m,
+      /^classes +8\ntrain +640 texts\n +astronomy 80, clinic 80, .*\n +\d+ to \d+ \(median \d+\) characters$/m,
     );
     const sheet = await tandem(["data", "inspect", DATA, "--sheet", "sheet.png"], folder);
     expect(sheet.code).toBe(2);

@@ -12,7 +12,7 @@ import { RankComputer } from "../../worker/rank-computer.js";
 const STEPS = 500;
 /** By then every buffer has been asked for once. */
 const SETTLED = 40;
-/** Of noise in what malloc keeps. A leak of one activation a step would be 160 times 260 kB. */
+/** Of noise in what malloc keeps. A leak of one activation a step would be 160 times 65 kB. */
 const MOST_GROWTH_BYTES = 16e6;
 
 setFlagsFromString("--expose-gc");
@@ -29,8 +29,8 @@ it("holds memory over 500 steps", { timeout: 120_000 }, async () => {
   const config = await resolveConfig({
     overrides: {
       "data.spec": "synthetic:size=16,train=64,test=0",
-      "data.imageSize": 16,
-      "data.decodeSize": 16,
+      "data.imageSize": 8,
+      "data.decodeSize": 8,
       "moco.queueSize": 64,
       "parallel.worldSize": 2,
       "parallel.batchSize": 8,

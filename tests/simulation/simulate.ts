@@ -31,7 +31,7 @@ export interface Tally {
 
 const NOTHING: Tally = { schedules: 0, events: 0, virtualMs: 0, stepsRepeated: 0, troubles: {}, failures: [] };
 /** Schedules that a thread takes at a time. */
-const PIECE = 100;
+const PIECE = 20;
 
 export function runSchedules({ from, count, enough }: Schedules): Tally {
   let tally = NOTHING;
@@ -67,21 +67,27 @@ export async function onAllCores({ from, count, enough, seconds }: Campaign, mod
     pieces.push({ from: start, count: Math.min(PIECE, from + count - start), enough });
   }
   let tally = NOTHING;
-  const work = async () => {
-    // Almost everything dies young.
-    const thread = new Worker(module, { workerData: "schedules", resourceLimits: { maxYoungGenerationSizeMb: 64 } });
-    try {
-      for (let piece = pieces.shift(); piece !== undefined; piece = pieces.shift()) {
-        thread.postMessage(piece);
-        const [result] = (await once(thread, "message")) as [Tally];
-        tally = added(tally, result);
-        if (tally.failures.length >= enough || performance.now() > end) pieces.length = 0;
-      }
-    } finally {
-      await thread.terminate();
+  let stop: () => void = () => undefined;
+  const stopped = new Promise<void>((resolve) => (stop = resolve));
+  const work = async (thread: Worker) => {
+    for (let piece = pieces.shift(); piece !== undefined; piece = pieces.shift()) {
+      thread.postMessage(piece);
+      const [result] = (await once(thread, "message")) as [Tally];
+      tally = added(tally, result);
+      if (tally.failures.length >= enough) stop();
+      if (performance.now() > end) pieces.length = 0;
     }
   };
-  await Promise.all(Array.from({ length: Math.min(availableParallelism(), pieces.length) }, work));
+  const threads = Array.from(
+    { length: Math.min(availableParallelism(), pieces.length) },
+    // Almost everything dies young.
+    () => new Worker(module, { workerData: "schedules", resourceLimits: { maxYoungGenerationSizeMb: 64 } }),
+  );
+  try {
+    await Promise.race([stopped, Promise.all(threads.map(work))]);
+  } finally {
+    await Promise.all(threads.map((thread) => thread.terminate()));
+  }
   return tally;
 }
 

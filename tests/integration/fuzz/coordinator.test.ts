@@ -36,7 +36,7 @@ it(`a run ends with the same bits after ${FRAMES} messages to each plane`, { tim
   const flags = [
     ...SMALL_RUN,
     "--steps",
-    "100",
+    "60",
     "--set",
     "membership.minWorkers=2",
     "--set",

@@ -21,12 +21,6 @@ const fixture = (name: string) => fileURLToPath(new URL(`../../fixtures/${name}`
 const SIZE = 16;
 const KEYS = 64;
 
-/**
- * What a step in bf16 may deviate from float32's gradient as a whole, by its norm. Each ReLU whose input is near 0 may fall
- * to the other side, so the deeper the network the more: PyTorch's autocast deviates by 0.03 with resnet-tiny and 0.2 to 0.3
- * with ResNet-18 likewise. Kernels of other processors round elsewhere, so there is room. Where negatives are embeddings of the same step too, or heads have batch norm over 16 rows, rounding
- * shows twice. Null: at so small a size there is nothing to compare.
- */
 const TEXTS = {
   ...{ "model.encoder": "text-tiny", "data.spec": `text:${fixture("tokenizer_parity.py")}`, "data.maxLength": 24 },
   ...{ "data.tokenizer": fixture("tokenizer_wordpiece.json"), "moco.shuffle": "none" },
@@ -41,25 +35,31 @@ for (let index = 0; index < 32; index++) {
 const lines = Array.from({ length: 16 }, (_, pair) => `${String(2 * pair)}.png,${String(2 * pair + 1)}.png\n`);
 const PAIRS = `pairs:${folder.write("pairs.csv", `query,key\n${lines.join("")}`)}`;
 
+/**
+ * The last: what a step in bf16 may deviate from float32's gradient as a whole, by its norm. Each ReLU whose input is near 0 may
+ * fall to the other side, so the deeper the network the more: PyTorch's autocast deviates by 0.03 with resnet-tiny. Kernels of
+ * other processors round elsewhere, so there is room. Where negatives are embeddings of the same step too, or heads have batch
+ * norm over 16 rows, rounding shows twice. Null: not run in bf16, where a neighbour says as much.
+ */
 const variants: readonly [string, Record<string, unknown>, number | null][] = [
   ["resnet-tiny", { "model.encoder": "resnet-tiny", "model.head": "linear" }, 0.1],
   [
     "resnet-tiny with an MLP head and blur",
     { "model.encoder": "resnet-tiny", "augmentation.blur.probability": 0.5 },
-    0.1,
+    null,
   ],
-  ["resnet-tiny with split batch norm", { "model.encoder": "resnet-tiny", "model.bnSplits": 2 }, 0.1],
-  ["resnet18", { "model.encoder": "resnet18" }, 0.35],
+  ["resnet-tiny with split batch norm", { "model.encoder": "resnet-tiny", "model.bnSplits": 2 }, null],
+  ["resnet18", { "model.encoder": "resnet18" }, null],
   ["vit-tiny", { "model.encoder": "vit-tiny", "model.patchSize": 4 }, 0.1],
   ["resnet50 with ImageNet's stem", { "model.encoder": "resnet50", "model.stem": "imagenet" }, null],
   ["shuffling batch norm across ranks", { "model.encoder": "resnet-tiny", "moco.shuffle": "across-ranks" }, 0.1],
-  ["MoCo v2 on pairs", { "model.encoder": "resnet-tiny", "data.spec": PAIRS }, 0.1],
+  ["MoCo v2 on pairs", { "model.encoder": "resnet-tiny", "data.spec": PAIRS }, null],
   ["SimCLR", { ...methodDefaults("simclr"), "model.encoder": "resnet-tiny" }, 0.2],
-  ["SupCon", { ...methodDefaults("supcon"), "model.encoder": "resnet-tiny" }, 0.2],
+  ["SupCon", { ...methodDefaults("supcon"), "model.encoder": "resnet-tiny" }, null],
   ["SupCon with a queue", { ...methodDefaults("supcon-queue"), "model.encoder": "resnet-tiny" }, 0.2],
   ["MoCo v2 on texts", TEXTS, 0.1],
-  ["MoCo v2 on texts without dropout", { ...TEXTS, "augmentation.text.dropout": 0 }, 0.1],
-  ["SimCLR on texts", { ...methodDefaults("simclr"), ...TEXTS }, 0.2],
+  ["MoCo v2 on texts without dropout", { ...TEXTS, "augmentation.text.dropout": 0 }, null],
+  ["SimCLR on texts", { ...methodDefaults("simclr"), ...TEXTS }, null],
   ["MoCo v3", { ...methodDefaults("moco-v3"), "model.encoder": "resnet-tiny", "model.hiddenDim": 64 }, 0.3],
 ];
 
