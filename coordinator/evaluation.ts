@@ -1,13 +1,14 @@
-/** One kNN evaluation: collects the workers' features and classifies the test set in a thread. */
+/** One evaluation: collects the workers' features and classifies the test set in a thread. */
 import { Worker } from "node:worker_threads";
 import type { RunConfig } from "../src/config/schema.js";
 import { labelledLength, type Split } from "../src/data/dataset.js";
 import type { RunDataset } from "../src/data/run-samples.js";
+import { configureEngine } from "../src/engine/environment.js";
 import { fromFrames, sharedFloats } from "../src/protocol/frames.js";
 import { CHUNK_SAMPLES } from "../src/protocol/wire.js";
 import { WireError } from "../src/protocol/wire-error.js";
 import { featureChunks, type FeatureChunk } from "./planning.js";
-import type { EvaluationThreadData } from "./evaluation-thread.js";
+import type { EvaluationThreadData, Scores } from "./evaluation-thread.js";
 
 /** How many samples of a split take part, all of them with a label. */
 export function evaluatedCount(config: RunConfig, dataset: RunDataset, split: Split): number {
@@ -28,7 +29,7 @@ export interface OpenEvaluation {
   readonly step: number;
   readonly chunks: readonly FeatureChunk[];
   accept(chunk: number, frames: readonly Uint8Array[]): void;
-  classify(): Promise<number>;
+  classify(): Promise<Scores>;
 }
 
 export class Evaluation implements OpenEvaluation {
@@ -40,6 +41,8 @@ export class Evaluation implements OpenEvaluation {
     private readonly config: RunConfig,
     private readonly dataset: RunDataset,
     private readonly featureDim: number,
+    /** whether the run ends with it */
+    private readonly isLast: boolean,
   ) {
     this.chunks = evaluationChunks(config, dataset);
     this.features = {
@@ -59,22 +62,24 @@ export class Evaluation implements OpenEvaluation {
     fromFrames(frames, this.features[place.split].subarray(start, start + place.count * this.featureDim));
   }
 
-  /** @returns top-1 accuracy in [0, 1] */
-  async classify(): Promise<number> {
+  async classify(): Promise<Scores> {
     const part = (split: Split) => ({
       features: this.features[split],
       labels: this.dataset.splits[split].labels.slice(0, evaluatedCount(this.config, this.dataset, split)),
       dimension: this.featureDim,
     });
-    const { neighbours, temperature } = this.config.evaluation;
+    const { neighbours, temperature, linear } = this.config.evaluation;
+    const probes = linear && this.isLast;
+    if (probes) configureEngine({ threads: this.config.parallel.threads, device: "cpu" });
     const workerData: EvaluationThreadData = {
       bank: part("train"),
       test: part("test"),
       options: { neighbours, temperature, classes: this.dataset.classes.length },
+      probeSeed: probes ? this.config.seed : null,
     };
     const thread = new Worker(new URL("./evaluation-thread.js", import.meta.url), { workerData });
     try {
-      return await new Promise<number>((resolve, reject) => {
+      return await new Promise<Scores>((resolve, reject) => {
         thread.once("message", resolve);
         thread.once("error", reject);
       });

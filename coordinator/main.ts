@@ -208,7 +208,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
         }),
         heartbeatMs: config.membership.heartbeatMs,
         observer,
-        openEvaluation: (at) => new Evaluation(at, config, dataset, architecture.featureDim),
+        openEvaluation: (at) => new Evaluation(at, config, dataset, architecture.featureDim, at === totalSteps),
         countCorrupt: (name) => {
           if (corrupt.count(name)) observer.corrupt(name, corrupt.size);
         },

@@ -24,6 +24,7 @@ import type { StepRates } from "./aggregator.js";
 import type { AggregatorCommand, AggregatorReport } from "./data-plane.js";
 import { DropLog } from "./drop-log.js";
 import type { OpenEvaluation } from "./evaluation.js";
+import type { Scores } from "./evaluation-thread.js";
 import type { Membership, Refusal, Session } from "./membership.js";
 import { transition } from "./run-transition.js";
 import type { Effect, End, RunEvent, RunState } from "./run-state.js";
@@ -33,7 +34,7 @@ import { StepCollection } from "./step-collection.js";
 export interface RunObserver {
   stepDone(report: StepReport): void;
   stepSkipped(step: number): void;
-  evaluated(step: number, accuracy: number): void;
+  evaluated(step: number, scores: Scores): void;
   workerJoined(worker: string, workers: number): void;
   workerLeft(worker: string, reason: string, workers: number): void;
   straggler(worker: string, slow: boolean, paceMs: number, medianMs: number): void;
@@ -203,10 +204,10 @@ export class Server {
     }
   }
 
-  classified(step: number, accuracy: number): void {
+  classified(step: number, scores: Scores): void {
     this.evaluation = null;
-    this.lastAccuracy = accuracy;
-    this.ports.observer.evaluated(step, accuracy);
+    this.lastAccuracy = scores.knn;
+    this.ports.observer.evaluated(step, scores);
     this.dispatch({ kind: "classified", step });
   }
 

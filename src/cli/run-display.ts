@@ -1,5 +1,6 @@
 /** Shows and records a run: progress line, event file, log. The coordinator tells it what happens. */
 import type { InitialReport } from "../../coordinator/initial-weights.js";
+import type { Scores } from "../../coordinator/evaluation-thread.js";
 import type { RunObserver, StepReport } from "../../coordinator/server.js";
 import { modalityOf, type RunConfig } from "../config/index.js";
 import type { EventFile, Logger, Progress } from "../telemetry/index.js";
@@ -35,10 +36,12 @@ export class RunDisplay implements RunObserver {
     this.onStep(report.step);
   }
 
-  evaluated(step: number, accuracy: number): void {
+  evaluated(step: number, { knn: accuracy, linear }: Scores): void {
     this.first ??= { step, accuracy };
     this.last = { step, accuracy };
-    this.events.append({ kind: "evaluated", step, accuracy });
+    this.events.append({ kind: "evaluated", step, accuracy, linear: linear?.top1 ?? null });
+    if (linear !== null)
+      this.note(`linear accuracy ${percent(linear.top1)} top-1, ${percent(linear.top5)} top-5 at step ${step}`);
     this.note(`kNN accuracy ${percent(accuracy)} at step ${step}${step === 0 ? " (untrained encoder)" : ""}`);
   }
 

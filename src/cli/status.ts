@@ -55,6 +55,9 @@ function told(directory: string, status: RunStatus, coordinator: RunHolder | nul
     ["coordinator", coordinator === null ? absent(directory, status, wasLeft) : present(coordinator, status)],
     ...served,
     ["kNN", evaluated === null ? "not measured" : `${percent(evaluated.accuracy)} at step ${String(evaluated.step)}`],
+    ...(evaluated === null || evaluated.linear === null
+      ? []
+      : [["linear probe", `${percent(evaluated.linear)} top-1`] as const]),
     ["checkpoint", checkpoint === null ? "none" : `step ${String(checkpoint.step)}: ${checkpoint.directory}`],
     ...(skippedSteps === 0
       ? []

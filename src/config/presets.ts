@@ -64,7 +64,7 @@ const cifar10: RunConfig = {
   numerics: { nonFinite: "stop" },
   // MoCo's CIFAR-10 demo: no blur at 32 pixels.
   augmentation: { ...MOCO_V2_AUGMENTATION, blur: { ...MOCO_V2_AUGMENTATION.blur, probability: 0 } },
-  evaluation: { everyEpochs: 5, neighbours: 200, temperature: 0.1, maxTrain: 50_000, maxTest: 10_000 },
+  evaluation: { everyEpochs: 5, neighbours: 200, temperature: 0.1, maxTrain: 50_000, maxTest: 10_000, linear: false },
   checkpoint: { everySteps: 500, keep: 3 },
   membership: MEMBERSHIP,
 };

@@ -25,8 +25,13 @@ export type RunEvent =
       readonly missing: readonly string[];
     }
   | ({ readonly kind: "step"; readonly step: number } & StepNumbers)
-  /** kNN accuracy in [0, 1] */
-  | { readonly kind: "evaluated"; readonly step: number; readonly accuracy: number }
+  /** accuracies in [0, 1]: of kNN, and top-1 of a linear probe; null: there was none */
+  | {
+      readonly kind: "evaluated";
+      readonly step: number;
+      readonly accuracy: number;
+      readonly linear: number | null;
+    }
   | { readonly kind: "worker-joined"; readonly worker: string; readonly workers: number }
   | { readonly kind: "worker-left"; readonly worker: string; readonly reason: string; readonly workers: number }
   /** its loss or gradient was not finite */

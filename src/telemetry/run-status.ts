@@ -25,8 +25,8 @@ export interface RunStatus {
   readonly workers: readonly WorkerStatus[];
   /** what was said last, where no step has come since */
   readonly waiting: string | null;
-  /** kNN accuracy in [0, 1] */
-  readonly evaluated: { readonly step: number; readonly accuracy: number } | null;
+  /** accuracies in [0, 1]: of kNN, and top-1 of a linear probe; null: there was none */
+  readonly evaluated: { readonly step: number; readonly accuracy: number; readonly linear: number | null } | null;
   readonly checkpoint: { readonly step: number; readonly directory: string } | null;
   /** whether the same config gives the same bits again */
   readonly reproducible: boolean;
@@ -68,7 +68,7 @@ function after(status: RunStatus, event: TimedEvent): Partial<RunStatus> {
     case "step-skipped":
       return { step: event.step, skippedSteps: status.skippedSteps + 1, waiting: null };
     case "evaluated":
-      return { evaluated: { step: event.step, accuracy: event.accuracy } };
+      return { evaluated: { step: event.step, accuracy: event.accuracy, linear: event.linear } };
     case "worker-joined": {
       const joined = { worker: event.worker, joinedAt: event.time, slow: null };
       return { workers: [...status.workers.filter(({ worker }) => worker !== event.worker), joined] };

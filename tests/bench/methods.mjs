@@ -1,8 +1,9 @@
 /**
  * Each method in Tandem and in PyTorch at the same settings (resnet-tiny, W = 4 ranks of 32, 20 epochs, bf16), and what kNN and a
- * linear probe make of the features of either side; one probe measures both.
+ * linear probe make of the features of either side; one probe measures both. fp32 where the processor has no bfloat16.
  *
- * usage: node tests/bench/methods.mjs --python PYTHON --data DIR --out DIR [--only simclr] [--epochs 20]
+ * usage: node tests/bench/methods.mjs --python PYTHON --data DIR --out DIR [--only simclr] [--epochs 20] [--batch 32]
+ *   [--precision bf16]
  *   PYTHON has torch, torchvision, numpy and pillow; --data is CIFAR-10, or a part of it, as DIR/train/<class>/*.jpg and DIR/test/…
  *   --out keeps what is done, so that a run that was cut off goes on
  */
@@ -29,9 +30,11 @@ const { values } = parseArgs({
     out: { type: "string" },
     only: { type: "string" },
     epochs: { type: "string", default: "20" },
+    batch: { type: "string", default: "32" },
+    precision: { type: "string", default: "bf16" },
   },
 });
-const { python, data, out, only, epochs } = values;
+const { python, data, out, only, epochs, batch, precision } = values;
 if (python === undefined || data === undefined || out === undefined) {
   process.stderr.write("usage: node tests/bench/methods.mjs --python PYTHON --data DIR --out DIR [--only CASE]\n");
   process.exit(2);
@@ -54,8 +57,29 @@ for (const { name, method, peer, set } of CASES) {
   if (only !== undefined && only !== name) continue;
   const place = join(out, name);
   const settings = [...set, "parallel.threads=1", "evaluation.everyEpochs=0", "checkpoint.everySteps=0"];
-  const size = ["--encoder", "resnet-tiny", "--epochs", epochs, "--world-size", "4", "--batch", "32", "--workers", "2"];
-  const flags = ["--preset", "cifar10", "--method", method, "--data", `folder:${data}`, "--precision", "bf16", ...size];
+  const size = [
+    "--encoder",
+    "resnet-tiny",
+    "--epochs",
+    epochs,
+    "--world-size",
+    "4",
+    "--batch",
+    batch,
+    "--workers",
+    "2",
+  ];
+  const flags = [
+    "--preset",
+    "cifar10",
+    "--method",
+    method,
+    "--data",
+    `folder:${data}`,
+    "--precision",
+    precision,
+    ...size,
+  ];
   if (!existsSync(join(place, "test.npy"))) {
     const sets = settings.flatMap((value) => ["--set", value]);
     run(process.execPath, [PROGRAM, "train", ...flags, ...sets, "--out", join(place, "run")]);
@@ -66,8 +90,9 @@ for (const { name, method, peer, set } of CASES) {
   }
   const theirs = join(place, "peer.npz");
   if (!existsSync(theirs)) {
-    const same = ["--data", data, "--method", name, "--epochs", epochs, "--ranks", "4", "--batch", "32", "--bf16"];
-    run(python, [PEER, ...same, ...peer, "--out", theirs]);
+    const same = ["--data", data, "--method", name, "--epochs", epochs, "--ranks", "4", "--batch", batch];
+    const low = precision === "bf16" ? ["--bf16"] : [];
+    run(python, [PEER, ...same, ...low, ...peer, "--out", theirs]);
   }
   const [tandem, pytorch] = [probed(place), probed(theirs)];
   console.log(

@@ -5,6 +5,7 @@
 import { Aggregator } from "../../coordinator/aggregator.js";
 import { DataPlane, type AggregatorCommand } from "../../coordinator/data-plane.js";
 import type { OpenEvaluation } from "../../coordinator/evaluation.js";
+import type { Scores } from "../../coordinator/evaluation-thread.js";
 import { Membership } from "../../coordinator/membership.js";
 import { featureChunks } from "../../coordinator/planning.js";
 import { initialState, type RunPlan } from "../../coordinator/run-state.js";
@@ -35,6 +36,7 @@ import { random, type Random } from "./random.js";
 import { SimulatedWorker, type Surroundings } from "./simulated-worker.js";
 
 /** Drawn from as they stand here: what stands here twice happens twice as often. */
+const SCORES: Scores = { knn: 0.5, linear: null };
 const TROUBLES = [
   ...(["crash", "crash", "pause", "drain", "join"] as const),
   ...(["coordinator", "freeze", "cut", "one-way", "both-ways"] as const),
@@ -425,7 +427,7 @@ class Cluster implements Surroundings {
         classify: (evaluation) => {
           agenda.later(draw.below(30), () => {
             this.whenAwake(life, () => {
-              server.classified(evaluation.step, 0.5);
+              server.classified(evaluation.step, SCORES);
             });
           });
         },
@@ -547,7 +549,7 @@ class SimulatedEvaluation implements OpenEvaluation {
     must(given[0] === expected[0], () => `other features of chunk ${String(chunk)} at step ${String(this.step)}`);
   }
 
-  classify(): Promise<number> {
-    return Promise.resolve(0);
+  classify(): Promise<Scores> {
+    return Promise.resolve(SCORES);
   }
 }

@@ -79,11 +79,11 @@ describe("the event file", () => {
     const path = join(folder, "events.jsonl");
     writeFileSync(path, '{"kind":"ste');
     const events = new EventFile(path, () => new Date(0));
-    events.append({ kind: "evaluated", step: 3, accuracy: 0.5 });
+    events.append({ kind: "evaluated", step: 3, accuracy: 0.5, linear: null });
     events.close();
     expect(readFileSync(path, "utf8").split("\n")).toEqual([
       '{"kind":"ste',
-      '{"time":"1970-01-01T00:00:00.000Z","kind":"evaluated","step":3,"accuracy":0.5}',
+      '{"time":"1970-01-01T00:00:00.000Z","kind":"evaluated","step":3,"accuracy":0.5,"linear":null}',
       "",
     ]);
   });
