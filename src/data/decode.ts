@@ -2,6 +2,7 @@
 import { createRequire } from "node:module";
 import type libvipsModule from "sharp";
 import type { Sharp } from "sharp";
+import { isTaggedSrgb } from "./icc-profile.js";
 
 type Libvips = typeof libvipsModule;
 let loaded: Libvips | null = null;
@@ -27,11 +28,13 @@ const BEHIND_ALPHA = "#ffffff";
  * Decodes to `[side, side, 3]` uint8: turned upright by its EXIF tag, converted to sRGB, transparency laid over white, shorter
  * side scaled to `side` (triangle filter, as torchvision's `Resize` with antialiasing), centre cut. A picture that is `side × side`
  * already comes out exactly as decoded.
- * @param picture path of its file, or the file's bytes
+ * @param picture its file's bytes
  * @throws Error from libvips where the bytes are truncated or no picture; mere warnings (stray bytes between JPEG markers) pass
  */
-export async function decodeSquare(picture: string | Uint8Array, side: number): Promise<Uint8Array> {
-  return rawSquare(sharp(picture, { failOn: "error" }).autoOrient().flatten({ background: BEHIND_ALPHA }), side);
+export async function decodeSquare(picture: Uint8Array, side: number): Promise<Uint8Array> {
+  // Converting from sRGB to sRGB takes longer than decoding.
+  const opened = sharp(picture, { failOn: "error", ignoreIcc: isTaggedSrgb(picture) });
+  return rawSquare(opened.autoOrient().flatten({ background: BEHIND_ALPHA }), side);
 }
 
 /** Scales an 8-bit RGB square `[from, from, 3]` to `[side, side, 3]`. */

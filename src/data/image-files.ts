@@ -31,10 +31,10 @@ export class ImageFiles implements FileSource {
    * @throws UserError `DATA_UNREADABLE` where the file cannot be read at all: a fault of this machine, which nothing may replace
    */
   async read(index: number, target: Uint8Array, offset: number): Promise<void> {
+    const bytes = await this.encoded(index);
     try {
-      target.set(await decodeSquare(this.pathOf(index), this.decodeSize), offset);
+      target.set(await decodeSquare(bytes, this.decodeSize), offset);
     } catch (cause) {
-      await this.encoded(index);
       throw new CorruptSampleError(this.nameOf(index), { cause });
     }
   }
