@@ -18,6 +18,7 @@ interface LinearArguments extends EvaluationArguments {
   readonly labels: string;
   readonly seed: number;
   readonly augment: number;
+  readonly keep: string | undefined;
 }
 
 export const linearCommand: CommandModule<object, LinearArguments> = {
@@ -44,6 +45,12 @@ export const linearCommand: CommandModule<object, LinearArguments> = {
         describe:
           "Beside the centre view (the whole text), so many random crops and flips of each training image (crops of each text); each costs a pass",
       })
+      .option("keep", {
+        type: "string",
+        requiresArg: true,
+        describe:
+          "Keep features in this folder as they are computed: given again, an evaluation that was cut off goes on",
+      })
       .example("$0 evaluate linear --checkpoint runs/a", "Top-1 and top-5 on the test split")
       .example("$0 evaluate linear --checkpoint runs/a --labels 1% --json", "With one label in a hundred")
       .epilogue(
@@ -60,7 +67,7 @@ export const linearCommand: CommandModule<object, LinearArguments> = {
     const opened = await openEvaluation(given);
     // Only now: the engine reads its environment when it loads.
     const { evaluateLinear } = await import("./linear-evaluation.js");
-    const result = await evaluateLinear(opened, options);
+    const result = await evaluateLinear(opened, { ...options, keep: once("keep", given.keep) ?? null });
     const { path, checkpoint } = opened;
     if (given.json) {
       const report = { checkpoint: path, step: checkpoint.step, ...options, ...result };

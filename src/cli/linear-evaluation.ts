@@ -1,17 +1,24 @@
 /** The work of `tandem evaluate linear`. Loads the engine. */
+import { createHash } from "node:crypto";
+import { join } from "node:path";
+import { digestsOf } from "../checkpoint/index.js";
+import type { Split } from "../data/index.js";
 import {
   augmentedExtractor,
   encoderExtractor,
   extractFeatures,
   probeAugmentation,
   samplesOnly,
+  type Extractor,
 } from "../evaluation/extract.js";
 import { frozenEncoder } from "../evaluation/features.js";
+import { KeptRows } from "../evaluation/kept-rows.js";
 import type { LabelledFeatures } from "../evaluation/knn.js";
 import { balancedSubset } from "../evaluation/labelled-subset.js";
 import { linearProbe, type ProbeResult } from "../evaluation/linear-probe.js";
 import type { Solver } from "../evaluation/solvers.js";
 import { encoderOf } from "../models/index.js";
+import { SOFTWARE_VERSION } from "../protocol/version.js";
 import { openClassified, trainingLabels } from "./classified-data.js";
 import { encoderStateOf } from "./checkpoint-encoder.js";
 import type { OpenedEvaluation } from "./evaluation-options.js";
@@ -25,6 +32,8 @@ export interface LinearRequest {
   readonly share: number;
   /** augmented copies of the training samples, images or texts */
   readonly copies: number;
+  /** folder that features are kept in, so that an evaluation that was cut off goes on; null: none */
+  readonly keep: string | null;
 }
 
 export interface LinearResult extends ProbeResult {
@@ -35,7 +44,7 @@ export interface LinearResult extends ProbeResult {
 
 export async function evaluateLinear(
   { path, checkpoint, spec, maxTrain, maxTest }: OpenedEvaluation,
-  { solver, epochs, seed, share, copies }: LinearRequest,
+  { solver, epochs, seed, share, copies, keep }: LinearRequest,
 ): Promise<LinearResult> {
   const { config } = checkpoint.meta;
   const encoder = await encoderOf(config);
@@ -45,16 +54,34 @@ export async function evaluateLinear(
   const dataset = samplesOnly(whole, "train", chosen);
   const centre = encoderExtractor(frozen, config);
   const augmentation = probeAugmentation(config.augmentation);
-  const parts = [await extractFeatures(centre, dataset, "train", Infinity, warn)];
+  const { query, buffers } = digestsOf(checkpoint.groups);
+  const of = {
+    ...{ version: SOFTWARE_VERSION, model: config.model, data: config.data, weights: [query, buffers] },
+    ...{ manifest: whole.manifestHash, share, seed, maxTrain, maxTest, augmentation },
+  };
+  const extract = async (name: string, extractor: Extractor, split: Split, most: number) => {
+    const kept = keep === null ? null : await KeptRows.open(fileOf(keep, { ...of, name }), extractor.dimension);
+    try {
+      return await extractFeatures(extractor, dataset, split, most, warn, kept);
+    } finally {
+      await kept?.close();
+    }
+  };
+  const parts = [await extract("train", centre, "train", Infinity)];
   for (let copy = 0; copy < copies; copy++) {
     const views = { what: "features", seed, epoch: copy, view: 0 } as const;
     const extractor = augmentedExtractor(frozen, config, { augmentation, ...views }, dataset, "train");
-    parts.push(await extractFeatures(extractor, dataset, "train", Infinity, warn));
+    parts.push(await extract(`train-${copy}`, extractor, "train", Infinity));
   }
-  const test = await extractFeatures(centre, dataset, "test", maxTest, warn);
+  const test = await extract("test", centre, "test", maxTest);
   const classes = dataset.classes.length;
   const result = linearProbe(joined(parts), test, { solver, classes, epochs, seed, copies: parts.length });
   return { ...result, train: chosen.length, test: test.labels.length };
+}
+
+/** Named by everything that the features depend on: whatever changes, changes the file. */
+function fileOf(folder: string, of: Readonly<Record<string, unknown>>): string {
+  return join(folder, `features-${createHash("sha256").update(JSON.stringify(of)).digest("hex").slice(0, 32)}`);
 }
 
 function joined(parts: readonly LabelledFeatures[]): LabelledFeatures {

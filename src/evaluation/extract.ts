@@ -19,6 +19,7 @@ import { makeViews, viewStages } from "../data/views.js";
 import { tf } from "../engine/index.js";
 import { textRows, type Views } from "../models/index.js";
 import { embed, embeddings, type Embedding, type FrozenEncoder, type SampleSizes } from "./features.js";
+import type { KeptRows, Rows } from "./kept-rows.js";
 import type { LabelledFeatures } from "./knn.js";
 
 /** Samples that go through the encoder at a time. */
@@ -127,17 +128,15 @@ function textViewsAs(
   };
 }
 
-export interface FeatureBatch {
+/** `samples`: those that the rows are of; another stands in for one that cannot be decoded. */
+export interface FeatureBatch extends Rows {
   /** number of its first row in the split */
   readonly start: number;
-  /** float32 `[count, dimension]` */
-  readonly features: Float32Array;
-  /** int32 `[count]`: the samples that the rows are of; another stands in for one that cannot be decoded */
-  readonly samples: Int32Array;
 }
 
 /**
  * @param most samples at most, the first of the split
+ * @param from which of them on
  * @param warn hears of images that cannot be decoded
  * @throws UserError where more than `maxCorrupt` cannot be decoded
  */
@@ -147,11 +146,12 @@ export async function* featureBatches(
   split: Split,
   most: number,
   warn: (message: string) => void,
+  from = 0,
 ): AsyncGenerator<FeatureBatch> {
   const source = dataset.splits[split];
   const count = Math.min(most, source.length);
   const limit = new CorruptLimit(extractor.maxCorrupt);
-  for (let start = 0; start < count; start += EXTRACTION_BATCH) {
+  for (let start = from; start < count; start += EXTRACTION_BATCH) {
     const indices = Array.from({ length: Math.min(EXTRACTION_BATCH, count - start) }, (_, i) => start + i);
     const { values, samples } = await readSamples(dataset, split, indices, (name) => {
       if (limit.count(name)) warn(`image ${name} cannot be decoded; another stands in`);
@@ -189,25 +189,34 @@ export function keySide(dataset: RunDataset): RunDataset {
   return { ...dataset, splits: dataset.keys ?? dataset.splits };
 }
 
-/** All of them at once. Parameters as of `featureBatches`. */
+/**
+ * All of them at once. Parameters as of `featureBatches`.
+ * @param kept what was computed before is taken from there, and what is computed is left there; the caller closes it
+ */
 export async function extractFeatures(
   extractor: Extractor,
   dataset: RunDataset,
   split: Split,
   most: number,
   warn: (message: string) => void,
+  kept: KeptRows | null = null,
 ): Promise<LabelledFeatures> {
   const { dimension } = extractor;
   const source = dataset.splits[split];
   const count = Math.min(most, source.length);
   const features = new Float32Array(count * dimension);
   const labels = new Int32Array(count);
-  for await (const batch of featureBatches(extractor, dataset, split, most, warn)) {
-    features.set(batch.features, batch.start * dimension);
+  const take = (rows: Rows, start: number) => {
+    features.set(rows.features, start * dimension);
     labels.set(
-      batch.samples.map((sample) => source.labels[sample]),
-      batch.start,
+      rows.samples.map((sample) => source.labels[sample]),
+      start,
     );
+  };
+  if (kept !== null) take(kept.found, 0);
+  for await (const batch of featureBatches(extractor, dataset, split, most, warn, kept?.found.samples.length)) {
+    take(batch, batch.start);
+    await kept?.append(batch);
   }
   return { features, labels, dimension };
 }

@@ -1,5 +1,5 @@
 /** What comes after a run: its encoder exported, begun from again, embedded and evaluated. */
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, expect, it } from "vitest";
 import { decodeSafetensors } from "../../src/checkpoint/index.js";
@@ -53,7 +53,11 @@ it("is embedded, probed, fine-tuned and drawn", { timeout: 60_000 }, async () =>
   expect(readFileSync(join(folder, "features", "test.jsonl"), "utf8").split("\n")).toHaveLength(41);
   const report = async (args: readonly string[]) =>
     JSON.parse(await succeeded(["evaluate", ...args, "--checkpoint", run, "--json"])) as Record<string, unknown>;
-  expect(await report(["linear", "--labels", "50%"])).toMatchObject({ step: 2, train: 200, test: 40 });
+  const half = ["linear", "--labels", "50%", "--keep", join(folder, "kept")];
+  const probed = await report(half);
+  expect(probed).toMatchObject({ step: 2, train: 200, test: 40 });
+  expect(readdirSync(join(folder, "kept"))).toHaveLength(2);
+  expect(await report(half)).toEqual(probed);
   expect(await report(["finetune", "--epochs", "1", "--eager"])).toMatchObject({ train: 400, test: 40 });
   expect(await report(["geometry"])).toMatchObject({ split: "test", samples: 40 });
   await succeeded(["evaluate", "plot", "--checkpoint", run, "--out", join(folder, "plot.svg")]);
