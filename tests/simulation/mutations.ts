@@ -17,6 +17,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/protocol/numbering.js",
     find: 'return "gap"',
     replace: 'this.last = given; return "due"',
+    from: 28,
   },
   {
     fault: "ranks of a lost worker are forgotten",
@@ -47,12 +48,14 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "coordinator/run-transition.js",
     find: "retryAt: now + CHECKPOINT_RETRY_MS",
     replace: "retryAt: null",
+    from: 70,
   },
   {
     fault: "a worker that joins amid an update gets no keys of that step",
     file: "coordinator/server.js",
     find: "this.sendKeys(step, skipped, late);",
     replace: "",
+    from: 8,
   },
   {
     fault: "keys are queued although their step is skipped",
@@ -65,13 +68,14 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "coordinator/server.js",
     find: 'if (this.state.plan.exchanges && kind === "step")',
     replace: "if (false)",
+    from: 140,
   },
   {
     fault: "gradients are computed with the embeddings of whatever step",
     file: "coordinator/server.js",
     find: 'step !== this.collection.step || this.state.phase.kind !== "exchange"',
     replace: 'this.state.phase.kind !== "exchange"',
-    from: 1040,
+    from: 1046,
   },
   {
     fault: "whatever weights a worker holds are taken for those of now",
@@ -84,7 +88,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "coordinator/data-plane.js",
     find: "if (version !== this.aggregator.state.version)",
     replace: "if (false)",
-    from: 880,
+    from: 882,
   },
   {
     fault: "weights are overwritten while they are being sent or stored",
@@ -97,6 +101,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "coordinator/aggregator.js",
     find: "step !== this.current.version || ",
     replace: "",
+    from: 38,
   },
   {
     fault: "ranks of the step before are executed in the next",
