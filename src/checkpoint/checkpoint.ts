@@ -236,7 +236,8 @@ function parseDescription(directory: string, bytes: Uint8Array): z.infer<typeof 
  * The newest whole checkpoint of a run.
  * @param onSkipped hears of each newer one that is not whole
  * @returns its directory
- * @throws UserError `CHECKPOINT_MISSING` where there is none; `CHECKPOINT_CORRUPT` where none is whole
+ * @throws UserError `CHECKPOINT_MISSING` where there is none; `CHECKPOINT_CORRUPT` where none is whole; `CHECKPOINT_VERSION` where
+ *   another version of Tandem wrote what is left
  */
 export async function latestCheckpoint(
   runDirectory: string,
@@ -255,6 +256,8 @@ export async function latestCheckpoint(
       lastError = error;
     }
   }
+  // Another version's checkpoints are sound: nothing need be begun anew.
+  if (lastError?.code === "CHECKPOINT_VERSION") throw lastError;
   if (lastError !== null) {
     const message = `none of the ${steps.length} checkpoints of ${runDirectory} is whole: start the run anew`;
     throw new UserError("CHECKPOINT_CORRUPT", message, { cause: lastError });

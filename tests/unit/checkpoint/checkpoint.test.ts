@@ -127,6 +127,19 @@ describe("a checkpoint", () => {
     expect(reasons.pop()).toContain("key.safetensors: it cannot be read (EISDIR");
   });
 
+  it("of another version of Tandem is told as that, since it is sound", async () => {
+    const { meta, ...rest } = state(4);
+    const { architecture, ...older } = meta;
+    expect(architecture).toBe("resnet-tiny");
+    await writeCheckpoint(run, { ...rest, meta: older as typeof meta }, { keep: 3 });
+    await expect(latestCheckpoint(run, () => undefined)).rejects.toMatchObject({
+      code: "CHECKPOINT_VERSION",
+      message: expect.stringMatching(
+        /was written by another version of Tandem \(meta\.architecture: .*use that version$/,
+      ),
+    });
+  });
+
   it("replaces a torn one of the same step, and clears what a killed writer left", async () => {
     const torn = await writeCheckpoint(run, state(2), { keep: 3 });
     truncateSync(join(torn, "key.safetensors"), 20);
