@@ -237,7 +237,7 @@ function parseDescription(directory: string, bytes: Uint8Array): z.infer<typeof 
  * @param onSkipped hears of each newer one that is not whole
  * @returns its directory
  * @throws UserError `CHECKPOINT_MISSING` where there is none; `CHECKPOINT_CORRUPT` where none is whole; `CHECKPOINT_VERSION` where
- *   another version of Tandem wrote what is left
+ *   another version of Tandem wrote the newest
  */
 export async function latestCheckpoint(
   runDirectory: string,
@@ -252,12 +252,12 @@ export async function latestCheckpoint(
       return directory;
     } catch (error) {
       if (!(error instanceof UserError)) throw error;
+      // Sound, if not for us: to go on from an older one would lose what it holds.
+      if (error.code === "CHECKPOINT_VERSION") throw error;
       onSkipped(error);
       lastError = error;
     }
   }
-  // Another version's checkpoints are sound: nothing need be begun anew.
-  if (lastError?.code === "CHECKPOINT_VERSION") throw lastError;
   if (lastError !== null) {
     const message = `none of the ${steps.length} checkpoints of ${runDirectory} is whole: start the run anew`;
     throw new UserError("CHECKPOINT_CORRUPT", message, { cause: lastError });

@@ -56,6 +56,7 @@ export const plotCommand: CommandModule<object, PlotArguments> = {
   handler: async (given) => {
     const out = pathOf("--out", given.out);
     if (out === undefined) throw new UserError("USAGE", "--out is missing: name the file to write, e.g. features.svg");
+    if (!out.endsWith(".svg")) throw new UserError("USAGE", `--out ${out}: the plot is an SVG file, so name it ….svg`);
     const opened = await openEvaluation(given);
     const { plotFeatures } = await import("./geometry-evaluation.js");
     const svg = await plotFeatures(opened, given.projection ? "projection" : "features");

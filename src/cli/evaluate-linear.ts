@@ -10,7 +10,7 @@ import {
   type EvaluationArguments,
 } from "./evaluation-options.js";
 import { percent } from "./run-display.js";
-import { once } from "./run-options.js";
+import { once, pathOf } from "./run-options.js";
 
 interface LinearArguments extends EvaluationArguments {
   readonly solver: Solver;
@@ -67,7 +67,7 @@ export const linearCommand: CommandModule<object, LinearArguments> = {
     const opened = await openEvaluation(given);
     // Only now: the engine reads its environment when it loads.
     const { evaluateLinear } = await import("./linear-evaluation.js");
-    const result = await evaluateLinear(opened, { ...options, keep: once("keep", given.keep) ?? null });
+    const result = await evaluateLinear(opened, { ...options, keep: pathOf("--keep", given.keep) ?? null });
     const { path, checkpoint } = opened;
     if (given.json) {
       const report = { checkpoint: path, step: checkpoint.step, ...options, ...result };

@@ -68,9 +68,9 @@ export function once<T>(name: string, value: T): T {
   return value;
 }
 
-/** @throws UserError where a path is given and empty, as by an unset shell variable */
+/** @param name a flag with its dashes, or what the argument is @throws UserError where a path is given and empty, as by an unset shell variable, or given twice */
 export function pathOf(name: string, value: string | undefined): string | undefined {
-  if (once(name, value) === "") throw new UserError("USAGE", `${name} is empty: name a directory`);
+  if (once(name.replace(/^--/, ""), value) === "") throw new UserError("USAGE", `${name} is empty: name a directory`);
   return value;
 }
 

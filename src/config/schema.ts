@@ -266,7 +266,10 @@ const evaluation = z
     temperature: z.number().positive().describe("τ of the neighbours' weights, exp(similarity / τ)"),
     maxTrain: positiveInteger.describe("training samples in the feature bank at most (the first by class and name)"),
     maxTest: positiveInteger.describe("test samples classified at most"),
-    linear: z.boolean().describe("at the end a linear probe too, on the features that the workers computed for kNN"),
+    linear: z
+      .boolean()
+      .default(false)
+      .describe("at the end a linear probe too, on the features that the workers computed for kNN"),
   })
   .describe("evaluation on the query backbone, whose features the workers compute");
 

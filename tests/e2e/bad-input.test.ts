@@ -51,6 +51,7 @@ describe("a mistake", () => {
     [["train", "--stop-after", "0", ...out], "--stop-after 0: give the number of a step"],
     [["train", "--steps"], "Not enough arguments following: steps"],
     [["train", "--out", ""], "--out is empty"],
+    [["train", "--out", "a", "--out", "b"], "tandem: --out is given 2 times"],
     [["train", "--device", "tpu", ...out], "--device tpu"],
     [["train", "--set", "moco.queueSize=4194305", ...out], "moco.queueSize = 4194305: too big"],
     [["train", "--workers", "0", ...out], "parallel.workers = 0: too small"],

@@ -68,6 +68,8 @@ it.each([
   ["an export to nowhere", ["export", "--checkpoint", run], "--out is missing"],
   ["a format unknown", ["embed", "--checkpoint", run, "--out", "features.csv"], "the ending says no format"],
   ["a share of labels without %", ["evaluate", "linear", "--checkpoint", run, "--labels", "0.1"], "give a percentage"],
+  ["a plot of another format", ["evaluate", "plot", "--checkpoint", run, "--out", "p.png"], "the plot is an SVG file"],
+  ["a folder without a name", ["evaluate", "linear", "--checkpoint", run, "--keep", ""], "--keep is empty"],
   ["an empty batch", ["evaluate", "finetune", "--checkpoint", run, "--batch", "0"], "give a whole number from 1 on"],
   [
     "a file that is no safetensors",
