@@ -8,7 +8,7 @@ import { Proxy } from "./proxy.js";
 import { checkpointOf, eventsOf, SMALL_RUN, start, tandem, type Running } from "./tandem.js";
 
 /** Of a run, and troubles after which the rest of it is left alone: `npm run chaos` makes longer ones than `npm test`. */
-const [STEPS, TROUBLES] = process.env["CHAOS_RUNS"] === undefined ? [100, 7] : [400, 24];
+const [STEPS, TROUBLES] = process.env["CHAOS_RUNS"] === undefined ? [60, 5] : [400, 24];
 const CHAOS_RUN = [
   ...[...SMALL_RUN, "--steps", String(STEPS), "--set", "checkpoint.everySteps=10"],
   ...["--set", "membership.heartbeatMs=200", "--set", "membership.deadAfterMs=1500"],

@@ -6,7 +6,7 @@ import { ROOT, run } from "./run-schedules.js";
 
 const SCHEDULES = 10_000;
 /** … or as many as a slow machine plays in this time. */
-const SECONDS = 45;
+const SECONDS = 30;
 
 /** Of the times between one step's end and the next's. */
 function longest(stepsAt: readonly number[]): number {
@@ -26,7 +26,7 @@ describe("the simulator", () => {
       const { code, output } = await run(ROOT, SCHEDULES, { seconds: SECONDS });
       expect(code, output).toBe(0);
       process.stdout.write(output);
-      expect(Number(/^(\d+) schedules/.exec(output)?.[1])).toBeGreaterThanOrEqual(300);
+      expect(Number(/^(\d+) schedules/.exec(output)?.[1])).toBeGreaterThanOrEqual(200);
     },
   );
 

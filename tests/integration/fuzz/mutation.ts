@@ -8,8 +8,8 @@ import type {
 } from "../../../src/protocol/wire.js";
 import type { Random } from "../../simulation/random.js";
 
-/** Frames to each socket: 5,000 in `npm test`, a million in `npm run fuzz`. */
-export const FRAMES = Number(process.env["FUZZ_FRAMES"] ?? 5_000);
+/** Frames to each socket: 2,500 in `npm test`, a million in `npm run fuzz`. */
+export const FRAMES = Number(process.env["FUZZ_FRAMES"] ?? 2_500);
 /** What a process may grow by meanwhile: its heap breathes, and a leak of 50 bytes a message would show in a million. */
 export const MOST_GROWTH_BYTES = 50 * 1024 * 1024;
 
