@@ -2,7 +2,7 @@
 import type { Argv, CommandModule } from "yargs";
 import { createKeys } from "../transport/index.js";
 import { UserError } from "../protocol/errors.js";
-import { once, pathOf } from "./run-options.js";
+import { pathOf } from "./run-options.js";
 import type { CommandBody } from "./commands.js";
 
 interface NewArguments {
@@ -28,7 +28,7 @@ const newCommand: CommandModule<object, NewArguments> = {
   handler: async ({ out, worker }) => {
     const names = [...new Set(worker.map(String))];
     if (names.length === 0) throw new UserError("USAGE", "--worker wants a name");
-    const folder = pathOf("--out", once("out", out)) ?? "keys";
+    const folder = pathOf("--out", out) ?? "keys";
     const folders = await createKeys(folder, names);
     process.stdout.write(
       [

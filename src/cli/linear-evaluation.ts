@@ -54,13 +54,16 @@ export async function evaluateLinear(
   const dataset = samplesOnly(whole, "train", chosen);
   const centre = encoderExtractor(frozen, config);
   const augmentation = probeAugmentation(config.augmentation);
-  const { query, buffers } = digestsOf(checkpoint.groups);
-  const of = {
-    ...{ version: SOFTWARE_VERSION, model: config.model, data: config.data, weights: [query, buffers] },
-    ...{ manifest: whole.manifestHash, share, seed, maxTrain, maxTest, augmentation },
+  // All that the features depend on: whatever changes, changes the file that they are kept in.
+  const of = () => {
+    const { query, buffers } = digestsOf(checkpoint.groups);
+    const source = { manifest: whole.manifestHash, share, seed, maxTrain, maxTest, augmentation };
+    return { version: SOFTWARE_VERSION, model: config.model, data: config.data, weights: [query, buffers], ...source };
   };
+  const identity = keep === null ? null : sha256Of(of());
   const extract = async (name: string, extractor: Extractor, split: Split, most: number) => {
-    const kept = keep === null ? null : await KeptRows.open(fileOf(keep, { ...of, name }), extractor.dimension);
+    const path = keep === null ? null : join(keep, `features-${sha256Of({ identity, name }).slice(0, 32)}`);
+    const kept = path === null ? null : await KeptRows.open(path, extractor.dimension);
     try {
       return await extractFeatures(extractor, dataset, split, most, warn, kept);
     } finally {
@@ -79,9 +82,8 @@ export async function evaluateLinear(
   return { ...result, train: chosen.length, test: test.labels.length };
 }
 
-/** Named by everything that the features depend on: whatever changes, changes the file. */
-function fileOf(folder: string, of: Readonly<Record<string, unknown>>): string {
-  return join(folder, `features-${createHash("sha256").update(JSON.stringify(of)).digest("hex").slice(0, 32)}`);
+function sha256Of(value: Readonly<Record<string, unknown>>): string {
+  return createHash("sha256").update(JSON.stringify(value)).digest("hex");
 }
 
 function joined(parts: readonly LabelledFeatures[]): LabelledFeatures {

@@ -54,10 +54,28 @@ it("computes what is missing, and nothing twice", async () => {
   expect(await extracted(path, extractor([], 0))).toEqual(whole);
 });
 
+it("is the same after two at once", async () => {
+  const whole = await extractFeatures(extractor([]), data, "train", Infinity, warn);
+  const path = join(folder.path, "shared");
+  expect(await Promise.all([extracted(path, extractor([])), extracted(path, extractor([]))])).toEqual([whole, whole]);
+  expect(statSync(path).size).toBe(COUNT * 4 * (1 + DIMENSION));
+  expect(await extracted(path, extractor([], 0))).toEqual(whole);
+});
+
+it("says so where a full disk takes no more", async () => {
+  const kept = await KeptRows.open("/dev/full", DIMENSION);
+  const row = { samples: Int32Array.of(0), features: new Float32Array(DIMENSION) };
+  await expect(kept.append(row)).rejects.toMatchObject({
+    code: "KEEP_UNUSABLE",
+    message: expect.stringContaining("cannot keep features in /dev/full (ENOSPC): make room"),
+  });
+  await kept.close();
+});
+
 it("says so where nothing can be kept", async () => {
   writeFileSync(join(folder.path, "file"), "");
   await expect(KeptRows.open(join(folder.path, "file", "features"), DIMENSION)).rejects.toMatchObject({
     code: "KEEP_UNUSABLE",
-    message: expect.stringMatching(/cannot keep features in .*give another --keep/),
+    message: expect.stringMatching(/cannot keep features in .*make room, or give another --keep/),
   });
 });

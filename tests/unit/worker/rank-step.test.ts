@@ -43,27 +43,29 @@ const PAIRS = `pairs:${folder.write("pairs.csv", `query,key\n${lines.join("")}`)
  */
 type Variant = readonly [string, Record<string, unknown>, number | null];
 /** `npm run invariance` has more: they differ from a neighbour in size, or in one term of the loss. */
+const isFull = process.env["INVARIANCE"] === "full";
+const inFull = (bound: number) => (isFull ? bound : null);
 const more: readonly Variant[] = [
   ["resnet18", { "model.encoder": "resnet18" }, 0.35],
-  ["SupCon", { ...methodDefaults("supcon"), "model.encoder": "resnet-tiny" }, null],
-  ["MoCo v2 on texts without dropout", { ...TEXTS, "augmentation.text.dropout": 0 }, null],
+  ["SupCon", { ...methodDefaults("supcon"), "model.encoder": "resnet-tiny" }, 0.2],
+  ["MoCo v2 on texts without dropout", { ...TEXTS, "augmentation.text.dropout": 0 }, 0.1],
 ];
 const variants: readonly Variant[] = [
-  ...(process.env["INVARIANCE"] === "full" ? more : []),
+  ...(isFull ? more : []),
   [
     "resnet-tiny with a linear head and blur",
     { "model.encoder": "resnet-tiny", "model.head": "linear", "augmentation.blur.probability": 0.5 },
     0.1,
   ],
-  ["resnet-tiny with split batch norm", { "model.encoder": "resnet-tiny", "model.bnSplits": 2 }, null],
+  ["resnet-tiny with split batch norm", { "model.encoder": "resnet-tiny", "model.bnSplits": 2 }, inFull(0.1)],
   ["vit-tiny", { "model.encoder": "vit-tiny", "model.patchSize": 4 }, 0.1],
   ["resnet50 with ImageNet's stem", { "model.encoder": "resnet50", "model.stem": "imagenet" }, null],
   ["shuffling batch norm across ranks", { "model.encoder": "resnet-tiny", "moco.shuffle": "across-ranks" }, 0.1],
-  ["MoCo v2 on pairs", { "model.encoder": "resnet-tiny", "data.spec": PAIRS }, null],
+  ["MoCo v2 on pairs", { "model.encoder": "resnet-tiny", "data.spec": PAIRS }, inFull(0.1)],
   ["SimCLR", { ...methodDefaults("simclr"), "model.encoder": "resnet-tiny" }, 0.2],
   ["SupCon with a queue", { ...methodDefaults("supcon-queue"), "model.encoder": "resnet-tiny" }, 0.2],
   ["MoCo v2 on texts", TEXTS, 0.1],
-  ["SimCLR on texts", { ...methodDefaults("simclr"), ...TEXTS }, null],
+  ["SimCLR on texts", { ...methodDefaults("simclr"), ...TEXTS }, inFull(0.2)],
   ["MoCo v3", { ...methodDefaults("moco-v3"), "model.encoder": "resnet-tiny", "model.hiddenDim": 64 }, 0.3],
 ];
 
