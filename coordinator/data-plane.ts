@@ -230,37 +230,31 @@ export class DataPlane {
     if (ranks !== null) this.ports.report({ kind: "held", step, ranks });
   }
 
-  /** Workers that have nothing on their way, and whether each holds the weights of now. */
-  private receivers(): { readonly peer: Peer; readonly isUpToDate: boolean }[] {
-    const { version } = this.aggregator.state;
-    return [...this.peers.values()]
-      .filter(({ isAdmitted, address, sending }) => isAdmitted && address !== null && sending === null)
-      .map((peer) => ({ peer, isUpToDate: peer.holds === version }));
-  }
-
   /** While one shard is on its way to the workers, the next is computed. */
   private apply(step: number, rates: StepRates | null): void {
     const { aggregator, ports } = this;
     const start = ports.now();
-    const receivers = this.receivers();
+    // Those that have nothing on their way.
+    const receivers = [...this.peers.values()].filter(
+      ({ isAdmitted, address, sending }) => isAdmitted && address !== null && sending === null,
+    );
+    const { version } = aggregator.state;
+    const upToDate = receivers.filter(({ holds }) => holds === version);
+    const behind = receivers.filter(({ holds }) => holds !== version);
     const applied = () => {
       ports.report({ kind: "applied", step, applyMs: ports.now() - start });
     };
     if (rates === null) {
       aggregator.skip();
       applied();
-      for (const { peer, isUpToDate } of receivers) {
-        if (isUpToDate) this.confirm(peer, aggregator.state);
-        else this.sendWhole(peer);
-      }
+      for (const peer of upToDate) this.confirm(peer, aggregator.state);
+      for (const peer of behind) this.sendWhole(peer);
       return;
     }
-    const keysAtOnce = receivers.some(({ isUpToDate }) => !isUpToDate);
-    for (const { next, shard } of aggregator.apply(rates, keysAtOnce)) {
-      for (const { peer, isUpToDate } of receivers) {
-        if (shard === 0) peer.sending = aggregator.hold(next).version;
-        this.sendShard(peer, next, shard, isUpToDate ? rates.keyMomentum : null);
-      }
+    for (const { next, shard } of aggregator.apply(rates, behind.length > 0)) {
+      if (shard === 0) for (const peer of receivers) peer.sending = aggregator.hold(next).version;
+      this.sendShard(upToDate, next, shard, rates.keyMomentum);
+      this.sendShard(behind, next, shard, null);
       // θk may still have to follow; nothing else's turn comes before.
       if (shard === aggregator.shards.length - 1) applied();
     }
@@ -276,24 +270,28 @@ export class DataPlane {
   private sendWhole(peer: Peer): void {
     const current = this.aggregator.hold();
     peer.sending = current.version;
-    for (const shard of this.aggregator.shards.keys()) this.sendShard(peer, current, shard, null);
+    for (const shard of this.aggregator.shards.keys()) this.sendShard([peer], current, shard, null);
   }
 
   /**
    * Without shared memory ZeroMQ sends from the state's own, so the state is held until the worker has it, or is gone.
    * @param keyMomentum m by which the worker lets θk follow; null: θk is sent
    */
-  private sendShard(peer: Peer, of: TrainingState, shard: number, keyMomentum: number | null): void {
-    if (peer.sending !== of.version) return;
+  private sendShard(peers: readonly Peer[], of: TrainingState, shard: number, keyMomentum: number | null): void {
     const place = this.aggregator.shards[shard];
-    const sources = { query: sliceOf(of.query, place), key: sliceOf(of.key, place), buffers: of.queryBuffers };
-    const parts = weightsParts(this.layout, place, shard, keyMomentum !== null);
-    const { segment } = peer;
-    // One version at a time is on its way, so the worker has read whatever is overwritten here.
-    for (const { name, position } of parts) segment?.write(position, sources[name]);
-    const weights = { runId: this.runId, version: of.version, shard, shared: segment !== null, keyMomentum };
-    const frames = segment === null ? toFrames(...parts.map(({ name }) => sources[name])) : [];
-    this.tell(peer, { body: "weights", weights }, frames);
+    const parts = weightsParts(this.layout, place, shard, keyMomentum !== null).map(({ name, position }) => ({
+      position,
+      source: name === "buffers" ? of.queryBuffers : sliceOf(of[name], place),
+    }));
+    const frames = toFrames(...parts.map(({ source }) => source));
+    for (const peer of peers) {
+      if (peer.sending !== of.version) continue;
+      const { segment } = peer;
+      // One version at a time is on its way, so the worker has read whatever is overwritten here.
+      if (segment !== null) for (const { source, position } of parts) segment.write(position, source);
+      const weights = { runId: this.runId, version: of.version, shard, shared: segment !== null, keyMomentum };
+      this.tell(peer, { body: "weights", weights }, segment === null ? frames : []);
+    }
   }
 
   private tell(peer: Peer, message: AggregatorMessage, frames: readonly Uint8Array[] = []): void {

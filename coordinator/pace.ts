@@ -19,7 +19,9 @@ export function nextPace(pace: number | null, ms: number): number {
 }
 
 export function remember(recent: readonly number[], ms: number): readonly number[] {
-  return recent.length < RECENT ? [...recent, ms] : [...recent.slice(1), ms];
+  const next = recent.slice(recent.length < RECENT ? 0 : 1);
+  next.push(ms);
+  return next;
 }
 
 /**
@@ -29,7 +31,7 @@ export function remember(recent: readonly number[], ms: number): readonly number
  */
 export function lateAfter(recent: readonly number[], quantile: number, atLeastMs: number): number {
   if (recent.length < ENOUGH) return Infinity;
-  const sorted = [...recent].sort((a, b) => a - b);
+  const sorted = new Float64Array(recent).sort();
   const at = Math.min(sorted.length - 1, Math.floor(quantile * sorted.length));
   return Math.max(atLeastMs, LATE * sorted[at]);
 }
@@ -37,7 +39,7 @@ export function lateAfter(recent: readonly number[], quantile: number, atLeastMs
 /** @param others means of the other workers, in ms */
 export function isSlow(pace: number, others: readonly number[]): { readonly slow: boolean; readonly median: number } {
   if (others.length === 0) return { slow: false, median: pace };
-  const sorted = [...others].sort((a, b) => a - b);
+  const sorted = new Float64Array(others).sort();
   const median = sorted[Math.floor(sorted.length / 2)];
   return { slow: pace > SLOW * median, median };
 }

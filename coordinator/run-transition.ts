@@ -190,7 +190,10 @@ function distribute(state: RunState, now: number): Transition {
 /** Idle workers get units of those who are late. */
 function backUpTheLate(state: RunState, now: number): Transition {
   const { phase } = state;
-  if (!isWorkPhase(phase) || phase.lateAfterMs === Infinity || phase.work.holders.size === 0) return unchanged(state);
+  if (!isWorkPhase(phase)) return unchanged(state);
+  const isLate = (worker: WorkerId) => now - (state.workers.get(worker)?.busySince ?? now) > phase.lateAfterMs;
+  // Mostly nobody is, and every result asks.
+  if (![...phase.work.holders.values()].some(([first]) => isLate(first))) return unchanged(state);
   return given(state, phase, backUp(phase.work, handsOf(state), phase.lateAfterMs, now), now);
 }
 

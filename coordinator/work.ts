@@ -114,14 +114,13 @@ export function oneEach(work: Work, hands: readonly Hand[]): Distribution {
  * The last of its units first, since it works from the front.
  */
 export function backUp(work: Work, hands: readonly Hand[], lateAfterMs: number, now: number): Distribution {
-  const nothing: Distribution = { work, assignments: [] };
-  if (!hands.some(({ busySince }) => now - busySince > lateAfterMs)) return nothing;
+  const late = new Set<WorkerId>();
+  for (const { id, busySince } of hands) if (now - busySince > lateAfterMs) late.add(id);
+  const candidates = [...work.holders].filter(([, [first, second]]) => second === undefined && late.has(first));
+  if (candidates.length === 0) return { work, assignments: [] };
+  candidates.sort(([a], [b]) => b - a);
   const busy = new Set([...work.holders.values()].flat());
   const idle = hands.filter(({ id }) => !busy.has(id));
-  if (idle.length === 0) return nothing;
-  const late = new Set(hands.filter(({ busySince }) => now - busySince > lateAfterMs).map(({ id }) => id));
-  const held = [...work.holders].filter(([, [first, second]]) => second === undefined && late.has(first));
-  const candidates = held.sort(([a], [b]) => b - a);
   const holders = new Map(work.holders);
   const assignments: Assignment[] = [];
   for (const [index, [unit, [first]]] of candidates.entries()) {

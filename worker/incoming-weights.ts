@@ -23,10 +23,16 @@ export interface WholeWeights {
   readonly vectors: WeightVectors;
 }
 
+interface SlicedVectors {
+  readonly vectors: WeightVectors;
+  /** of each shard */
+  readonly slices: readonly Pick<WeightVectors, "query" | "key">[];
+}
+
 export class IncomingWeights {
   private memory: SharedExchange | null = null;
-  private held: WholeWeights;
-  private filling: WeightVectors;
+  private held: WholeWeights & SlicedVectors;
+  private filling: SlicedVectors;
   private arriving = { version: -1, shards: new Set<number>() };
 
   constructor(
@@ -35,12 +41,13 @@ export class IncomingWeights {
     private readonly arena = new VectorArena(),
   ) {
     // Vectors of their own: the kernels may run over a vector's end.
-    const take = (): WeightVectors => ({
-      query: this.arena.take(layout.parameterCount),
-      key: this.arena.take(layout.parameterCount),
-      buffers: this.arena.take(layout.bufferCount),
-    });
-    this.held = { version: -1, vectors: take() };
+    const take = (): SlicedVectors => {
+      const query = this.arena.take(layout.parameterCount);
+      const key = this.arena.take(layout.parameterCount);
+      const slices = shards.map((shard) => ({ query: sliceOf(query, shard), key: sliceOf(key, shard) }));
+      return { vectors: { query, key, buffers: this.arena.take(layout.bufferCount) }, slices };
+    };
+    this.held = { version: -1, ...take() };
     this.filling = take();
   }
 
@@ -73,23 +80,21 @@ export class IncomingWeights {
     }
     if (version !== this.arriving.version) this.arriving = { version, shards: new Set() };
     const { filling } = this;
-    const parts = weightsParts(this.layout, shard, number, keyMomentum !== null).map((part) => ({
-      position: part.position,
-      vector: sliceOf(filling[part.name], part),
+    const [before, slices] = [this.held.slices[number], filling.slices[number]];
+    const parts = weightsParts(this.layout, shard, number, keyMomentum !== null).map(({ name, position }) => ({
+      position,
+      vector: name === "buffers" ? filling.vectors.buffers : slices[name],
     }));
     if (shared !== true) {
       this.memory?.decline();
       fromFrames(frames, ...parts.map(({ vector }) => vector));
     } else if (this.memory !== null) this.memory.readWeights(parts);
     else throw new WireError("weights in memory that is not shared");
-    if (keyMomentum !== null) {
-      const [before, query, key] = [this.held.vectors.key, filling.query, filling.key];
-      this.arena.mix(sliceOf(before, shard), sliceOf(query, shard), keyMomentum, sliceOf(key, shard));
-    }
+    if (keyMomentum !== null) this.arena.mix(before.key, slices.query, keyMomentum, slices.key);
     this.arriving.shards.add(number);
     if (this.arriving.shards.size < this.shards.length) return null;
-    this.filling = this.held.vectors;
-    this.held = { version, vectors: filling };
+    this.filling = this.held;
+    this.held = { ...filling, version };
     return this.held;
   }
 

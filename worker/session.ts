@@ -63,6 +63,7 @@ export class WorkerSession {
     port: number;
   } | null = null;
   private config: RunConfig | null = null;
+  private configJson = "";
   private found: Prepared | null = null;
 
   /** steps that weights and queue include, as far as this link has confirmed them; −1: not yet */
@@ -297,23 +298,25 @@ export class WorkerSession {
 
   private welcome({ runId, workerId, configJson, dataPort, ticket }: Welcome): void {
     if (this.stage !== "greeting") throw new WireError("a welcome comes first, and once");
-    const config = configOf(configJson ?? "");
-    if (this.welcomed !== null && this.config !== null) {
-      const [conflict] = conflictingKeys(this.config, config);
-      if (this.welcomed.runId !== runId || conflict !== undefined) {
+    const before = this.config;
+    // Whoever connects anew is mostly told what it knows.
+    const config = before !== null && configJson === this.configJson ? before : configOf(configJson ?? "");
+    if (this.welcomed !== null && before !== null) {
+      const isOther = config !== before && conflictingKeys(before, config).length > 0;
+      if (this.welcomed.runId !== runId || isOther) {
         const message = `the coordinator at ${this.options.endpoint} now serves another run (${runId ?? ""}): start the worker anew`;
         this.end(new UserError("RUN_CHANGED", message));
         return;
       }
     }
-    const isFirst = this.config === null;
     const port = dataPort ?? 0;
     if (port < 1 || port > LAST_PORT) throw new WireError(`a welcome with port ${String(port)}`);
     this.config = config;
+    this.configJson = configJson ?? "";
     this.welcomed = { runId: runId ?? "", workerId: workerId ?? "", ticket: ticket ?? "", port };
     this.stage = "preparing";
     this.ports.log(`welcome to ${this.welcomed.runId} as ${this.welcomed.workerId}`);
-    if (isFirst) this.ports.prepare(config);
+    if (before === null) this.ports.prepare(config);
     else if (this.found !== null) this.openData();
   }
 

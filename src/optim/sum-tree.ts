@@ -34,19 +34,24 @@ export function isNode({ level, index }: TreeNode, worldSize: number): boolean {
   );
 }
 
-const keyOf = ({ level, index }: TreeNode) => `${String(level)}/${String(index)}`;
+/** Number of the root. */
+const ROOT = 1;
 
 /**
  * One step's sums: vectors go in, siblings merge as soon as both are there, at most log₂ W + 1 vectors are held. All are of
  * one arena, which gets back each that is merged into another.
  */
 export class SumTree {
-  private readonly held = new Map<string, { readonly node: TreeNode; readonly sum: Float32Array }>();
+  /** by the node's number */
+  private readonly held = new Map<number, { readonly node: TreeNode; readonly sum: Float32Array }>();
+  private readonly rootLevel: number;
 
   constructor(
     readonly worldSize: number,
     private readonly arena: VectorArena,
-  ) {}
+  ) {
+    this.rootLevel = rootLevel(worldSize);
+  }
 
   /**
    * Takes a node's sum. The vector belongs to the tree from then on. A node whose ranks are all held already changes
@@ -65,20 +70,18 @@ export class SumTree {
 
   /** Whether all ranks of the node are held. */
   covers(node: TreeNode): boolean {
-    for (let { level, index } = node; level <= rootLevel(this.worldSize); level++, index = Math.floor(index / 2)) {
-      if (this.held.has(keyOf({ level, index }))) return true;
-    }
+    for (let number = this.numberOf(node); number >= ROOT; number >>= 1) if (this.held.has(number)) return true;
     return false;
   }
 
   /** Ranks whose vectors are in, ascending. */
   ranks(): number[] {
-    return this.nodes()
-      .flatMap(({ node }) => {
-        const { first, end } = ranksUnder(node, this.worldSize);
-        return Array.from({ length: end - first }, (_, i) => first + i);
-      })
-      .sort((a, b) => a - b);
+    const ranks: number[] = [];
+    for (const { node } of this.held.values()) {
+      const { first, end } = ranksUnder(node, this.worldSize);
+      for (let rank = first; rank < end; rank++) ranks.push(rank);
+    }
+    return ranks.sort((a, b) => a - b);
   }
 
   /** The sums held now, none of which can be merged further. */
@@ -88,7 +91,7 @@ export class SumTree {
 
   /** Sum over all ranks, or null while some are missing. */
   root(): Float32Array | null {
-    return this.held.get(keyOf({ level: rootLevel(this.worldSize), index: 0 }))?.sum ?? null;
+    return this.held.get(ROOT)?.sum ?? null;
   }
 
   /** Hands the sums held out, and their vectors to the caller; starts anew. */
@@ -104,24 +107,30 @@ export class SumTree {
     this.held.clear();
   }
 
+  /** As in a binary heap: 1 is the root, and n's children are 2n and 2n + 1. */
+  private numberOf({ level, index }: TreeNode): number {
+    return 2 ** (this.rootLevel - level) + index;
+  }
+
   private place(node: TreeNode, sum: Float32Array): void {
-    if (node.level === rootLevel(this.worldSize)) {
-      this.held.set(keyOf(node), { node, sum });
+    const number = this.numberOf(node);
+    if (number === ROOT) {
+      this.held.set(number, { node, sum });
       return;
     }
-    const isLeft = node.index % 2 === 0;
-    const sibling = { level: node.level, index: isLeft ? node.index + 1 : node.index - 1 };
-    const parent = { level: node.level + 1, index: Math.floor(node.index / 2) };
-    if (!isNode(sibling, this.worldSize)) {
+    const { level, index } = node;
+    const parent = { level: level + 1, index: index >> 1 };
+    if (!isNode({ level, index: index ^ 1 }, this.worldSize)) {
       this.place(parent, sum);
       return;
     }
-    const other = this.held.get(keyOf(sibling));
+    const sibling = number ^ 1;
+    const other = this.held.get(sibling);
     if (other === undefined) {
-      this.held.set(keyOf(node), { node, sum });
+      this.held.set(number, { node, sum });
       return;
     }
-    this.held.delete(keyOf(sibling));
+    this.held.delete(sibling);
     // Addition of two numbers commutes bit for bit; only the grouping matters, and the tree fixes it.
     this.arena.addTo(sum, other.sum);
     this.arena.release(other.sum);
@@ -130,10 +139,10 @@ export class SumTree {
 
   private dropDescendants(node: TreeNode): void {
     const { first, end } = ranksUnder(node, this.worldSize);
-    for (const [key, held] of this.held) {
+    for (const [number, held] of this.held) {
       const under = ranksUnder(held.node, this.worldSize);
       if (under.first >= first && under.end <= end) {
-        this.held.delete(key);
+        this.held.delete(number);
         this.arena.release(held.sum);
       }
     }

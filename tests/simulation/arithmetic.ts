@@ -41,8 +41,8 @@ const bits = new Int32Array(scratch.buffer);
 
 function stir(hash: number, values: Float32Array): number {
   let mixed = hash;
-  for (const value of values) {
-    scratch[0] = value;
+  for (let i = 0; i < values.length; i++) {
+    scratch[0] = values[i];
     mixed = Math.imul(mixed ^ bits[0], 0x9e3779b1);
     mixed ^= mixed >>> 15;
   }

@@ -519,7 +519,7 @@ class Cluster implements Surroundings {
   private check({ server }: Life): void {
     const { phase, workers, step, plan } = server.runState;
     must(step <= plan.totalSteps, () => `step ${String(step)} of ${String(plan.totalSteps)}`);
-    if (phase.kind !== "step" && phase.kind !== "evaluating") return;
+    if (!("work" in phase)) return;
     const { holders, unassigned } = phase.work;
     for (const [unit, held] of holders) {
       for (const holder of held)
@@ -527,7 +527,7 @@ class Cluster implements Surroundings {
       must(held.length <= 2, () => `unit ${String(unit)} is held by ${held.join()}`);
       must(!unassigned.includes(unit), () => `unit ${String(unit)} is held and not held`);
     }
-    if (phase.kind !== "step" || unassigned.length === 0) return;
+    if (phase.kind === "evaluating" || unassigned.length === 0) return;
     for (const { drains } of workers.values()) must(drains, () => "workers are idle while ranks wait");
   }
 }

@@ -124,7 +124,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     fault: "workers let the key encoder follow by another step's momentum",
     file: "coordinator/data-plane.js",
-    find: "isUpToDate ? rates.keyMomentum : null",
-    replace: "isUpToDate ? 0.9 : null",
+    find: "this.sendShard(upToDate, next, shard, rates.keyMomentum)",
+    replace: "this.sendShard(upToDate, next, shard, 0.9)",
   },
 ];
