@@ -25,6 +25,9 @@ export interface Binding {
   ): OutputMetadata[];
   createTensor(shape: readonly number[], dtype: number, values: object): number;
   tensorDataSync(id: number): unknown;
+  deleteTensor(id: number): void;
+  /** @param inputNames and outputNames by comma: any tensors of the graph */
+  runSavedModel(session: number, inputs: readonly number[], inputNames: string, outputNames: string): OutputMetadata[];
   readonly TF_Version: string;
   readonly TF_ATTR_SHAPE: number;
   readonly TF_ATTR_STRING: number;
@@ -43,6 +46,8 @@ interface NodeBackend {
   /** keeps values for a tensor until they are wanted on the device */
   move: (dataId: object, values: unknown, ...rest: unknown[]) => void;
   readonly isUsingGpuDevice: boolean;
+  /** a tensor of the binding's as one of tfjs's, which owns it from then on */
+  createOutputTensor(metadata: OutputMetadata): Tensor;
   executeMultipleOutputs(
     name: string,
     attributes: readonly OperationAttribute[],

@@ -14,7 +14,7 @@ export function timestamp(after: Tensor): Tensor1D {
     operation: "Timestamp",
     attributes: {},
     inputs: [],
-    after: [recording.madeBy(after)],
+    after: [recording.edgeOfTensor(after).node],
     outputs: [{ dtype: DTYPE.float64, shape: [] }],
   });
   const halves = recording.add({

@@ -11,6 +11,8 @@ export {
   transformImages,
   type BatchNormResult,
 } from "./kernels.js";
+export { acrossRanks } from "./across-ranks.js";
+export { syncBatchNorm } from "./sync-batch-norm.js";
 export { embedding, gelu, layerNorm } from "./transformer-kernels.js";
 export { nodeBackend } from "./backend.js";
 export { compile, CompiledStep, isKept, type CompileOptions, type Precision } from "./compiled/compile.js";
@@ -18,3 +20,4 @@ export { CannotCompile, inFullPrecision } from "./compiled/record.js";
 export { batchGraphModel, batchSavedModel } from "./compiled/batch-graph.js";
 export type { GraphModel } from "./compiled/graph-model.js";
 export { readTimestamp, timestamp } from "./clock.js";
+export type { StagedRun } from "./compiled/staged-run.js";

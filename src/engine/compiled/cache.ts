@@ -4,16 +4,23 @@ import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from "n
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { CannotCompile } from "./record.js";
+import type { Stage } from "./stages.js";
 import type { TreeShape } from "./tree.js";
 
 /** Graphs kept; those unused for longest go first. One is 0.1 to 1 MB. */
 const KEPT = 64;
 
 /** A step as it lies on disk, beside its `saved_model.pb`. */
-export interface StoredStep {
+export interface StoredStep extends StepPlan {
   /** `digestOf` */
   readonly sha256: string;
+}
+
+/** What must be known of a graph to run it. */
+export interface StepPlan {
   readonly outputShape: TreeShape;
+  /** of a step that waits for other ranks; null: it is run in one go */
+  readonly stages: readonly Stage[] | null;
 }
 
 export interface Located {
@@ -59,8 +66,8 @@ async function readCode(): Promise<string> {
 }
 
 /** hex sha256 over the graph and what its outputs mean */
-function digestOf(model: Uint8Array, outputShape: TreeShape): string {
-  return sha256(model, JSON.stringify(outputShape));
+function digestOf(model: Uint8Array, { outputShape, stages }: StepPlan): string {
+  return sha256(model, JSON.stringify({ outputShape, stages }));
 }
 
 export class GraphCache {
@@ -74,7 +81,7 @@ export class GraphCache {
     try {
       const step = JSON.parse(await readFile(join(folder, "step.json"), "utf8")) as StoredStep;
       const model = await readFile(join(folder, "saved_model.pb"));
-      if (digestOf(model, step.outputShape) !== step.sha256) return null;
+      if (digestOf(model, step) !== step.sha256) return null;
       const now = new Date();
       // In a folder that is read-only or somebody else's nothing is removed either.
       await utimes(folder, now, now).catch(() => undefined);
@@ -85,8 +92,8 @@ export class GraphCache {
   }
 
   /** Keeps a step; where the disk refuses, it lies in a temporary folder. */
-  async store(key: string, model: Uint8Array, outputShape: TreeShape): Promise<Located> {
-    const stored = { outputShape, sha256: digestOf(model, outputShape) };
+  async store(key: string, model: Uint8Array, plan: StepPlan): Promise<Located> {
+    const stored = { ...plan, sha256: digestOf(model, plan) };
     if (this.root !== null) {
       try {
         const folder = await write(this.root, key, model, stored);

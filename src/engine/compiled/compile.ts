@@ -9,9 +9,12 @@ import { codeDigest, GraphCache, graphCacheFolder, sha256, type Located } from "
 import { filterGradientsAsProducts } from "./filter-gradient.js";
 import { isSameNode, prune, type Graph } from "./graph.js";
 import { toBfloat16 } from "./mixed-precision.js";
+import { isStaged, merged } from "./merge.js";
 import { CannotCompile, record } from "./record.js";
 import { encodeSavedModel } from "./saved-model.js";
-import { collect, flatten, unflatten, type TensorTree, type TreeShape } from "./tree.js";
+import { shownLength, StagedRun } from "./staged-run.js";
+import { staged, type Stage } from "./stages.js";
+import { collect, countOf, flatten, unflatten, type TensorTree, type TreeShape } from "./tree.js";
 
 export type Precision = "fp32" | "bf16";
 
@@ -51,8 +54,9 @@ export async function compile<In extends TensorTree, Out extends TensorTree>(
     }
   }
   const { recorded, outputShape } = recordTwice(step, inputShape, inputs);
-  const graph = precision === "bf16" ? lowered(recorded) : recorded;
-  const stored = await cache.store(key, encodeSavedModel(graph), outputShape);
+  const whole = precision === "bf16" ? lowered(recorded) : recorded;
+  const { graph, stages } = isStaged(whole) ? staged(prune(merged(whole))) : { graph: whole, stages: null };
+  const stored = await cache.store(key, encodeSavedModel(graph), { outputShape, stages });
   return CompiledStep.load<In, Out>(stored, inputShape, example, graph);
 }
 
@@ -114,6 +118,7 @@ export class CompiledStep<In extends TensorTree, Out extends TensorTree> {
     private readonly model: SavedModel,
     private readonly inputShape: TreeShape,
     private readonly outputShape: TreeShape,
+    private readonly stages: readonly Stage[] | null,
     /** whether it was found in the cache */
     readonly cached: boolean,
   ) {}
@@ -128,9 +133,10 @@ export class CompiledStep<In extends TensorTree, Out extends TensorTree> {
     let compiled: CompiledStep<In, Out> | null = null;
     try {
       const model = await tf.node.loadSavedModel(folder);
-      compiled = new CompiledStep<In, Out>(model, inputShape, step.outputShape, graph === null);
+      compiled = new CompiledStep<In, Out>(model, inputShape, step.outputShape, step.stages, graph === null);
       // The first run optimises the graph, and finds out whether the device has a kernel for everything in it.
-      tf.dispose(compiled.run(example) as never);
+      if (step.stages === null) tf.dispose(compiled.run(example) as never);
+      else tf.dispose(compiled.begin(example).alone() as never);
       return compiled;
     } catch (cause) {
       compiled?.dispose();
@@ -145,10 +151,28 @@ export class CompiledStep<In extends TensorTree, Out extends TensorTree> {
     return this.spentMs;
   }
 
-  /** Runs the graph. The caller disposes of what it gives. */
-  run(inputs: In): Out {
+  /** Values that a rank shows at the end of each stage but the last; empty where it waits for nobody. */
+  get rounds(): readonly number[] {
+    return (this.stages ?? []).slice(0, -1).map(({ shows }) => shownLength(shows));
+  }
+
+  /** Begins a step that waits for other ranks. The inputs are unwritten, and kept, until it is over. */
+  begin(inputs: In): StagedRun<Out> {
+    if (this.stages === null) throw new Error("a step that waits for nobody is run in one go");
+    return new StagedRun(this.model, this.stages, this.leavesOf(inputs), countOf(this.outputShape), (results) => {
+      return unflatten(this.outputShape, results) as Out;
+    });
+  }
+
+  private leavesOf(inputs: In): Tensor[] {
     const leaves: Tensor[] = [];
     collect(this.inputShape, inputs, leaves);
+    return leaves;
+  }
+
+  /** Runs the graph. The caller disposes of what it gives. */
+  run(inputs: In): Out {
+    const leaves = this.leavesOf(inputs);
     const start = performance.now();
     const outputs = this.model.predict(leaves) as unknown as Tensor | Tensor[];
     this.spentMs = performance.now() - start;

@@ -6,6 +6,12 @@
 /** TensorFlow's `DataType` numbers, as far as steps use them. */
 export const DTYPE = { float32: 1, float64: 2, int32: 3, bool: 10, bfloat16: 14 } as const;
 
+/**
+ * The one operation that TensorFlow does not have: from a vector of this rank, `[n]`, to those of all ranks, `[W, n]`. The graph is cut
+ * here (`stages.ts`).
+ */
+export const ACROSS_RANKS = "AcrossRanks";
+
 /** Value of an attribute, by kind. Numbers of a `type` are `DataType`s. */
 export type AttributeValue =
   | { readonly type: number }

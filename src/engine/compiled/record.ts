@@ -110,9 +110,9 @@ export class Recorder {
     return { node: this.nodes.length - 1, output: 0 };
   }
 
-  /** Number of the node that made a tensor. */
-  madeBy(tensor: Tensor): number {
-    return this.edgeOf(nodeBackend().getInputTensorIds([tensor])[0], "the step").node;
+  /** Which output of which node a tensor is. */
+  edgeOfTensor(tensor: Tensor): Edge {
+    return this.edgeOf(nodeBackend().getInputTensorIds([tensor])[0], "the step");
   }
 
   /** From now on the tensor stands for another node's output. */

@@ -56,7 +56,7 @@ export function encodeSavedModel(graph: Graph, names?: SignatureNames): Uint8Arr
   const fetches = outputs.map((edge, index) => {
     const type = typeOf(graph, edge);
     const T = { type: type.dtype };
-    return { name: positional("o", index), op: "Identity", input: [nameOf(edge)], attr: { T } };
+    return { name: resultName(index), op: "Identity", input: [nameOf(edge)], attr: { T } };
   });
   const content = {
     saved_model_schema_version: 1,
@@ -67,13 +67,18 @@ export function encodeSavedModel(graph: Graph, names?: SignatureNames): Uint8Arr
         signature_def: {
           serving_default: {
             inputs: signature("i", names?.inputs, places.map((edge) => [`${nameOf(edge)}:0`, typeOf(graph, edge)])), // prettier-ignore
-            outputs: signature("o", names?.outputs, outputs.map((edge, index) => [`${positional("o", index)}:0`, typeOf(graph, edge)])), // prettier-ignore
+            outputs: signature("o", names?.outputs, outputs.map((edge, index) => [`${resultName(index)}:0`, typeOf(graph, edge)])), // prettier-ignore
           },
         },
       },
     ],
   };
   return savedModel.encode(savedModel.fromObject(content)).finish();
+}
+
+/** What the graph's output of that number is called. */
+export function resultName(index: number): string {
+  return positional("o", index);
 }
 
 function positional(prefix: string, index: number): string {
@@ -97,7 +102,8 @@ function typeOf({ nodes }: Graph, { node, output }: Edge): TensorType {
   return nodes[node].outputs[output];
 }
 
-function nameOf({ node, output }: Edge): string {
+/** What a node's output is called in the graph. */
+export function nameOf({ node, output }: Edge): string {
   return output === 0 ? `n${String(node)}` : `n${String(node)}:${String(output)}`;
 }
 

@@ -22,6 +22,14 @@ export function unflatten(shape: TreeShape, leaves: readonly Tensor[]): TensorTr
   return Object.fromEntries(Object.entries(shape).map(([key, entry]) => [key, unflatten(entry, leaves)]));
 }
 
+/** Tensors of a tree. */
+export function countOf(shape: TreeShape): number {
+  if (shape === null) return 0;
+  if (typeof shape === "number") return 1;
+  const entries: readonly TreeShape[] = Object.values(shape);
+  return entries.reduce<number>((sum, entry) => sum + countOf(entry), 0);
+}
+
 /**
  * The tensors of another tree of the same shape, in the same order, whatever the order of its keys.
  * @param leaves is filled
