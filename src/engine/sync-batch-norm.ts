@@ -53,7 +53,7 @@ tf.registerKernel({
         const unbiased = tf.mul(variance, count / Math.max(1, count - 1));
         return [y, mean, unbiased, deviation];
       }),
-    ) as never;
+    );
   },
 });
 

@@ -42,7 +42,7 @@ function stepOf(norm: Norm): (inputs: Inputs) => Result {
         kept.push(tf.keep(first.mean));
         return tf.mean<Scalar>(tf.pow(tf.add(second.y, tf.mul(beside.y, 0.5)), 3));
       })([filter, scale, shift]);
-      return { loss: value, gradients: grads, mean: kept[0] as Tensor1D };
+      return { loss: value, gradients: grads, mean: kept[0] };
     });
 }
 
@@ -61,7 +61,7 @@ function differenceOf(mine: Tensor, theirs: Tensor): number {
   const [difference, norm] = [tf.norm(tf.sub(mine, theirs)), tf.norm(theirs)].map(
     (tensor) => tensor.dataSync()[0] ?? NaN,
   );
-  return (difference as number) / (norm as number);
+  return (difference) / (norm);
 }
 
 /** All ranks, a stage at a time. */
@@ -104,7 +104,7 @@ describe.each([1, 2, 3, 4, 5])("batch norm over %i ranks", (ranks) => {
     ).toBeLessThan(1e-4);
     for (const { mean } of results) expect(differenceOf(mean, one.mean)).toBeLessThan(1e-5);
     one.gradients.forEach((gradient, index) => {
-      const mine = averaged(({ gradients }) => gradients[index] as Tensor);
+      const mine = averaged(({ gradients }) => gradients[index]);
       expect(differenceOf(mine, gradient), `gradient ${String(index)}`).toBeLessThan(1e-4);
     });
   });
@@ -127,7 +127,7 @@ describe.each([1, 2, 3, 4, 5])("batch norm over %i ranks", (ranks) => {
     }
     for (const [round] of step.rounds.entries()) again.show(blocks[round - 1] ?? null);
     const { loss, gradients } = again.finish(blocks.at(-1) ?? null);
-    const first = results[ranks - 1] as Result;
+    const first = results[ranks - 1];
     expect(loss.dataSync()).toEqual(first.loss.dataSync());
     gradients.forEach((gradient, index) => {
       expect(gradient.dataSync()).toEqual(first.gradients[index]?.dataSync());
@@ -166,7 +166,7 @@ it("holds nothing once it is over, or given up", async () => {
     },
   }) as typeof binding;
   const before = tf.memory().numTensors;
-  for (let i = 0; i < 2; i++) tf.dispose(step.begin(inputs).alone() as never);
+  for (let i = 0; i < 2; i++) tf.dispose(step.begin(inputs).alone());
   const givenUp = step.begin(inputs);
   givenUp.show(null);
   givenUp.dispose();
@@ -182,7 +182,7 @@ it("runs in bfloat16 beside statistics in float32", async () => {
     (["bf16", "fp32"] as const).map((precision) => compile(stepOf(synced), inputs, options(2, precision))),
   );
   const [one, other] = [low, full].map((step) => step?.begin(inputs).alone().loss.dataSync()[0] ?? NaN);
-  expect(Math.abs((one as number) - (other as number))).toBeLessThan(0.05 * Math.abs(other as number));
+  expect(Math.abs((one) - (other))).toBeLessThan(0.05 * Math.abs(other));
 });
 
 it("cannot wait for anybody where it is not compiled", () => {
