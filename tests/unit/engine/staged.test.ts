@@ -61,7 +61,7 @@ function differenceOf(mine: Tensor, theirs: Tensor): number {
   const [difference, norm] = [tf.norm(tf.sub(mine, theirs)), tf.norm(theirs)].map(
     (tensor) => tensor.dataSync()[0] ?? NaN,
   );
-  return (difference) / (norm);
+  return difference / norm;
 }
 
 /** All ranks, a stage at a time. */
@@ -182,7 +182,7 @@ it("runs in bfloat16 beside statistics in float32", async () => {
     (["bf16", "fp32"] as const).map((precision) => compile(stepOf(synced), inputs, options(2, precision))),
   );
   const [one, other] = [low, full].map((step) => step?.begin(inputs).alone().loss.dataSync()[0] ?? NaN);
-  expect(Math.abs((one) - (other))).toBeLessThan(0.05 * Math.abs(other));
+  expect(Math.abs(one - other)).toBeLessThan(0.05 * Math.abs(other));
 });
 
 it("cannot wait for anybody where it is not compiled", () => {
