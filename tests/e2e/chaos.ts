@@ -137,7 +137,7 @@ export async function chaos(folder: string, seed: number): Promise<ChaosReport> 
         setTimeout(() => victim?.process.kill("SIGCONT"), 300 + draw.below(2500));
         return;
       case "drain":
-        victim?.process.kill("SIGTERM");
+        if (victim !== undefined) askToLeave(victim);
         join_();
         return;
       case "join":
@@ -161,6 +161,12 @@ export async function chaos(folder: string, seed: number): Promise<ChaosReport> 
         draw.pick(proxies).corrupt(1 + draw.below(3));
         return;
     }
+  };
+  const asked = new Set<Running>();
+  // Once: whoever is asked twice leaves at once, with another exit code.
+  const askToLeave = (worker: Running) => {
+    if (!asked.has(worker)) worker.process.kill("SIGTERM");
+    asked.add(worker);
   };
   try {
     watch(coordinator);
@@ -191,7 +197,7 @@ export async function chaos(folder: string, seed: number): Promise<ChaosReport> 
     await Promise.all(
       [...workers].map((worker) => {
         worker.process.kill("SIGCONT");
-        worker.process.kill("SIGTERM");
+        askToLeave(worker);
         return worker.ended;
       }),
     );
