@@ -6,7 +6,7 @@
 import { createHash } from "node:crypto";
 import type { RunConfig } from "../src/config/schema.js";
 import { compile, tf, type Tensor, type Tensor2D, type Tensor4D } from "../src/engine/index.js";
-import { initialParameters, resnet } from "../src/models/index.js";
+import { OWN_BATCH, initialParameters, resnet } from "../src/models/index.js";
 import { moco, normalise, type StepInput } from "../src/objectives/index.js";
 import { Purpose, Stream } from "../src/protocol/philox.js";
 
@@ -46,7 +46,7 @@ export async function engineFingerprint(
     keyViews: views(1),
     queue: tf.tidy(() => normalise(tf.tensor2d(normals(NEGATIVES * DIMENSION, 2), [NEGATIVES, DIMENSION]))),
   };
-  const plain = { temperature: TEMPERATURE, bnSplits: 1, keyShuffle: null, exchanged: null, labels: null };
+  const plain = { temperature: TEMPERATURE, batchNorm: OWN_BATCH, keyShuffle: null, exchanged: null, labels: null };
   const gradients = (given: Inputs): Tensor[] =>
     tf.tidy(() => moco(TEMPERATURE).step({ ...given, ...plain, encoder }).gradients);
   const hash = createHash("sha256").update(mode);

@@ -58,7 +58,7 @@ function rankFunctions(config: RunConfig, encoder: Encoder, objective: Objective
     key,
     ...kind.views(samples),
     labels,
-    bnSplits: config.model.bnSplits,
+    batchNorm: { splits: config.model.bnSplits, ranks: 1 },
     temperature: config.moco.temperature,
   });
   return {

@@ -5,6 +5,7 @@
 import { makeViews, viewStages } from "../data/views.js";
 import { tf, type Scalar, type Tensor, type Tensor1D, type Tensor2D, type Tensor4D } from "../engine/index.js";
 import {
+  OWN_BATCH,
   BATCH_NORM_MOMENTUM,
   evaluationNorm,
   trainingNorm,
@@ -74,7 +75,7 @@ export function finetuneStep(
   const statistics = new Map<string, Tensor1D>();
   const norm = frozen
     ? runningNorm(encoder, buffers)
-    : trainingNorm(1, (name, mean, variance) => {
+    : trainingNorm(OWN_BATCH, (name, mean, variance) => {
         statistics.set(`${name}.running_mean`, tf.keep(mean));
         statistics.set(`${name}.running_var`, tf.keep(variance));
       });

@@ -1,6 +1,14 @@
 /** Encoders and their parameters. */
 export { BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM } from "./constants.js";
-export { evaluationNorm, trainingNorm, type ForwardContext, type Normalise, type StatisticsSink } from "./forward.js";
+export {
+  evaluationNorm,
+  OWN_BATCH,
+  trainingNorm,
+  type BatchNormScope,
+  type ForwardContext,
+  type Normalise,
+  type StatisticsSink,
+} from "./forward.js";
 export {
   initialBuffers,
   initialParameters,

@@ -24,9 +24,9 @@ export function inBatch(
 /** `[2B, D]`, or `[2B, D + 1]` with labels: of the first views, then of the second ones */
 function embeddingsOf(input: ShowInput): Shown {
   const statistics = new Statistics();
-  const { encoder, query, bnSplits, labels } = input;
+  const { encoder, query, batchNorm, labels } = input;
   const embeddings = tf.tidy(() => {
-    const rows = encode(encoder, query, bothViews(input), { splits: bnSplits }, statistics.sink);
+    const rows = encode(encoder, query, bothViews(input), { batchNorm }, statistics.sink);
     return labels === null ? rows : withLabels(rows, tf.concat<Tensor1D>([labels, labels]));
   });
   tf.dispose(statistics.ordered(encoder));
@@ -48,7 +48,7 @@ function stepOf(input: StepInput, contrast: Parameters<typeof inBatch>[0]): Step
   const result = differentiate(
     input,
     bothViews(input),
-    { splits: input.bnSplits },
+    { batchNorm: input.batchNorm },
     (mine) => contrast(all(mine), labels, batch),
     ranks,
   );

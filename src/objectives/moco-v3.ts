@@ -4,6 +4,7 @@
  * symmetric: ctr(q₁, k₂) + ctr(q₂, k₁), each 2τ · InfoNCE.
  */
 import { preciseMatMul, tf, type Tensor2D, type Tensor3D } from "../engine/index.js";
+import type { BatchNormScope } from "../models/index.js";
 import { hardestOf, onlyWhere, type Contrast } from "./contrast.js";
 import { given, type Objective, type ShowInput } from "./objective.js";
 import { bothViews, differentiate, encode, Statistics, type Exchanged, type Shown } from "./rank.js";
@@ -13,18 +14,23 @@ export function mocoV3(temperature: number): Objective {
     show: keysOf,
     step: (input) => {
       const exchanged = given(input.exchanged, "the exchange");
-      const encoding = { splits: 2 * input.bnSplits, predicts: true };
+      const encoding = { batchNorm: viewsApart(input.batchNorm), predicts: true };
       const contrast = (queries: Tensor2D) => symmetric(queries, exchanged, temperature);
       return { ...differentiate(input, bothViews(input), encoding, contrast), keys: null, keyStatistics: [] };
     },
   };
 }
 
+function viewsApart({ splits, ranks }: BatchNormScope): BatchNormScope {
+  return { splits: 2 * splits, ranks };
+}
+
 /** `[2B, D]` keys: of all first views, then of all second ones; batch norm sees either apart. No gradient. */
 function keysOf(input: ShowInput): Shown {
-  const { encoder, key, bnSplits } = input;
+  const { encoder, key } = input;
+  const encoding = { batchNorm: viewsApart(input.batchNorm) };
   const statistics = new Statistics();
-  const embeddings = tf.tidy(() => encode(encoder, key, bothViews(input), { splits: 2 * bnSplits }, statistics.sink));
+  const embeddings = tf.tidy(() => encode(encoder, key, bothViews(input), encoding, statistics.sink));
   return { embeddings, statistics: statistics.ordered(encoder) };
 }
 

@@ -30,19 +30,19 @@ export function momentumContrast(
       const { exchanged, keyShuffle } = input;
       const { embeddings: keys, statistics } = exchanged === null ? keysOf(input, keyShuffle) : ownOf(exchanged);
       const contrast = contrastFor(input);
-      const encoding = { splits: input.bnSplits };
-      const result = differentiate(input, input.queryViews, encoding, (queries) => contrast(queries, keys));
+      const { queryViews, batchNorm } = input;
+      const result = differentiate(input, queryViews, { batchNorm }, (queries) => contrast(queries, keys));
       return { ...result, keys, keyStatistics: statistics };
     },
   };
 }
 
 /** The keys of a rank's key views, no gradient. */
-function keysOf({ encoder, key, keyViews, bnSplits }: ShowInput, keyShuffle: StepInput["keyShuffle"]): Shown {
+function keysOf({ encoder, key, keyViews, batchNorm }: ShowInput, keyShuffle: StepInput["keyShuffle"]): Shown {
   const statistics = new Statistics();
   const embeddings = tf.tidy(() => {
     const views = keyShuffle === null ? tf.clone(keyViews) : gatherRows(keyViews, keyShuffle.order);
-    const shuffled = encode(encoder, key, views, { splits: bnSplits }, statistics.sink);
+    const shuffled = encode(encoder, key, views, { batchNorm }, statistics.sink);
     return keyShuffle === null ? shuffled : gatherRows(shuffled, keyShuffle.inverse);
   });
   return { embeddings, statistics: statistics.ordered(encoder) };

@@ -1,6 +1,13 @@
 /** What every method's part of one logical rank has in common: encoding with θq or θk, and the gradient of a loss of θq. */
 import { tf, timestamp, type Scalar, type Tensor, type Tensor1D, type Tensor2D } from "../engine/index.js";
-import { trainingNorm, type Encoder, type ForwardContext, type StatisticsSink, type Views } from "../models/index.js";
+import {
+  trainingNorm,
+  type BatchNormScope,
+  type Encoder,
+  type ForwardContext,
+  type StatisticsSink,
+  type Views,
+} from "../models/index.js";
 import { normalise, type Contrast } from "./contrast.js";
 
 export interface RankInput {
@@ -11,7 +18,7 @@ export interface RankInput {
   /** B each: two views of each sample */
   readonly queryViews: Views;
   readonly keyViews: Views;
-  readonly bnSplits: number;
+  readonly batchNorm: BatchNormScope;
   readonly temperature: number;
 }
 
@@ -94,8 +101,7 @@ export function bothViews({ queryViews, keyViews }: RankInput): Views {
 
 /** How views become embeddings. */
 export interface Encoding {
-  /** groups of the batch that batch norm treats apart */
-  readonly splits: number;
+  readonly batchNorm: BatchNormScope;
   /** whether the prediction head follows the projection (MoCo v3's queries) */
   readonly predicts?: boolean;
 }
@@ -105,10 +111,10 @@ export function encode(
   encoder: Encoder,
   parameters: readonly Tensor[],
   views: Views,
-  { splits, predicts = false }: Encoding,
+  { batchNorm, predicts = false }: Encoding,
   sink: StatisticsSink,
 ): Tensor2D {
-  const context = forwardContext(encoder, parameters, trainingNorm(splits, sink));
+  const context = forwardContext(encoder, parameters, trainingNorm(batchNorm, sink));
   const projected = encoder.project(context, encoder.features(context, views));
   return normalise(predicts ? encoder.predict(context, projected) : projected);
 }

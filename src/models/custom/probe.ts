@@ -3,7 +3,7 @@ import { tf, type Tensor, type Tensor4D } from "../../engine/index.js";
 import { UserError } from "../../protocol/errors.js";
 import { Purpose, Stream } from "../../protocol/philox.js";
 import type { Encoder } from "../encoder.js";
-import { trainingNorm } from "../forward.js";
+import { OWN_BATCH, trainingNorm } from "../forward.js";
 import { initialParameters } from "../parameters.js";
 import { firstLine } from "../../config/load-own-file.js";
 
@@ -28,7 +28,7 @@ export function probe(
     const images: Tensor4D = tf.tensor4d(pixels, [IMAGES, imageSize, imageSize, 3]);
     const context = {
       parameter: <T extends Tensor>(name: string) => start[specs.findIndex((spec) => spec.name === name)] as T,
-      normalise: trainingNorm(1, () => undefined),
+      normalise: trainingNorm(OWN_BATCH, () => undefined),
     };
     const { grads } = gradientsOf(() => tf.sum(tf.square(features(context, images))), start, path);
     const result = features(context, images);

@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, it } from "vitest";
 import { resolveConfig } from "../../../src/config/index.js";
 import { compile, tf, type Tensor, type Tensor2D, type Tensor4D } from "../../../src/engine/index.js";
-import { encoderOf, initialParameters, type Encoder } from "../../../src/models/index.js";
+import { OWN_BATCH, encoderOf, initialParameters, type Encoder } from "../../../src/models/index.js";
 import { moco, normalise } from "../../../src/objectives/index.js";
 
 const folder = mkdtempSync(join(tmpdir(), "tandem-encoders-"));
@@ -62,7 +62,7 @@ async function bothWays(encoder: Encoder): Promise<readonly [readonly Tensor[], 
         queue: queue as Tensor2D,
         labels: null,
         temperature: 0.2,
-        bnSplits: 1,
+        batchNorm: OWN_BATCH,
         keyShuffle: null,
         exchanged: null,
       });

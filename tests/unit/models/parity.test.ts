@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { tf, type Tensor, type Tensor1D, type Tensor2D, type Tensor4D } from "../../../src/engine/index.js";
 import {
+  OWN_BATCH,
   BATCH_NORM_MOMENTUM,
   evaluationNorm,
   initialBuffers,
@@ -85,7 +86,7 @@ describe.each(cases)("$encoder with $stem stem and $head head agrees with torchv
     queue,
     labels: null,
     temperature: parity.temperature,
-    bnSplits: 1,
+    batchNorm: OWN_BATCH,
     keyShuffle: null,
     exchanged: null,
   });
@@ -106,7 +107,7 @@ describe.each(cases)("$encoder with $stem stem and $head head agrees with torchv
     const context = forwardContext(
       encoder,
       query,
-      trainingNorm(1, () => undefined),
+      trainingNorm(OWN_BATCH, () => undefined),
     );
     expect(relativeError(encoder.features(context, views(1)), parity.features)).toBeLessThan(TOLERANCE);
   });

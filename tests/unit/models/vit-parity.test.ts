@@ -2,7 +2,13 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { tf, type Tensor, type Tensor4D } from "../../../src/engine/index.js";
-import { initialParameters, trainingNorm, visionTransformer, type Encoder } from "../../../src/models/index.js";
+import {
+  OWN_BATCH,
+  initialParameters,
+  trainingNorm,
+  visionTransformer,
+  type Encoder,
+} from "../../../src/models/index.js";
 import { forwardContext, moco, normalise } from "../../../src/objectives/index.js";
 import { relativeError, TOLERANCE, uniform, type Sample } from "../../fixtures/drawn.js";
 
@@ -71,7 +77,7 @@ function step(encoder: Encoder) {
     queue,
     labels: null,
     temperature,
-    bnSplits: 1,
+    batchNorm: OWN_BATCH,
     keyShuffle: null,
     exchanged: null,
   });
@@ -97,7 +103,7 @@ describe("a ViT with a trained patch projection agrees with timm", () => {
     const context = forwardContext(
       encoder,
       parameters(encoder, streams + 1000),
-      trainingNorm(1, () => undefined),
+      trainingNorm(OWN_BATCH, () => undefined),
     );
     expect(relativeError(encoder.features(context, views(1)), parity.features)).toBeLessThan(TOLERANCE);
   });

@@ -7,7 +7,7 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { PRESETS } from "../../../src/config/presets.js";
 import { inverseOf } from "../../../src/data/permutation.js";
 import { tf, type Tensor, type Tensor4D } from "../../../src/engine/index.js";
-import { resnet } from "../../../src/models/index.js";
+import { OWN_BATCH, resnet } from "../../../src/models/index.js";
 import {
   normalise,
   objectiveOf,
@@ -67,7 +67,7 @@ describe.each(cases)("$method (L_$form) over $ranks ranks agrees with one device
     return Array.from({ length: ranks }, (_, rank) => {
       const [queryViews, keyViews] = [rowsOf(first, rank), rowsOf(second, rank)];
       const labels = method === "supcon" ? labelsOf(rank) : null;
-      return { encoder, query, key, queryViews, keyViews, labels, bnSplits: 1, temperature };
+      return { encoder, query, key, queryViews, keyViews, labels, batchNorm: OWN_BATCH, temperature };
     });
   };
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { tf, type Tensor, type Tensor4D } from "../../../src/engine/index.js";
-import { initialParameters, resnet, trainingNorm } from "../../../src/models/index.js";
+import { OWN_BATCH, initialParameters, resnet, trainingNorm } from "../../../src/models/index.js";
 import { forwardContext, infoNce, moco, normalise, type StepInput } from "../../../src/objectives/index.js";
 
 const encoder = resnet({ encoder: "resnet-tiny", stem: "3x3", head: "mlp", embeddingDim: 8 });
@@ -23,7 +23,7 @@ const input = {
   exchanged: null,
   temperature: 0.2,
 };
-const keysOf = (more: Pick<StepInput, "bnSplits" | "keyShuffle">) =>
+const keysOf = (more: Pick<StepInput, "batchNorm" | "keyShuffle">) =>
   (moco(0.2).step({ ...input, ...more }).keys ?? expect.fail("no keys")).arraySync();
 
 describe("InfoNCE", () => {
@@ -49,11 +49,11 @@ describe("shuffling batch norm within a rank", () => {
   const shuffle = { order: tf.tensor1d(order, "int32"), inverse: tf.tensor1d(inverse, "int32") };
 
   it("normalises the groups of the shuffled key batch apart, and returns the keys in the queries' order", () => {
-    const keys = keysOf({ bnSplits: 2, keyShuffle: shuffle });
+    const keys = keysOf({ batchNorm: { splits: 2, ranks: 1 }, keyShuffle: shuffle });
     const context = forwardContext(
       encoder,
       input.key,
-      trainingNorm(1, () => undefined),
+      trainingNorm(OWN_BATCH, () => undefined),
     );
     const expected = new Map<number, number[]>();
     for (const group of [order.slice(0, 4), order.slice(4)]) {
@@ -67,9 +67,9 @@ describe("shuffling batch norm within a rank", () => {
   });
 
   it("changes the keys, and nothing where batch norm has one group", () => {
-    const plain = keysOf({ bnSplits: 1, keyShuffle: null });
-    const split = keysOf({ bnSplits: 2, keyShuffle: shuffle });
-    const whole = keysOf({ bnSplits: 1, keyShuffle: shuffle });
+    const plain = keysOf({ batchNorm: OWN_BATCH, keyShuffle: null });
+    const split = keysOf({ batchNorm: { splits: 2, ranks: 1 }, keyShuffle: shuffle });
+    const whole = keysOf({ batchNorm: OWN_BATCH, keyShuffle: shuffle });
     expect(Math.abs(plain[0][0] - split[0][0])).toBeGreaterThan(1e-3);
     expect(whole[0][0]).toBeCloseTo(plain[0][0], 4);
   });

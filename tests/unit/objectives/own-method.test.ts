@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, it } from "vitest";
 import { resolveConfig } from "../../../src/config/index.js";
 import { tf, type Tensor2D, type Tensor4D } from "../../../src/engine/index.js";
-import { resnet } from "../../../src/models/index.js";
+import { OWN_BATCH, resnet } from "../../../src/models/index.js";
 import { normalise, objectiveOf, type ShowInput } from "../../../src/objectives/index.js";
 import { parametersDrawn } from "../../fixtures/drawn.js";
 
@@ -44,7 +44,7 @@ const input: ShowInput = {
   queryViews: viewsDrawn(1),
   keyViews: viewsDrawn(2),
   labels: null,
-  bnSplits: 1,
+  batchNorm: OWN_BATCH,
   temperature: 0.2,
 };
 
