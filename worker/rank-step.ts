@@ -2,6 +2,7 @@
 import { queueRowLength, shownShape, usesExchange, usesLabels, usesQueue } from "../src/config/derived.js";
 import type { RunConfig } from "../src/config/schema.js";
 import {
+  acrossRanks,
   CannotCompile,
   compile,
   isKept,
@@ -38,6 +39,9 @@ export type ShowInputs = SampleInputs & { readonly query: readonly Tensor[]; rea
 /** Everything that differs from step to step. */
 export type RankInputs = ShowInputs & Pick<StepInput, "queue" | "keyShuffle" | "exchanged">;
 
+/** `own`: float32 `[W]`, 1 for this rank, 0 for the others. (A type, since tfjs takes no interface for a container of tensors.) */
+export type LockstepInputs = Omit<RankInputs, "exchanged"> & Pick<Exchanged, "own">;
+
 /** (A type, since tfjs takes no interface for a container of tensors.) */
 export type RankResult = Omit<StepResult, "keys"> & {
   /** `[B, D]`, or `[B, D + 1]` with labels: what enters the queue; null where there is none */
@@ -50,7 +54,31 @@ type RankFunctions = {
   readonly show: ((inputs: ShowInputs) => Shown) | null;
 };
 
-function rankFunctions(config: RunConfig, encoder: Encoder, objective: Objective): RankFunctions {
+/**
+ * A rank's whole part of a step whose ranks wait for each other in the midst of it, since batch norm is of all of them. What a method
+ * shows is one more thing that they tell each other; the forward pass for it and that of the step are one, once they are merged.
+ */
+export function lockstepFunction(
+  config: RunConfig,
+  encoder: Encoder,
+  objective: Objective,
+): (inputs: LockstepInputs) => RankResult {
+  const { worldSize } = config.parallel;
+  const { step, show } = rankFunctions(config, encoder, objective, worldSize);
+  return ({ own, ...inputs }) =>
+    tidied(() => {
+      if (show === null) return step({ ...inputs, exchanged: null });
+      const { embeddings, statistics } = show(inputs);
+      const [rows, width] = embeddings.shape;
+      const all = acrossRanks(tf.reshape(embeddings, [rows * width]), worldSize);
+      const block: Tensor2D = tf.reshape(all, [worldSize * rows, width]);
+      const result = step({ ...inputs, exchanged: { block, own, rows: null } });
+      return { ...result, keyStatistics: [...statistics, ...result.keyStatistics] };
+    });
+}
+
+/** @param ranks whose batches batch norm takes as one */
+function rankFunctions(config: RunConfig, encoder: Encoder, objective: Objective, ranks = 1): RankFunctions {
   const kind = sampleKind(config);
   const inputOf = ({ samples, query, key, labels }: ShowInputs): ShowInput => ({
     encoder,
@@ -58,7 +86,7 @@ function rankFunctions(config: RunConfig, encoder: Encoder, objective: Objective
     key,
     ...kind.views(samples),
     labels,
-    batchNorm: { splits: config.model.bnSplits, ranks: 1 },
+    batchNorm: { splits: config.model.bnSplits, ranks },
     temperature: config.moco.temperature,
   });
   return {
