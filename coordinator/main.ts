@@ -10,7 +10,7 @@ import {
   readRunId,
   type RunLock,
 } from "../src/checkpoint/index.js";
-import { queueRowLength, runLength, shownLength, usesExchange, usesLabels, usesQueue } from "../src/config/derived.js";
+import { queueRowLength, runLength, roundsOf, usesLabels, usesQueue } from "../src/config/derived.js";
 import { optimizerVectors, updateRule } from "../src/config/optimizer.js";
 import { checkAgainstDataset } from "../src/config/resolve.js";
 import type { RunConfig } from "../src/config/schema.js";
@@ -170,6 +170,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
         softwareVersion: SOFTWARE_VERSION,
         dataPort: portOf(aggregator.endpoint),
         manifestHash: dataset.manifestHash,
+        rounds: roundsOf(config, layout.bufferCount),
         newTicket: () => randomBytes(16).toString("hex"),
       },
       begun.fingerprint,
@@ -187,10 +188,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
           membership,
           queue: begun.queue,
           schedule: scheduleOf(config, dataset),
-          perRank: {
-            keys: config.parallel.batchSize * queueRowLength(config),
-            embeddings: shownLength(config, layout.bufferCount),
-          },
+          keysPerRank: config.parallel.batchSize * queueRowLength(config),
           initial: initialState(planOf(config, dataset, totalSteps), step),
         },
         aggregator,
@@ -245,7 +243,6 @@ function planOf(config: RunConfig, dataset: RunDataset, totalSteps: number): Run
   return {
     worldSize: config.parallel.worldSize,
     totalSteps,
-    exchanges: usesExchange(config),
     minWorkers: config.membership.minWorkers,
     heartbeatMs: config.membership.heartbeatMs,
     deadAfterMs: config.membership.deadAfterMs,

@@ -38,10 +38,14 @@ export interface Door {
   readonly softwareVersion: string;
   readonly dataPort: number;
   readonly manifestHash: string;
+  /** values that a rank shows in each round of a step; null: as the first worker says, since they follow from its graph */
+  readonly rounds: readonly number[] | null;
   /** a new ticket: 128 random bits as hex */
   readonly newTicket: () => string;
 }
 
+/** Rounds of one step, and values that a rank shows in one, at most. */
+const [MOST_ROUNDS, MOST_SHOWN] = [4096, 1 << 24];
 /** Connections at once; another is refused. */
 export const MAX_SESSIONS = 4096;
 /** How a worker's process names itself. */
@@ -73,12 +77,20 @@ export class Membership {
   /** whether a worker takes or took part whose engine computes other bits */
   isMixed = false;
   private configJson: string | null = null;
+  private agreedRounds: readonly number[] | null;
 
   constructor(
     private readonly door: Door,
     /** fingerprint that every worker must match; null until the first worker sets it */
     private fingerprint: string | null,
-  ) {}
+  ) {
+    this.agreedRounds = door.rounds;
+  }
+
+  /** Values that a rank shows in each round of a step; none while nobody has been ready. */
+  get rounds(): readonly number[] {
+    return this.agreedRounds ?? [];
+  }
 
   get engineFingerprint(): string | null {
     return this.fingerprint;
@@ -183,6 +195,15 @@ export class Membership {
           "or give up reproducibility with membership.allowMixedHardware",
       );
     }
+    const rounds = ready.rounds ?? [];
+    this.agreedRounds ??= areSound(rounds) ? rounds : null;
+    if (JSON.stringify(rounds) !== JSON.stringify(this.agreedRounds)) {
+      return refuse(
+        "ROUNDS_MISMATCH",
+        `the worker's step has ${String(rounds.length)} rounds in which ranks wait for each other, and not those of the run: ` +
+          "use the same build and the same files of the user's own on all machines",
+      );
+    }
     session.isAdmitted = true;
     if (!fits) this.isMixed = true;
     session.holding = ready.holding ?? null;
@@ -216,6 +237,10 @@ export class Membership {
       break;
     }
   }
+}
+
+function areSound(rounds: readonly number[]): boolean {
+  return rounds.length <= MOST_ROUNDS && rounds.every((length) => length > 0 && length <= MOST_SHOWN);
 }
 
 function short(hash: string | null | undefined): string {

@@ -6,8 +6,6 @@ import type { Work } from "./work.js";
 export interface RunPlan {
   readonly worldSize: number;
   readonly totalSteps: number;
-  /** whether the ranks of a step show each other embeddings before gradients are computed */
-  readonly exchanges: boolean;
   readonly minWorkers: number;
   /** interval of ticks, in ms */
   readonly heartbeatMs: number;
@@ -46,16 +44,23 @@ export interface Fault {
   readonly where: string;
 }
 
-/** The ranks of the open step compute what they show each other; its gradients come after that. */
+/** The ranks of the open step compute what they show each other in a round; its gradients come after the last one. */
 export interface ExchangePhase {
   readonly kind: "exchange";
+  readonly round: number;
   readonly work: Work;
+  /** who did each rank in the round before: it goes on with what it has */
+  readonly former: ReadonlyMap<number, WorkerId>;
+  /** who has done it in this round */
+  readonly shownBy: ReadonlyMap<number, WorkerId>;
   readonly lateAfterMs: number;
 }
 
 export interface StepPhase {
   readonly kind: "step";
   readonly work: Work;
+  /** who did each rank in the last round */
+  readonly former: ReadonlyMap<number, WorkerId>;
   /** ranks whose keys and loss are in */
   readonly results: ReadonlySet<number>;
   /** ranks whose gradients the aggregator holds */
@@ -104,6 +109,8 @@ export interface RunState {
   readonly step: number;
   readonly phase: Phase;
   readonly workers: ReadonlyMap<WorkerId, Member>;
+  /** how often the ranks of a step show each other something before its gradients are computed, as all workers say */
+  readonly rounds: number;
   /** recent times of ranks' gradients, of their embeddings and of feature chunks, in ms */
   readonly recent: Readonly<Record<"ranks" | "embeddings" | "chunks", readonly number[]>>;
   /** step whose weights were evaluated last; null: none yet */
@@ -116,7 +123,7 @@ export interface RunState {
 }
 
 export type RunEvent =
-  | { readonly kind: "worker-joined"; readonly worker: WorkerId }
+  | { readonly kind: "worker-joined"; readonly worker: WorkerId; readonly rounds: number }
   | { readonly kind: "worker-left"; readonly worker: WorkerId; readonly reason: string }
   /** it wants to leave, and finishes these units of the open phase first */
   | { readonly kind: "worker-drains"; readonly worker: WorkerId; readonly keeps: readonly number[] }
@@ -129,7 +136,13 @@ export type RunEvent =
       /** where it is not finite: "loss" or a parameter; null: all is well */
       readonly nonFinite: string | null;
     }
-  | { readonly kind: "embeddings"; readonly worker: WorkerId; readonly step: number; readonly rank: number }
+  | {
+      readonly kind: "embeddings";
+      readonly worker: WorkerId;
+      readonly step: number;
+      readonly rank: number;
+      readonly round: number;
+    }
   | { readonly kind: "gradients-held"; readonly step: number; readonly ranks: readonly number[] }
   | { readonly kind: "applied"; readonly step: number }
   | { readonly kind: "features"; readonly worker: WorkerId; readonly step: number; readonly chunk: number }
@@ -146,16 +159,16 @@ export type Effect =
   /** a worker that drains has given all that it keeps: it may go */
   | { readonly kind: "dismiss"; readonly worker: WorkerId }
   | { readonly kind: "open-step"; readonly step: number }
-  /** what of these ranks is wanted: their gradients, or the embeddings that come before */
+  /** what of these ranks is wanted: what they show in a round, or, past the last one, their gradients */
   | {
       readonly kind: "assign";
       readonly worker: WorkerId;
       readonly step: number;
       readonly ranks: readonly number[];
-      readonly embeddings: boolean;
+      readonly round: number;
     }
-  /** all embeddings of the step are in: everybody gets them */
-  | { readonly kind: "show-embeddings"; readonly step: number }
+  /** what the ranks show in a round is in: everybody gets it */
+  | { readonly kind: "show-embeddings"; readonly step: number; readonly round: number }
   /** all ranks are in: let the aggregator finish the tree and update (or leave it), and send the keys meanwhile */
   | { readonly kind: "apply"; readonly step: number; readonly skip: boolean }
   /** the update is made: append the keys, and send them to who has joined meanwhile */
@@ -188,6 +201,7 @@ export function initialState(plan: RunPlan, step: number): RunState {
     step,
     phase: { kind: "waiting" },
     workers: new Map(),
+    rounds: 0,
     recent: { ranks: [], embeddings: [], chunks: [] },
     // What a checkpoint holds was evaluated before it was written, or is not due.
     evaluatedAt: step === 0 ? null : step,

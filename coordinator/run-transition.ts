@@ -19,7 +19,7 @@ import type {
   StepPhase,
   Transition,
 } from "./run-state.js";
-import { backUp, finish, handBack, isBusy, isDone, oneEach, openWork, shareOut, type Hand, type Work } from "./work.js";
+import { backUp, finish, goOn, handBack, isBusy, isDone, oneEach, openWork, type Hand, type Work } from "./work.js";
 
 /** A checkpoint that cannot be written at the end of a run is tried again so often … */
 export const FINAL_CHECKPOINT_TRIES = 60;
@@ -30,7 +30,7 @@ export function transition(state: RunState, event: RunEvent, now: number): Trans
   if (state.phase.kind === "ended") return unchanged(state);
   switch (event.kind) {
     case "worker-joined":
-      return join(state, event.worker, now);
+      return join(state, event.worker, event.rounds, now);
     case "worker-left":
       return leave(state, event.worker, event.reason, now);
     case "worker-drains":
@@ -90,9 +90,9 @@ function withMember(state: RunState, worker: WorkerId, change: Partial<Member>):
 
 // --- Workers come and go.
 
-function join(state: RunState, worker: WorkerId, now: number): Transition {
+function join(state: RunState, worker: WorkerId, rounds: number, now: number): Transition {
   const member: Member = { heardAt: now, drains: false, pace: null, busySince: now, slowFor: 0 };
-  const admitted = { ...state, workers: new Map(state.workers).set(worker, member) };
+  const admitted = { ...state, rounds, workers: new Map(state.workers).set(worker, member) };
   const admission: Transition = { state: admitted, effects: [{ kind: "admit", worker, step: state.step }] };
   return then(admission, (here) => (here.phase.kind === "waiting" ? proceed(here, now) : distribute(here, now)));
 }
@@ -183,8 +183,9 @@ function handsOf(state: RunState): readonly Hand[] {
 function distribute(state: RunState, now: number): Transition {
   const { phase } = state;
   if (!isWorkPhase(phase) || phase.work.unassigned.length === 0) return unchanged(state);
-  const share = phase.kind === "evaluating" ? oneEach : shareOut;
-  return given(state, phase, share(phase.work, handsOf(state)), now);
+  const hands = handsOf(state);
+  const shared = phase.kind === "evaluating" ? oneEach(phase.work, hands) : goOn(phase.work, hands, phase.former);
+  return given(state, phase, shared, now);
 }
 
 /** Idle workers get units of those who are late. */
@@ -207,7 +208,14 @@ function given(state: RunState, phase: WorkPhase, { work, assignments }: ReturnT
     const { step } = state;
     if (phase.kind === "evaluating")
       for (const chunk of units) effects.push({ kind: "request-features", worker, step, chunk });
-    else effects.push({ kind: "assign", worker, step, ranks: units, embeddings: phase.kind === "exchange" });
+    else
+      effects.push({
+        kind: "assign",
+        worker,
+        step,
+        ranks: units,
+        round: phase.kind === "exchange" ? phase.round : state.rounds,
+      });
   }
   return { state: { ...state, workers, phase: { ...phase, work } }, effects };
 }
@@ -234,14 +242,16 @@ function timed(state: RunState, worker: WorkerId, kind: keyof RunState["recent"]
 
 function embeddingsIn(state: RunState, event: Extract<RunEvent, { kind: "embeddings" }>, now: number): Transition {
   const { phase } = state;
-  const { worker, step, rank } = event;
-  if (phase.kind !== "exchange" || step !== state.step) return unchanged(state);
+  const { worker, step, rank, round } = event;
+  if (phase.kind !== "exchange" || step !== state.step || round !== phase.round) return unchanged(state);
   if (!phase.work.holders.has(rank) && !phase.work.unassigned.includes(rank)) return unchanged(state);
   const work = finish(phase.work, (unit) => unit === rank);
+  const shownBy = new Map(phase.shownBy).set(rank, worker);
   return then(timed(state, worker, "embeddings", now), (here) => {
+    const next = () => (round + 1 < here.rounds ? exchangePhase(here, round + 1, shownBy) : stepPhase(here, shownBy));
     const open: Transition = isDone(work)
-      ? { state: { ...here, phase: stepPhase(here) }, effects: [{ kind: "show-embeddings", step }] }
-      : unchanged({ ...here, phase: { ...phase, work } });
+      ? { state: { ...here, phase: next() }, effects: [{ kind: "show-embeddings", step, round }] }
+      : unchanged({ ...here, phase: { ...phase, work, shownBy } });
     return then(
       then(then(open, dismissDrained), (rest) => distribute(rest, now)),
       (rest) => backUpTheLate(rest, now),
@@ -249,10 +259,11 @@ function embeddingsIn(state: RunState, event: Extract<RunEvent, { kind: "embeddi
   });
 }
 
-function stepPhase({ plan, recent }: RunState): StepPhase {
+function stepPhase({ plan, recent }: RunState, former: StepPhase["former"] = new Map()): StepPhase {
   return {
     kind: "step",
     work: openWork(plan.worldSize),
+    former,
     results: new Set(),
     gradients: new Set(),
     lateAfterMs: lateness(plan, recent.ranks),
@@ -375,7 +386,11 @@ function proceed(state: RunState, now: number): Transition {
     const reason = `waiting: ${String(here)} of at least ${String(plan.minWorkers)} workers are here`;
     return { state: { ...state, phase: { kind: "waiting" } }, effects: [{ kind: "explain", reason }] };
   }
-  const phase = isEvaluationDue ? evaluatingPhase(state) : plan.exchanges ? exchangePhase(state) : stepPhase(state);
+  const phase = isEvaluationDue
+    ? evaluatingPhase(state)
+    : state.rounds > 0
+      ? exchangePhase(state, 0)
+      : stepPhase(state);
   const opened: Effect = { kind: isEvaluationDue ? "open-evaluation" : "open-step", step };
   return then({ state: { ...state, phase }, effects: [opened] }, (open) => distribute(open, now));
 }
@@ -384,8 +399,13 @@ function evaluatingPhase({ plan, recent }: RunState): EvaluatingPhase {
   return { kind: "evaluating", work: openWork(plan.featureChunks), lateAfterMs: lateness(plan, recent.chunks) };
 }
 
-function exchangePhase({ plan, recent }: RunState): ExchangePhase {
-  return { kind: "exchange", work: openWork(plan.worldSize), lateAfterMs: lateness(plan, recent.embeddings) };
+function exchangePhase(
+  { plan, recent }: RunState,
+  round: number,
+  former: ExchangePhase["former"] = new Map(),
+): ExchangePhase {
+  const lateAfterMs = lateness(plan, recent.embeddings);
+  return { kind: "exchange", round, work: openWork(plan.worldSize), former, shownBy: new Map(), lateAfterMs };
 }
 
 function featuresIn(state: RunState, event: Extract<RunEvent, { kind: "features" }>, now: number): Transition {

@@ -84,8 +84,8 @@ export interface ServerParts {
   readonly membership: Membership;
   readonly queue: KeyQueue;
   readonly schedule: Schedule;
-  /** values that one rank adds to the queue (B·D), and that it shows the others (E) */
-  readonly perRank: { readonly keys: number; readonly embeddings: number };
+  /** values that one rank adds to the queue (B·D) */
+  readonly keysPerRank: number;
   readonly initial: RunState;
 }
 
@@ -329,7 +329,8 @@ export class Server {
       return;
     }
     if (answer.differs !== null) this.ports.observer.notReproducible(session.id, answer.differs);
-    this.dispatch({ kind: "worker-joined", worker: session.id });
+    const rounds = this.parts.membership.rounds.length;
+    this.dispatch({ kind: "worker-joined", worker: session.id, rounds });
   }
 
   private takeResult({ id }: Session, result: RankResult, frames: readonly Uint8Array[]): void {
@@ -345,10 +346,12 @@ export class Server {
   private takeEmbeddings({ id }: Session, shown: RankEmbeddings, frames: readonly Uint8Array[]): void {
     const step = shown.step ?? 0;
     const rank = shown.rank ?? 0;
+    const round = shown.round ?? 0;
+    const { phase } = this.state;
     // Once everybody has the block it is not written again.
-    if (step !== this.collection.step || this.state.phase.kind !== "exchange") return;
+    if (step !== this.collection.step || phase.kind !== "exchange" || round !== phase.round) return;
     this.collection.acceptEmbeddings(rank, frames);
-    this.dispatch({ kind: "embeddings", worker: id, step, rank });
+    this.dispatch({ kind: "embeddings", worker: id, step, rank, round });
   }
 
   private takeFeatures({ id }: Session, features: Features, frames: readonly Uint8Array[]): void {
@@ -445,11 +448,12 @@ export class Server {
       case "assign":
         this.tellWorker(effect.worker, {
           body: "assignment",
-          assignment: { step: effect.step, ranks: [...effect.ranks], embeddings: effect.embeddings },
+          assignment: { step: effect.step, ranks: [...effect.ranks], round: effect.round },
         });
         return;
       case "show-embeddings":
-        for (const session of this.admitted()) this.sendEmbeddings(session);
+        this.collection.endRound();
+        for (const session of this.admitted()) this.sendEmbeddings(session, effect.round);
         return;
       case "apply": {
         const { step, skip } = effect;
@@ -503,7 +507,8 @@ export class Server {
     this.ports.command({ kind: "admit", worker, holding: weights });
     this.sendQueue(session, holding);
     const { kind } = this.state.phase;
-    if (this.state.plan.exchanges && kind === "step") this.sendEmbeddings(session);
+    if (kind === "exchange" || kind === "step")
+      for (const round of this.collection.blocks.keys()) this.sendEmbeddings(session, round);
     this.ports.observer.workerJoined(worker, this.state.workers.size);
   }
 
@@ -534,9 +539,9 @@ export class Server {
     for (const session of sessions) this.tell(session, block, frames);
   }
 
-  private sendEmbeddings(session: Session): void {
-    const { step, embeddings } = this.collection;
-    this.tell(session, { body: "embeddingBlock", embeddingBlock: { step } }, toFrames(embeddings));
+  private sendEmbeddings(session: Session, round: number): void {
+    const { step, blocks } = this.collection;
+    this.tell(session, { body: "embeddingBlock", embeddingBlock: { step, round } }, toFrames(blocks[round]));
   }
 
   private admitted(): Session[] {
@@ -553,7 +558,8 @@ export class Server {
   }
 
   private newCollection(step: number): StepCollection {
-    return new StepCollection(step, this.parts.initial.plan.worldSize, this.parts.perRank);
+    const { initial, keysPerRank, membership } = this.parts;
+    return new StepCollection(step, initial.plan.worldSize, keysPerRank, membership.rounds);
   }
 
   private reportStep(step: number): void {

@@ -93,6 +93,22 @@ export function shareOut(work: Work, hands: readonly Hand[]): Distribution {
   return { work: { holders, unassigned: [] }, assignments };
 }
 
+/** As `shareOut`, but a unit goes to the worker that had it before, if that one is still to be had. */
+export function goOn(work: Work, hands: readonly Hand[], former: ReadonlyMap<number, WorkerId>): Distribution {
+  const kept = new Map<WorkerId, number[]>(hands.map(({ id }) => [id, []]));
+  const left: number[] = [];
+  for (const unit of work.unassigned) (kept.get(former.get(unit) ?? ("" as WorkerId)) ?? left).push(unit);
+  const holders = new Map(work.holders);
+  const assignments: Assignment[] = [];
+  for (const [worker, units] of kept) {
+    if (units.length === 0) continue;
+    for (const unit of units) holders.set(unit, [worker]);
+    assignments.push({ worker, units });
+  }
+  const rest = shareOut({ holders, unassigned: left }, hands);
+  return { work: rest.work, assignments: [...assignments, ...rest.assignments] };
+}
+
 /** Each idle worker gets one unit that nobody works on. */
 export function oneEach(work: Work, hands: readonly Hand[]): Distribution {
   if (work.unassigned.length === 0) return { work, assignments: [] };

@@ -16,23 +16,41 @@ export type ComputeCalls = {
   needsRecording: [{ config: RunConfig }, boolean];
   start: [
     { config: RunConfig },
-    { fingerprint: string; device: string; mode: PreparedStep["mode"]; layout: ParameterLayout },
+    {
+      fingerprint: string;
+      device: string;
+      mode: PreparedStep["mode"];
+      layout: ParameterLayout;
+      rounds: readonly number[];
+    },
   ];
   weights: [{ version: number; vectors: WeightVectors }, null];
   queue: [{ position: number; keys: Float32Array }, null];
   keys: [{ block: Float32Array }, null];
   queueDigest: [null, string];
-  /** what a rank shows, float32 `[E]` */
-  embed: [{ batch: Batch }, Float32Array];
-  /** what all ranks show, float32 `[W, E]` */
-  embeddings: [{ block: Float32Array }, null];
+  /** whether a rank stands still before a round, and needs no batch to go on */
+  stands: [Place, boolean];
+  /** what a rank shows in a round, float32 `[E]` */
+  embed: [Place & { batch: Batch | null }, Float32Array];
+  /** what all ranks have shown in it, float32 `[W, E]` */
+  embeddings: [{ step: number; round: number; block: Float32Array }, null];
   run: [RunRequest, RankOutcome];
   flush: [null, readonly HandedOut[]];
   features: [{ samples: SampleValues }, Float32Array];
 };
 
+/** A rank of a step, and the round that it is to begin. */
+export interface Place {
+  readonly step: number;
+  readonly rank: number;
+  readonly round: number;
+}
+
 export interface RunRequest {
-  readonly batch: Batch;
+  readonly step: number;
+  readonly rank: number;
+  /** null: the rank stands still before its gradients */
+  readonly batch: Batch | null;
   /** connection for which the rank is run: sums of another are not mixed with its own */
   readonly link: number;
   readonly flush: boolean;
@@ -62,7 +80,7 @@ const notify = serveCalls<ComputeCalls, ComputeNotice>({
     computer = prepared;
     const device = nodeBackend().isUsingGpuDevice ? "gpu" : "cpu";
     const fingerprint = await engineFingerprint(config.engine, prepared.mode);
-    return { fingerprint, device, mode: prepared.mode, layout: prepared.encoder.layout };
+    return { fingerprint, device, mode: prepared.mode, layout: prepared.encoder.layout, rounds: prepared.rounds };
   },
   weights: ({ version, vectors }) => {
     started().setWeights(version, vectors);
@@ -77,9 +95,10 @@ const notify = serveCalls<ComputeCalls, ComputeNotice>({
     return null;
   },
   queueDigest: () => started().queueDigest(),
-  embed: ({ batch }) => started().embed(batch),
-  embeddings: ({ block }) => {
-    started().setEmbeddings(block);
+  stands: (place) => started().stands(place),
+  embed: ({ batch, ...place }) => started().embed(place, batch),
+  embeddings: ({ step, round, block }) => {
+    started().setEmbeddings(step, round, block);
     return null;
   },
   run: (request) => started().run(request),

@@ -1,7 +1,7 @@
 /** What computes for a worker: the engine's thread and the loader's, behind one interface. */
 import { configureEngine } from "../src/engine/environment.js";
 import { isOwnFile, type OwnKind } from "../src/config/own-file.js";
-import { queueRowLength, shownLength } from "../src/config/derived.js";
+import { queueRowLength } from "../src/config/derived.js";
 import type { RunConfig } from "../src/config/schema.js";
 import { modalityOf } from "../src/config/text-encoders.js";
 import type { BatchUse } from "../src/data/loader.js";
@@ -29,10 +29,10 @@ export interface Executor {
   appendKeys(frames: readonly Uint8Array[]): Promise<unknown>;
   /** hex sha256 of the queue's ring */
   queueDigest(): Promise<string>;
-  /** what a rank shows, float32 `[E]` */
-  embed(step: number, rank: number): Promise<Float32Array>;
+  /** what a rank shows in a round, float32 `[E]` */
+  embed(step: number, rank: number, round: number): Promise<Float32Array>;
   /** @throws WireError at once, where the frames do not fit */
-  setEmbeddings(frames: readonly Uint8Array[]): Promise<unknown>;
+  setEmbeddings(step: number, round: number, frames: readonly Uint8Array[]): Promise<unknown>;
   run(request: Omit<RunRequest, "batch"> & { readonly step: number; readonly rank: number }): Promise<RankReport>;
   /** hands out the partial sums of the open step */
   flush(): Promise<readonly HandedOut[]>;
@@ -91,7 +91,7 @@ export async function startExecutor(
     log(`the engine is ready after ${seconds} s: ${how}`);
     return found;
   };
-  const [{ fingerprint, device, layout }, { manifestHash, splitLengths }] = await Promise.all([
+  const [{ fingerprint, device, layout, rounds }, { manifestHash, splitLengths }] = await Promise.all([
     prepare(),
     loader.call("open", { config, spec }),
   ]);
@@ -109,21 +109,30 @@ export async function startExecutor(
     fromFrames(frames, values);
     return values;
   };
+  /** Whether a rank has been brought to a round, and stands still: then it has its batch. */
+  const stands = async (step: number, rank: number, round: number) =>
+    round > 0 && (await compute.call("stands", { step, rank, round }));
+  // Where ranks wait for each other they stand still with their batch; otherwise it is needed again.
+  const shownOf: BatchUse = config.model.syncBatchNorm ? "gradients" : "embeddings";
   const executor: Executor = {
     layout,
     setWeights: (version, vectors) => compute.call("weights", { version, vectors }),
     setQueue: (position, frames) => compute.call("queue", { position, keys: copied(frames, queueSize * row) }),
     appendKeys: (frames) => compute.call("keys", { block: copied(frames, worldSize * batchSize * row) }),
     queueDigest: () => compute.call("queueDigest", null),
-    embed: async (step, rank) =>
-      compute.call("embed", { batch: await loader.call("take", { step, rank, use: "embeddings" }) }),
-    setEmbeddings: (frames) =>
-      compute.call("embeddings", { block: copied(frames, worldSize * shownLength(config, layout.bufferCount)) }),
+    embed: async (step, rank, round) => {
+      const batch = (await stands(step, rank, round)) ? null : await loader.call("take", { step, rank, use: shownOf });
+      return compute.call("embed", { step, rank, round, batch });
+    },
+    setEmbeddings: (step, round, frames) =>
+      compute.call("embeddings", { step, round, block: copied(frames, worldSize * (rounds[round] ?? 0)) }),
     run: async ({ step, rank, ...request }) => {
       const start = performance.now();
-      const batch = await loader.call("take", { step, rank, use: "gradients" });
+      const batch = (await stands(step, rank, rounds.length))
+        ? null
+        : await loader.call("take", { step, rank, use: "gradients" });
       const loadMs = performance.now() - start;
-      return { ...(await compute.call("run", { batch, ...request })), loadMs };
+      return { ...(await compute.call("run", { step, rank, batch, ...request })), loadMs };
     },
     flush: () => compute.call("flush", null),
     prefetch: (step, ranks, use) => {
@@ -132,7 +141,7 @@ export async function startExecutor(
     },
     features: async (request) => compute.call("features", { samples: await loader.call("read", request) }),
   };
-  return { executor, manifestHash, splitLengths, engineFingerprint: fingerprint, device };
+  return { executor, manifestHash, splitLengths, engineFingerprint: fingerprint, device, rounds };
 }
 
 /**

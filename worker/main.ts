@@ -137,16 +137,16 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
           appendKeys: (frames) => {
             parts().executor.appendKeys(frames).catch(reject);
           },
-          embed: (number, step, rank) => {
+          embed: (number, step, rank, round) => {
             parts()
-              .executor.embed(step, rank)
+              .executor.embed(step, rank, round)
               .then((embeddings) => {
-                session.embeddingsDone(number, step, rank, embeddings);
+                session.embeddingsDone(number, step, rank, round, embeddings);
               })
               .catch(reject);
           },
-          setEmbeddings: (frames) => {
-            parts().executor.setEmbeddings(frames).catch(reject);
+          setEmbeddings: (step, round, frames) => {
+            parts().executor.setEmbeddings(step, round, frames).catch(reject);
           },
           run: (number, step, rank, flush) => {
             const { memory } = link;

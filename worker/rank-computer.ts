@@ -2,6 +2,7 @@
 import {
   exchangesKeys,
   queueRowLength,
+  roundsOf,
   shownLength,
   shownShape,
   usesExchange,
@@ -22,12 +23,15 @@ import { sha256OfFloats } from "../src/protocol/digest.js";
 import { Purpose, Stream } from "../src/protocol/philox.js";
 import { SharedSegment } from "../src/transport/shared-segment.js";
 import type { WeightVectors } from "./incoming-weights.js";
-import type { RunRequest } from "./compute-thread.js";
+import type { Place, RunRequest } from "./compute-thread.js";
+import { Lockstep } from "./lockstep.js";
 import { isFiniteThroughout } from "./non-finite.js";
 import type { HandedOut, RankReport } from "./session-ports.js";
 import {
+  prepareLockstep,
   prepareRankStep,
   shufflesWithin,
+  type LockstepInputs,
   type PreparedStep,
   type RankInputs,
   type RankResult,
@@ -58,7 +62,7 @@ export class RankComputer {
   private constructor(
     private readonly config: RunConfig,
     readonly encoder: Encoder,
-    private readonly step: PreparedStep,
+    private readonly step: PreparedStep | Lockstep,
   ) {
     this.sums = new SumTree(config.parallel.worldSize, this.arena);
     this.kind = sampleKind(config);
@@ -67,16 +71,31 @@ export class RankComputer {
   /** @param warn hears why the step runs eagerly although the config says compiled */
   static async prepare(config: RunConfig, warn: (message: string) => void): Promise<RankComputer> {
     const encoder = await encoderOf(config);
-    return new RankComputer(config, encoder, await prepareRankStep(config, encoder, warn));
+    const step = config.model.syncBatchNorm
+      ? new Lockstep(await prepareLockstep(config, encoder))
+      : await prepareRankStep(config, encoder, warn);
+    return new RankComputer(config, encoder, step);
   }
 
   /** how steps really run */
   get mode(): PreparedStep["mode"] {
-    return this.step.mode;
+    return this.step instanceof Lockstep ? "compiled" : this.step.mode;
+  }
+
+  /** Values that a rank shows the others in each round of a step. */
+  get rounds(): readonly number[] {
+    if (this.step instanceof Lockstep) return this.step.rounds;
+    return roundsOf(this.config, this.encoder.layout.bufferCount) ?? [];
+  }
+
+  /** Whether a rank stands still before a round, and needs no batch to go on. */
+  stands(place: Place): boolean {
+    return this.step instanceof Lockstep && this.step.stands(place);
   }
 
   /** @param vectors must stay unwritten until the next call */
   setWeights(version: number, vectors: WeightVectors): void {
+    if (this.step instanceof Lockstep) this.step.clear();
     if (this.weights !== null) {
       tf.dispose([this.weights.query, this.weights.key]);
       for (const buffer of this.weights.buffers.values()) buffer.dispose();
@@ -115,12 +134,18 @@ export class RankComputer {
     this.renewQueueTensor();
   }
 
-  /** What a rank shows the others: float32 `[E]`, embeddings and, where they are the key encoder's, its batch statistics. */
-  embed(batch: Batch): Float32Array {
-    const { weights, encoder, config } = this;
-    if (weights === null || this.step.show === null) throw new Error("embeddings were asked for and there are none");
+  /**
+   * What a rank shows the others: float32 `[E]`, embeddings and, where they are the key encoder's, its batch statistics; or what batch
+   * norm of the global batch is to sum.
+   * @param batch null: the rank stands still before the round
+   */
+  embed(place: Place, batch: Batch | null): Float32Array {
+    const { weights, encoder, config, step } = this;
+    if (step instanceof Lockstep) return step.show(place, () => this.lockstepInputs(batch));
+    if (weights === null || step.show === null || batch === null)
+      throw new Error("embeddings were asked for and there are none");
     const samples = this.sampleInputs(batch);
-    const { result } = this.step.show({ ...samples, query: weights.query, key: weights.key });
+    const { result } = step.show({ ...samples, query: weights.query, key: weights.key });
     const values = new Float32Array(shownLength(config, encoder.layout.bufferCount));
     let offset = 0;
     for (const tensor of [result.embeddings, ...result.statistics]) {
@@ -131,24 +156,21 @@ export class RankComputer {
     return values;
   }
 
-  /** @param block float32 `[W, E]`: what all ranks show */
-  setEmbeddings(block: Float32Array): void {
-    this.shown = block;
+  /** @param block float32 `[W, E]`: what all ranks have shown in a round */
+  setEmbeddings(step: number, round: number, block: Float32Array): void {
+    if (this.step instanceof Lockstep) this.step.take(step, round, block);
+    else this.shown = block;
   }
 
   /** A rank's part of a step, with the partial sums gathered so far in it if the request says `flush`. */
-  run({ batch, link, flush, segment }: RunRequest): RankOutcome {
-    const { weights, queueTensor: queue } = this;
-    if (weights === null || (queue === null && usesQueue(this.config)))
-      throw new Error("a rank was run before weights and queue were there");
+  run({ step, rank, batch, link, flush, segment }: RunRequest): RankOutcome {
     const [startedAt, start] = [Date.now(), performance.now()];
-    this.openStep(`${String(link)}/${String(batch.step)}`);
-    const inputs = { ...this.sampleInputs(batch), ...this.stepInputs(batch) };
-    const { result, graphMs } = this.step.run({ ...inputs, query: weights.query, key: weights.key, queue });
-    const parts = this.parts(result, batch.rank);
+    this.openStep(`${String(link)}/${String(step)}`);
+    const { result, graphMs, inputs } = this.execute({ step, rank, round: this.rounds.length }, batch);
+    const parts = this.parts(result, rank);
     const memory = segment === null ? null : SharedSegment.ofFile(segment, segmentBytes(this.encoder.layout));
     const { parameters } = this.encoder.layout;
-    const { nodes, faulty } = this.sum(batch, parts, flush, memory);
+    const { nodes, faulty } = this.sum(rank, parts, flush, memory);
     const scalar = (value: Tensor) => value.dataSync()[0];
     const outcome = {
       keys: result.rows === null ? new Float32Array(0) : valuesOf(result.rows),
@@ -176,7 +198,35 @@ export class RankComputer {
     return backboneFeatures(frozen, samples, config.data);
   }
 
+  /** @returns the result, and what the caller disposes of beside it */
+  private execute(place: Place, batch: Batch | null): { result: RankResult; graphMs: number; inputs: object } {
+    const { step } = this;
+    if (step instanceof Lockstep) return { ...step.finish(place, () => this.lockstepInputs(batch)), inputs: {} };
+    if (batch === null) throw new Error("a rank was run without a batch");
+    const inputs = { ...this.sampleInputs(batch), ...this.stepInputs(batch) };
+    return { ...step.run({ ...inputs, ...this.stateInputs() }), inputs };
+  }
+
+  private stateInputs(): Pick<RankInputs, "query" | "key" | "queue"> {
+    const { weights, queueTensor: queue } = this;
+    if (weights === null || (queue === null && usesQueue(this.config)))
+      throw new Error("a rank was run before weights and queue were there");
+    return { query: weights.query, key: weights.key, queue };
+  }
+
+  private lockstepInputs(batch: Batch | null): LockstepInputs {
+    if (batch === null) throw new Error("a rank was begun without a batch");
+    return { ...this.stateInputs(), ...this.sampleInputs(batch), keyShuffle: null, own: this.ownOf(batch.rank) };
+  }
+
+  /** float32 `[W]`: 1 for the rank, 0 for the others */
+  private ownOf(rank: number): Tensor1D {
+    const { worldSize } = this.config.parallel;
+    return tf.tensor1d(Float32Array.from({ length: worldSize }, (_, index) => (index === rank ? 1 : 0)));
+  }
+
   private renewQueueTensor(): void {
+    if (this.step instanceof Lockstep) this.step.clear();
     this.queueTensor?.dispose();
     if (this.queue !== null && usesQueue(this.config))
       this.queueTensor = tf.tensor2d(this.queue.keys.slice(), [this.queue.size, this.queue.dimension]);
@@ -217,7 +267,7 @@ export class RankComputer {
       inverseOf(keyOrder(config.seed, step, worldSize, batchSize)).slice(rank * batchSize, (rank + 1) * batchSize);
     return {
       block: tf.tensor2d(block, [worldSize * rows, width]),
-      own: tf.tensor1d(Float32Array.from({ length: worldSize }, (_, index) => (index === rank ? 1 : 0))),
+      own: this.ownOf(rank),
       rows: usesQueue(config) ? tf.tensor1d(places(), "int32") : null,
     };
   }
@@ -228,7 +278,8 @@ export class RankComputer {
     const { bufferCount } = this.encoder.layout;
     const read = (tensors: readonly Tensor[]) => tensors.map((tensor) => () => valuesOf(tensor));
     const ofKeys = () => {
-      if (!exchangesKeys(this.config)) return read(keyStatistics.length > 0 ? keyStatistics : queryStatistics);
+      if (!exchangesKeys(this.config) || this.step instanceof Lockstep)
+        return read(keyStatistics.length > 0 ? keyStatistics : queryStatistics);
       const length = shownLength(this.config, bufferCount);
       const end = (rank + 1) * length;
       return [() => (this.shown ?? new Float32Array(end)).subarray(end - bufferCount, end)];
@@ -247,7 +298,7 @@ export class RankComputer {
    * @param parts gradients, then statistics: each is read once, and let go before the next
    * @returns partial sums, if asked for, and which of the parts is the first that is not finite
    */
-  private sum({ rank }: Batch, parts: readonly (() => Float32Array)[], flush: boolean, memory: SharedSegment | null) {
+  private sum(rank: number, parts: readonly (() => Float32Array)[], flush: boolean, memory: SharedSegment | null) {
     const { layout } = this.encoder;
     const leaf = { level: 0, index: rank };
     let faulty: number | null = null;

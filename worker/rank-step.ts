@@ -8,11 +8,13 @@ import {
   isKept,
   tf,
   tidied,
+  type CompiledStep,
   type CompileOptions,
   type Tensor,
   type Tensor1D,
   type Tensor2D,
 } from "../src/engine/index.js";
+import { UserError } from "../src/protocol/errors.js";
 import type { Encoder } from "../src/models/index.js";
 import {
   objectiveOf,
@@ -101,7 +103,10 @@ function rankFunctions(config: RunConfig, encoder: Encoder, objective: Objective
 }
 
 /** Inputs of the right shapes, all zero, to record the step with. */
-function exampleInputs(config: RunConfig, encoder: Encoder): { readonly step: RankInputs; readonly show: ShowInputs } {
+function exampleInputs(
+  config: RunConfig,
+  encoder: Encoder,
+): { readonly step: RankInputs; readonly show: ShowInputs; readonly lockstep: LockstepInputs } {
   const { worldSize, batchSize } = config.parallel;
   const kind = sampleKind(config);
   const parameters = () => encoder.layout.parameters.map(({ shape }) => tf.zeros([...shape]));
@@ -118,14 +123,15 @@ function exampleInputs(config: RunConfig, encoder: Encoder): { readonly step: Ra
     own: tf.zeros([worldSize]),
     rows: usesQueue(config) ? positions() : null,
   });
+  const step = (): Omit<RankInputs, "exchanged"> => ({
+    ...show(),
+    queue: usesQueue(config) ? tf.zeros([config.moco.queueSize, queueRowLength(config)]) : null,
+    keyShuffle: shufflesWithin(config) ? { order: positions(), inverse: positions() } : null,
+  });
   return {
     show: show(),
-    step: {
-      ...show(),
-      queue: usesQueue(config) ? tf.zeros([config.moco.queueSize, queueRowLength(config)]) : null,
-      keyShuffle: shufflesWithin(config) ? { order: positions(), inverse: positions() } : null,
-      exchanged: usesExchange(config) ? exchanged() : null,
-    },
+    step: { ...step(), exchanged: usesExchange(config) ? exchanged() : null },
+    lockstep: { ...step(), own: tf.zeros([worldSize]) },
   };
 }
 
@@ -147,7 +153,34 @@ export interface PreparedStep {
   readonly show: ((inputs: ShowInputs) => Run<Shown>) | null;
 }
 
-function compileOptions(config: RunConfig, part: "step" | "show"): CompileOptions {
+/** A step whose ranks wait for each other, which is compiled. */
+export type PreparedLockstep = CompiledStep<LockstepInputs, RankResult>;
+
+/** @throws UserError `ENCODER_NO_BATCH_NORM`; `CANNOT_COMPILE`, since such a step does not run eagerly */
+export async function prepareLockstep(config: RunConfig, encoder: Encoder): Promise<PreparedLockstep> {
+  if (encoder.layout.bufferCount === 0) {
+    throw new UserError(
+      "ENCODER_NO_BATCH_NORM",
+      `model.syncBatchNorm = true does nothing for encoder ${config.model.encoder}, which has no batch norm: set it to false`,
+    );
+  }
+  const { lockstep: example, ...rest } = exampleInputs(config, encoder);
+  try {
+    const step = lockstepFunction(config, encoder, await objectiveOf(config));
+    return await compile(step, example, compileOptions(config, "lockstep"));
+  } catch (cause) {
+    if (!(cause instanceof CannotCompile)) throw cause;
+    throw new UserError(
+      "CANNOT_COMPILE",
+      `model.syncBatchNorm = true needs a step that can be compiled, and this one cannot: ${cause.message}`,
+      { cause },
+    );
+  } finally {
+    tf.dispose([example, rest] as never);
+  }
+}
+
+function compileOptions(config: RunConfig, part: "step" | "show" | "lockstep"): CompileOptions {
   const { engine, method, model, moco, supcon, ownMethod, augmentation, data, parallel } = config;
   const { imageSize, maxLength } = data;
   const { threads } = parallel;
@@ -158,11 +191,12 @@ function compileOptions(config: RunConfig, part: "step" | "show"): CompileOption
 
 /** Whether the step's graphs are kept on this machine, so that `prepareRankStep` need not record them. */
 export async function isStepKept(config: RunConfig, encoder: Encoder): Promise<boolean> {
-  const { step, show } = exampleInputs(config, encoder);
-  const isReady =
-    (await isKept(step, compileOptions(config, "step"))) &&
-    (!usesExchange(config) || (await isKept(show, compileOptions(config, "show"))));
-  tf.dispose([step, show] as never);
+  const { step, show, lockstep } = exampleInputs(config, encoder);
+  const isReady = config.model.syncBatchNorm
+    ? await isKept(lockstep, compileOptions(config, "lockstep"))
+    : (await isKept(step, compileOptions(config, "step"))) &&
+      (!usesExchange(config) || (await isKept(show, compileOptions(config, "show"))));
+  tf.dispose([step, show, lockstep] as never);
   return isReady;
 }
 
@@ -202,6 +236,6 @@ export async function prepareRankStep(
     warn(`the step cannot be compiled and runs eagerly, in fp32: ${error.message}`);
     return eager;
   } finally {
-    tf.dispose([example.step, example.show] as never);
+    tf.dispose([example.step, example.show, example.lockstep] as never);
   }
 }

@@ -5,14 +5,17 @@
 import { createInterface } from "node:readline";
 import type { RunConfig } from "../src/config/schema.js";
 import { encoderOf } from "../src/models/index.js";
-import { prepareRankStep } from "./rank-step.js";
+import { prepareLockstep, prepareRankStep } from "./rank-step.js";
 
 const lines = createInterface({ input: process.stdin });
 lines.once("close", () => process.exit());
 lines.once("line", (line) => {
   // The environment says how many threads and which device: it is the worker's.
   const config = JSON.parse(line) as RunConfig;
-  void encoderOf(config)
-    .then((encoder) => prepareRankStep(config, encoder, () => undefined))
-    .finally(() => process.exit());
+  const recorded = async () => {
+    const encoder = await encoderOf(config);
+    if (config.model.syncBatchNorm) await prepareLockstep(config, encoder);
+    else await prepareRankStep(config, encoder, () => undefined);
+  };
+  void recorded().finally(() => process.exit());
 });

@@ -13,6 +13,8 @@ export interface Prepared {
   readonly splitLengths: Readonly<Record<FeatureSlice["split"], number>>;
   readonly engineFingerprint: string;
   readonly device: string;
+  /** values that a rank shows the others in each round of a step */
+  readonly rounds: readonly number[];
 }
 
 /** A partial sum that is handed out; null: it lies in the shared segment. */
@@ -69,9 +71,9 @@ export interface SessionPorts {
   /** @throws WireError where the frames do not fit */
   readonly appendKeys: (frames: readonly Uint8Array[]) => void;
   /** answered by `embeddingsDone` */
-  readonly embed: (link: number, step: number, rank: number) => void;
-  /** what the ranks of the step show each other @throws WireError where the frames do not fit */
-  readonly setEmbeddings: (frames: readonly Uint8Array[]) => void;
+  readonly embed: (link: number, step: number, rank: number, round: number) => void;
+  /** what the ranks of the step have shown each other in a round @throws WireError where the frames do not fit */
+  readonly setEmbeddings: (step: number, round: number, frames: readonly Uint8Array[]) => void;
   /** answered by `rankDone`; `flush` hands out the partial sums so far */
   readonly run: (link: number, step: number, rank: number, flush: boolean) => void;
   /** answered by `flushed` */

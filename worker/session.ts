@@ -3,7 +3,6 @@
  * No socket, clock, thread or random source in here: `SessionPorts` are all it touches, so a simulation can drive it.
  */
 import { conflictingKeys } from "../src/config/compare.js";
-import { usesExchange } from "../src/config/derived.js";
 import { checkConfig } from "../src/config/resolve.js";
 import type { RunConfig } from "../src/config/schema.js";
 import { UserError } from "../src/protocol/errors.js";
@@ -71,8 +70,8 @@ export class WorkerSession {
   private queueVersion = -1;
   /** version of the queue that the engine has, whichever link it came by */
   private queueHeld = -1;
-  /** step whose embeddings this link has brought; −1: none */
-  private embeddingsOf = -1;
+  /** rounds of a step of which this link has brought what was shown; −1: none */
+  private shown = { step: -1, rounds: 0 };
   private isLoading = false;
 
   private readonly work = new WorkInHand();
@@ -141,10 +140,9 @@ export class WorkerSession {
   }
 
   /** What the run's config says. */
-  private terms(): Pick<RunConfig, "membership" | "parallel"> & { readonly exchanges: boolean } {
+  private terms(): Pick<RunConfig, "membership" | "parallel"> {
     if (this.config === null) throw new Error("there is no config before the welcome");
-    const { membership, parallel } = this.config;
-    return { membership, parallel, exchanges: usesExchange(this.config) };
+    return this.config;
   }
 
   // --- Links.
@@ -172,7 +170,7 @@ export class WorkerSession {
     this.stage = "down";
     this.weightsVersion = -1;
     this.queueVersion = -1;
-    this.embeddingsOf = -1;
+    this.shown = { step: -1, rounds: 0 };
     this.isLoading = false;
     this.work.clear();
     const wait = Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(this.failures++, 10));
@@ -339,8 +337,8 @@ export class WorkerSession {
     if (link !== this.link || this.stage !== "proving" || this.found === null) return;
     this.stage = "ready";
     this.dataHeardAt = this.ports.now();
-    const { manifestHash, engineFingerprint, device } = this.found;
-    this.say({ body: "ready", ready: { manifestHash, engineFingerprint, device, holding } });
+    const { manifestHash, engineFingerprint, device, rounds } = this.found;
+    this.say({ body: "ready", ready: { manifestHash, engineFingerprint, device, holding, rounds: [...rounds] } });
   }
 
   // --- Updates in.
@@ -401,19 +399,19 @@ export class WorkerSession {
 
   // --- Work.
 
-  private takeAssignment({ step, ranks, embeddings }: Assignment): void {
-    const { parallel, exchanges } = this.terms();
-    const { worldSize } = parallel;
+  private takeAssignment({ step, ranks, round: given_ }: Assignment): void {
+    const { worldSize } = this.terms().parallel;
     const given = ranks ?? [];
-    const isShow = embeddings === true;
-    if (isShow && !exchanges) throw new WireError("embeddings were asked for, which the method does not exchange");
-    if (!isShow && exchanges && this.embeddingsOf !== (step ?? 0))
-      throw new WireError("gradients were asked for before the embeddings had come");
+    const round = given_ ?? 0;
+    const isShow = round < this.rounds;
+    if (round > this.rounds) throw new WireError(`round ${String(round)} of ${String(this.rounds)} was assigned`);
+    if (round > this.roundsOver(step ?? 0))
+      throw new WireError("a round was assigned before what ranks had shown in those before had come");
     if (given.some((rank) => rank >= worldSize)) throw new WireError("a rank that does not exist was assigned");
     if ((step ?? 0) < this.work.step) throw new WireError("ranks of a step that is over were assigned");
     if (this.leavesAt !== null) return;
     if (isShow) {
-      this.work.assignEmbeddings(step ?? 0, given);
+      this.work.assignEmbeddings(step ?? 0, round, given);
       this.ports.prefetch(this.work.step, this.work.embeddingsDue, "embeddings");
       // Their gradients are likely to be this worker's too.
       this.ports.prefetch(this.work.step, this.work.embeddingsDue, "gradients");
@@ -424,10 +422,22 @@ export class WorkerSession {
     this.pump();
   }
 
-  private takeEmbeddings({ step }: EmbeddingBlock, frames: readonly Uint8Array[]): void {
-    if (!this.terms().exchanges) throw new WireError("embeddings came, which the method does not exchange");
-    this.ports.setEmbeddings(frames);
-    this.embeddingsOf = step ?? 0;
+  private takeEmbeddings({ step, round }: EmbeddingBlock, frames: readonly Uint8Array[]): void {
+    const over = this.roundsOver(step ?? 0);
+    if ((round ?? 0) !== over || over >= this.rounds) throw new WireError("what ranks have shown came out of turn");
+    this.ports.setEmbeddings(step ?? 0, over, frames);
+    this.shown = { step: step ?? 0, rounds: over + 1 };
+    this.work.roundOver(step ?? 0, over);
+  }
+
+  /** Rounds of a step, after which its gradients come. */
+  private get rounds(): number {
+    return this.found?.rounds.length ?? 0;
+  }
+
+  /** Rounds of the step of which this link has brought what was shown. */
+  private roundsOver(step: number): number {
+    return this.shown.step === step ? this.shown.rounds : 0;
   }
 
   private takeRequest(request: FeatureRequest): void {
@@ -449,13 +459,13 @@ export class WorkerSession {
       return;
     }
     if (piece.kind === "embeddings") {
-      ports.embed(link, work.step, piece.rank);
+      ports.embed(link, work.step, piece.rank, piece.round);
       return;
     }
     const { rank, isLast } = piece;
     ports.run(link, work.step, rank, isLast);
     // The same ranks are likely to come next: their images load while this rank computes, and after its own.
-    if (isLast) ports.prefetch(work.step + 1, work.executed, this.terms().exchanges ? "embeddings" : "gradients");
+    if (isLast) ports.prefetch(work.step + 1, work.executed, this.rounds > 0 ? "embeddings" : "gradients");
   }
 
   /** Whether what the engine has done is of the present link and step. */
@@ -463,10 +473,10 @@ export class WorkerSession {
     return link === this.link && this.stage === "ready" && step === this.work.step;
   }
 
-  embeddingsDone(link: number, step: number, rank: number, embeddings: Float32Array): void {
+  embeddingsDone(link: number, step: number, rank: number, round: number, embeddings: Float32Array): void {
     this.work.ended();
     if (this.isOpen(link, step)) {
-      this.say({ body: "rankEmbeddings", rankEmbeddings: { step, rank } }, toFrames(embeddings));
+      this.say({ body: "rankEmbeddings", rankEmbeddings: { step, rank, round } }, toFrames(embeddings));
     }
     this.pump();
   }

@@ -13,14 +13,16 @@ interface Busy {
 
 export type Piece =
   | { readonly kind: "features"; readonly request: FeatureRequest }
-  | { readonly kind: "embeddings"; readonly rank: number }
+  | { readonly kind: "embeddings"; readonly rank: number; readonly round: number }
   /** `isLast`: nothing else of the step is known to come, so the sums are handed out with it */
   | { readonly kind: "rank"; readonly rank: number; readonly isLast: boolean };
 
 export class WorkInHand {
   /** of the ranks below; −1: none was assigned */
   step = -1;
-  /** ranks whose embeddings are still to compute, and those of them begun or done */
+  /** of what is shown */
+  private round = 0;
+  /** ranks that are still to show something in that round, and those of them begun or done */
   private toShow: number[] = [];
   private shown: number[] = [];
   /** ranks still to execute */
@@ -49,10 +51,20 @@ export class WorkInHand {
     addNew(this.ranks, ranks, this.begun);
   }
 
-  /** Ranks whose embeddings are wanted; one that it has already had changes nothing. */
-  assignEmbeddings(step: number, ranks: readonly number[]): void {
+  /** Ranks of which is wanted what they show in a round; one that it has already had changes nothing. */
+  assignEmbeddings(step: number, round: number, ranks: readonly number[]): void {
     if (step !== this.step) this.open(step);
+    if (round !== this.round) {
+      this.round = round;
+      this.toShow = [];
+      this.shown = [];
+    }
     addNew(this.toShow, ranks, this.shown);
+  }
+
+  /** Everything of a round is there: whatever of it has not begun here, others have shown. */
+  roundOver(step: number, round: number): void {
+    if (step === this.step && round === this.round) this.toShow = [];
   }
 
   /** @throws WireError where too many wait */
@@ -86,7 +98,7 @@ export class WorkInHand {
     if (toShow !== undefined) {
       this.busy = { link, unit: { kind: "embeddings", number: toShow } };
       this.shown.push(toShow);
-      return { kind: "embeddings", rank: toShow };
+      return { kind: "embeddings", rank: toShow, round: this.round };
     }
     const rank = this.ranks.shift();
     if (rank === undefined) return null;
@@ -130,6 +142,7 @@ export class WorkInHand {
 
   private open(step: number): void {
     this.step = step;
+    this.round = 0;
     this.toShow = [];
     this.shown = [];
     this.ranks = [];

@@ -41,6 +41,19 @@ export function usesExchange(config: Method & Pick<RunConfig, "moco">): boolean 
   return !usesQueue(config) || config.moco.shuffle === "across-ranks";
 }
 
+/**
+ * Values that a rank shows the others in each round of a step.
+ * @param bufferCount values of the encoder's batch-norm buffers
+ * @returns null where batch norm is of the global batch: the rounds follow from the step's graph
+ */
+export function roundsOf(
+  config: Method & Pick<RunConfig, "model" | "moco" | "parallel">,
+  bufferCount: number,
+): readonly number[] | null {
+  if (config.model.syncBatchNorm) return null;
+  return usesExchange(config) ? [shownLength(config, bufferCount)] : [];
+}
+
 /** Whether embeddings that are exchanged are the key encoder's, and come with its batch-norm statistics. */
 export function exchangesKeys(config: Method & Pick<RunConfig, "moco">): boolean {
   return usesExchange(config) && traitsOf(config).negatives !== "queries";

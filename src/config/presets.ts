@@ -46,7 +46,7 @@ const cifar10: RunConfig = {
   },
   model: {
     ...{ encoder: "resnet18", encoderSha256: null, stem: "3x3", ...PATCHES },
-    ...{ embeddingDim: 128, head: "mlp", ...PLAIN_HEAD, bnSplits: 1 },
+    ...{ embeddingDim: 128, head: "mlp", ...PLAIN_HEAD, bnSplits: 1, syncBatchNorm: false },
   },
   moco: {
     queueSize: 4096,
@@ -74,7 +74,7 @@ const imagenet: RunConfig = {
   data: { spec: "folder:data/imagenet", imageSize: 224, decodeSize: 256, maxCorrupt: 100, cacheMiB: 1024, ...NO_TEXTS },
   model: {
     ...{ encoder: "resnet50", encoderSha256: null, stem: "imagenet", ...PATCHES },
-    ...{ embeddingDim: 128, head: "mlp", ...PLAIN_HEAD, bnSplits: 1 },
+    ...{ embeddingDim: 128, head: "mlp", ...PLAIN_HEAD, bnSplits: 1, syncBatchNorm: false },
   },
   moco: {
     queueSize: 65_536,

@@ -233,6 +233,19 @@ function contradictions(config: RunConfig): { readonly holds: boolean; readonly 
         "into equal groups of at least 2: choose a divisor",
     },
     {
+      holds: !model.syncBatchNorm || model.bnSplits === 1,
+      message: `model.bnSplits = ${String(model.bnSplits)} does not go with model.syncBatchNorm = true: one of the two`,
+    },
+    {
+      holds: !model.syncBatchNorm || moco.shuffle !== "across-ranks",
+      message:
+        "moco.shuffle = across-ranks does not go with model.syncBatchNorm = true, which takes away what it is against: set it to none",
+    },
+    {
+      holds: !model.syncBatchNorm || engine.mode === "compiled",
+      message: "model.syncBatchNorm = true needs engine.mode = compiled: leave out --eager",
+    },
+    {
       holds: isOwnFile(model.encoder) || !model.encoder.startsWith("vit-") || data.imageSize % model.patchSize === 0,
       message:
         `model.patchSize = ${String(model.patchSize)} does not divide data.imageSize = ${String(data.imageSize)}: ` +

@@ -113,6 +113,11 @@ const model = z
       .nullable()
       .describe("width between the layers of a head; null: the length of a feature vector"),
     bnSplits: positiveInteger.max(256).describe("groups within a rank that batch norm treats apart; 1: none"),
+    syncBatchNorm: z
+      .boolean()
+      .describe(
+        "whether batch norm is of the global batch (SyncBN): ranks wait for each other at every layer that has it",
+      ),
   })
   .describe("query and key encoder");
 

@@ -6,7 +6,7 @@ import { tandem } from "./generated/wire.js";
 import { WireError } from "./wire-error.js";
 
 /** Raised with every change of `proto/` that an older process would misread. */
-export const PROTOCOL_VERSION = 5;
+export const PROTOCOL_VERSION = 6;
 
 /** Bound of one frame of the data plane: big tensors travel in pieces of it (fastest on loopback between 0.25 and 1 MB). */
 export const CHUNK_BYTES = 512 * 1024;

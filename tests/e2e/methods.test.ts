@@ -7,18 +7,23 @@ import { checkpointOf, digestsWith, IS_FULL, SMALL_RUN, tandem, temporaryFolder 
 const folder = temporaryFolder();
 const WORKERS = IS_FULL ? [1, 2, 4] : [1, 2];
 
+const SYNC = "--set=model.syncBatchNorm=true";
+
 /** What `npm test` leaves out differs from its neighbours in nothing that workers exchange. (SimCLR: resumed, below.) */
 const MORE: readonly (readonly [string, ...string[]])[] = [
   ["simclr"],
   ["moco-v1"],
   ["supcon"],
   [fileURLToPath(new URL("../../examples/own-method.js", import.meta.url))],
+  ["moco-v2", SYNC, "--set=moco.shuffle=none"],
+  ["moco-v3", SYNC, "--set=model.hiddenDim=64", "--precision=bf16"],
 ];
 
 const METHODS: readonly (readonly [string, ...string[]])[] = [
   ["moco-v2", "--set=moco.shuffle=across-ranks", "--eager", "--optimizer=lars"],
   ["moco-v3", "--set=model.hiddenDim=64", "--set=model.embeddingDim=32"],
   ["supcon-queue", "--precision=bf16", "--optimizer=adamw", "--set=optimizer.clipNorm=1"],
+  ["simclr", SYNC],
   ...(IS_FULL ? MORE : []),
 ];
 
@@ -30,12 +35,12 @@ describe.each(METHODS)("--method %s %s %s %s %s %s", (method, ...settings) => {
   });
 });
 
-it(
-  "resumed with other workers, an exchange of embeddings goes on as if nothing had been",
+it.each([["--set=model.syncBatchNorm=false"], [SYNC]])(
+  "resumed with other workers, an exchange of embeddings goes on as if nothing had been %s",
   { timeout: 120_000 },
-  async () => {
-    const out = join(folder, "stopped");
-    const simclr = ["--method", "simclr", "--steps", "4"];
+  async (...settings) => {
+    const out = join(folder, `stopped${settings.join("")}`);
+    const simclr = ["--method", "simclr", "--steps", "4", ...settings];
     const [undisturbed] = await digestsWith(folder, simclr, [1]);
     const flags = [...SMALL_RUN, ...simclr, "--workers", "2", "--stop-after", "2"];
     const stopped = await tandem(["train", ...flags, "--out", out]);

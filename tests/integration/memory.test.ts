@@ -54,7 +54,7 @@ it("holds memory over 500 steps", { timeout: 120_000 }, async () => {
     computer.setWeights(step, weights);
     for (const rank of [0, 1]) {
       const { keys, loss, nodes } = computer.run({
-        batch: await loader.take(step, rank),
+        ...{ step, rank, batch: await loader.take(step, rank) },
         link: 1,
         flush: rank === 1,
         segment: null,

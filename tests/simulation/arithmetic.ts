@@ -74,12 +74,24 @@ function hashOf(start: number, { query, key, buffers }: Weights, queue: Float32A
   return [query, key, buffers, queue].reduce(stir, start);
 }
 
-/** What a rank shows the others: one value. */
-export function shownValue(seed: number, step: number, rank: number, weights: Weights, queue: Float32Array): number {
-  return value(hashOf(startOf(seed, step, rank), weights, queue), 99);
+/** What a rank shows the others in a round: one value. @param shown what all ranks have shown in the rounds before */
+export function shownValue(
+  seed: number,
+  step: number,
+  rank: number,
+  weights: Weights,
+  queue: Float32Array,
+  shown: Float32Array,
+): number {
+  return value(stir(hashOf(startOf(seed, step, rank), weights, queue), shown), 99);
 }
 
-/** @param shown what all ranks show; empty where nothing is exchanged */
+/** What all ranks show in the rounds of a step, one after another, as `[W]` each. */
+export function joined(blocks: readonly Float32Array[]): Float32Array {
+  return Float32Array.from(blocks.flatMap((block) => [...block]));
+}
+
+/** @param shown what all ranks have shown; empty where there are no rounds */
 export function rankValues(
   seed: number,
   step: number,
@@ -140,7 +152,7 @@ export interface Reference {
 }
 
 /** The run as one process computes it, undisturbed. */
-export function undisturbed(seed: number, { worldSize, totalSteps, nonFinite, exchanges }: RunPlan): Reference {
+export function undisturbed(seed: number, { worldSize, totalSteps, nonFinite }: RunPlan, rounds: number): Reference {
   const aggregator = newAggregator(worldSize, firstState(seed));
   const queue = firstQueue(seed);
   const after = [stateFingerprint(aggregator.state, queue.keys)];
@@ -148,9 +160,16 @@ export function undisturbed(seed: number, { worldSize, totalSteps, nonFinite, ex
   for (let step = 0; step < totalSteps; step++) {
     const { query, key, queryBuffers: buffers } = aggregator.state;
     const weights = { query, key, buffers };
-    const shown = Float32Array.from({ length: exchanges ? worldSize : 0 }, (_, rank) =>
-      shownValue(seed, step, rank, weights, queue.keys),
-    );
+    const blocks: Float32Array[] = [];
+    for (let round = 0; round < rounds; round++) {
+      const before = joined(blocks);
+      blocks.push(
+        Float32Array.from({ length: worldSize }, (_, rank) =>
+          shownValue(seed, step, rank, weights, queue.keys, before),
+        ),
+      );
+    }
+    const shown = joined(blocks);
     const keys = new Float32Array(worldSize);
     let isFaulty = false;
     for (let rank = 0; rank < worldSize; rank++) {

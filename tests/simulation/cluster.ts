@@ -48,6 +48,8 @@ export interface Scenario {
   readonly workers: number;
   /** chance of a worker to be several times slower than others */
   readonly slow: number;
+  /** how often the ranks of a step show each other something */
+  readonly rounds: number;
   readonly plan: RunPlan;
   /** until when something may go wrong, in ms */
   readonly troubleMs: number;
@@ -91,10 +93,10 @@ export function scenarioOf(seed: number): Scenario {
     seed,
     workers: 8 + draw.below(3),
     slow: 0.15,
+    rounds: draw.pick([0, 0, 0, 0, 0, 0, 1, 3]),
     plan: {
       worldSize: draw.pick([3, 5, 8, 8]),
       totalSteps: 50 + draw.below(4),
-      exchanges: draw.pick([false, false, false, true]),
       minWorkers: 1 + draw.below(3),
       heartbeatMs: 200,
       deadAfterMs: 700,
@@ -143,6 +145,7 @@ class Cluster implements Surroundings {
   readonly seed: number;
   readonly config: RunConfig;
   readonly slow: number;
+  readonly rounds: readonly number[];
   private readonly reference: Reference;
   private readonly disk: Disk;
   private readonly workers = new Map<number, SimulatedWorker>();
@@ -163,11 +166,11 @@ class Cluster implements Surroundings {
     this.draw = random(seed ^ 0x5bd1e995);
     this.network = new Network(this.agenda, this.draw, scenario.weather);
     this.disk = new Disk(this.agenda, this.draw);
-    this.reference = undisturbed(seed, plan);
+    this.rounds = Array.from({ length: scenario.rounds }, () => 1);
+    this.reference = undisturbed(seed, plan, scenario.rounds);
     const preset = PRESETS.quickstart;
     this.config = {
       ...preset,
-      moco: { ...preset.moco, shuffle: plan.exchanges ? "across-ranks" : "none" },
       parallel: { ...preset.parallel, worldSize: plan.worldSize, batchSize: 2 },
       membership: { ...preset.membership, heartbeatMs: plan.heartbeatMs, deadAfterMs: plan.deadAfterMs },
     };
@@ -374,7 +377,7 @@ class Cluster implements Surroundings {
     const ownQueue = KeyQueue.restore(queue.keys, QUEUE_SIZE, 1, queue.position);
     const door = {
       ...{ runId: runId("run"), config: this.config, softwareVersion: "simulated", dataPort: 1 },
-      ...{ manifestHash: "manifest", newTicket: () => String(draw.next()) },
+      ...{ manifestHash: "manifest", rounds: null, newTicket: () => String(draw.next()) },
     };
     const number = ++this.lives;
     let aggregatorFreeAt = 0;
@@ -412,7 +415,7 @@ class Cluster implements Surroundings {
         membership: new Membership(door, null),
         queue: ownQueue,
         schedule: { stepsPerEpoch: 10, totalSteps: plan.totalSteps, globalBatch: plan.worldSize, rates },
-        perRank: { keys: 1, embeddings: plan.exchanges ? 1 : 0 },
+        keysPerRank: 1,
         initial: initialState(plan, state.version),
       },
       {

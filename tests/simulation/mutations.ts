@@ -66,15 +66,15 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     fault: "a worker that joins after the exchange of embeddings gets none",
     file: "coordinator/server.js",
-    find: 'if (this.state.plan.exchanges && kind === "step")',
+    find: 'if (kind === "exchange" || kind === "step")',
     replace: "if (false)",
     from: 140,
   },
   {
     fault: "gradients are computed with the embeddings of whatever step",
     file: "coordinator/server.js",
-    find: 'step !== this.collection.step || this.state.phase.kind !== "exchange"',
-    replace: 'this.state.phase.kind !== "exchange"',
+    find: 'step !== this.collection.step || phase.kind !== "exchange"',
+    replace: 'phase.kind !== "exchange"',
     from: 1046,
   },
   {

@@ -16,6 +16,7 @@ import {
   QUEUE_SIZE,
   rankValues,
   SHARDS,
+  joined,
   shownValue,
 } from "./arithmetic.js";
 import type { Channel, Network } from "./network.js";
@@ -29,6 +30,7 @@ export interface Surroundings {
   readonly seed: number;
   /** chance of a worker to be several times slower than others */
   readonly slow: number;
+  readonly rounds: readonly number[];
   readonly config: { readonly parallel: { readonly worldSize: number } };
   connected(channel: Channel): void;
   closed(channel: Channel): void;
@@ -58,11 +60,12 @@ export class SimulatedWorker {
   private summed = "";
   private handedOut: Float32Array[] = [];
   /** what the engine's thread has; it takes its calls one after another */
-  private engine: { vectors: WeightVectors | null; queue: KeyQueue | null; shown: Float32Array } = {
-    vectors: null,
-    queue: null,
-    shown: new Float32Array(0),
-  };
+  private engine: {
+    vectors: WeightVectors | null;
+    queue: KeyQueue | null;
+    /** what ranks have shown in the rounds of a step */
+    shown: { readonly step: number; readonly blocks: readonly Float32Array[] };
+  } = { vectors: null, queue: null, shown: { step: -1, blocks: [] } };
   private engineFreeAt = 0;
   /** time of a rank, in ms */
   private readonly paceMs: number;
@@ -183,6 +186,7 @@ export class SimulatedWorker {
               splitLengths: { train: 4, test: 2 },
               engineFingerprint: "engine",
               device: "cpu",
+              rounds: world.rounds,
             });
           });
         });
@@ -221,19 +225,22 @@ export class SimulatedWorker {
           this.engine.queue?.append(block);
         });
       },
-      embed: (link, step, rank) => {
+      embed: (link, step, rank, round) => {
         this.onEngine((this.paceMs / 2) * (0.5 + draw.next()), () => {
           const { vectors, queue } = this.engine;
           if (vectors === null || queue === null) throw new Error("embeddings without weights or queue");
-          const shown = Float32Array.of(shownValue(world.seed, step, rank, vectors, queue.keys));
-          this.session.embeddingsDone(link, step, rank, shown);
+          const before = this.shownIn(step, round);
+          const shown = Float32Array.of(shownValue(world.seed, step, rank, vectors, queue.keys, before));
+          this.session.embeddingsDone(link, step, rank, round, shown);
         });
       },
-      setEmbeddings: (frames) => {
+      setEmbeddings: (step, round, frames) => {
         const block = new Float32Array(world.config.parallel.worldSize);
         fromFrames(frames, block);
         this.onEngine(0, () => {
-          this.engine.shown = block;
+          const { shown } = this.engine;
+          const before = shown.step === step ? shown.blocks.slice(0, round) : [];
+          this.engine.shown = { step, blocks: [...before, block] };
         });
       },
       run: (link, step, rank, flush) => {
@@ -279,7 +286,8 @@ export class SimulatedWorker {
   }
 
   private rank(link: number, step: number, rank: number, flush: boolean): void {
-    const { vectors, queue, shown } = this.engine;
+    const { vectors, queue } = this.engine;
+    const shown = this.shownIn(step, this.world.rounds.length);
     if (vectors === null || queue === null) throw new Error("a rank without weights or queue");
     const name = `${String(link)}/${String(step)}`;
     if (name !== this.summed) {
@@ -291,6 +299,15 @@ export class SimulatedWorker {
     this.sums.add({ level: 0, index: rank }, gradient);
     const nodes = flush ? this.takeSums() : [];
     this.session.rankDone(link, step, rank, flush, { ...UNMEASURED, loss: 1, nonFinite, keys, nodes });
+  }
+
+  /** What the ranks have shown in the rounds of a step before this one. */
+  private shownIn(step: number, round: number): Float32Array {
+    if (round === 0) return new Float32Array(0);
+    const { shown } = this.engine;
+    if (shown.step !== step || shown.blocks.length !== round)
+      throw new Error("a round was begun before those before it");
+    return joined(shown.blocks);
   }
 
   private takeSums(): readonly HandedOut[] {

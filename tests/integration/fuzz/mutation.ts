@@ -29,14 +29,22 @@ export function workerMessage(draw: Random): WorkerMessage {
     }),
     () => ({
       body: "ready",
-      ready: { manifestHash: word(draw), engineFingerprint: word(draw), holding: { weightsVersion: number(draw) } },
+      ready: {
+        manifestHash: word(draw),
+        engineFingerprint: word(draw),
+        holding: { weightsVersion: number(draw) },
+        rounds: [number(draw)],
+      },
     }),
     () => ({ body: "heartbeat", heartbeat: {} }),
     () => ({
       body: "rankResult",
       rankResult: { step: number(draw), rank: number(draw), loss: NaN, nonFinite: word(draw) },
     }),
-    () => ({ body: "rankEmbeddings", rankEmbeddings: { step: number(draw), rank: number(draw) } }),
+    () => ({
+      body: "rankEmbeddings",
+      rankEmbeddings: { step: number(draw), rank: number(draw), round: draw.below(3) },
+    }),
     () => ({ body: "features", features: { step: number(draw), chunk: number(draw) } }),
     () => ({ body: "corruptSample", corruptSample: { name: word(draw) } }),
     () => ({ body: "goodbye", goodbye: { reason: word(draw) } }),
@@ -76,9 +84,9 @@ export function coordinatorMessage(draw: Random): CoordinatorMessage {
     () => ({ body: "queueBlock", queueBlock: { version: number(draw), skipped: draw.chance(0.5) } }),
     () => ({
       body: "assignment",
-      assignment: { step: number(draw), ranks: [number(draw), draw.below(4)], embeddings: draw.chance(0.5) },
+      assignment: { step: number(draw), ranks: [number(draw), draw.below(4)], round: draw.below(3) },
     }),
-    () => ({ body: "embeddingBlock", embeddingBlock: { step: number(draw) } }),
+    () => ({ body: "embeddingBlock", embeddingBlock: { step: number(draw), round: draw.below(3) } }),
     () => ({
       body: "featureRequest",
       featureRequest: {

@@ -155,7 +155,7 @@ class Impostor {
       await this.tell(aggregatorCodec.encode({ body: "weights", weights, number: 1 + index }), toFrames(...slices));
     }
     // A rank takes longer than all the rest.
-    const assignment = { step: 0, ranks: this.draw.chance(0.2) ? [0] : [], embeddings: true };
+    const assignment = { step: 0, ranks: this.draw.chance(0.2) ? [0] : [], round: 0 };
     await this.say(coordinatorCodec.encode({ body: "assignment", assignment, number: 3 }));
     this.admitted++;
     return { control: 4, data: shards.length + 1 };

@@ -10,6 +10,7 @@ const door = (config: RunConfig = PRESETS.quickstart) => ({
   softwareVersion: "1.2.3",
   dataPort: 5556,
   manifestHash: "manifest-of-the-run",
+  rounds: null,
   newTicket: () => "a ticket",
 });
 /** Of the process with this number, its attempt to connect with that one. */

@@ -12,7 +12,7 @@ import { workerId, type WorkerId } from "../../../src/protocol/identifiers.js";
 
 const PLAN: RunPlan = {
   ...{ worldSize: 4, totalSteps: 2, minWorkers: 2, heartbeatMs: 10, deadAfterMs: 100, lateQuantile: 0.9 },
-  ...{ exchanges: false, checkpointEverySteps: 0, evaluateEverySteps: 0, featureChunks: 0, nonFinite: "stop" },
+  ...{ checkpointEverySteps: 0, evaluateEverySteps: 0, featureChunks: 0, nonFinite: "stop" },
 };
 const [a, b] = [workerId("a"), workerId("b")];
 
@@ -38,8 +38,8 @@ class Play {
   }
 }
 
-const joined = (plan?: Partial<RunPlan>) =>
-  new Play(plan).happen({ kind: "worker-joined", worker: a }, { kind: "worker-joined", worker: b });
+const joins = (worker: WorkerId, rounds = 0): RunEvent => ({ kind: "worker-joined", worker, rounds });
+const joined = (plan?: Partial<RunPlan>, rounds = 0) => new Play(plan).happen(joins(a, rounds), joins(b, rounds));
 const result = (worker: WorkerId, rank: number, step = 0, nonFinite: string | null = null): RunEvent => ({
   ...{ kind: "rank-result", worker, step, rank, nonFinite },
 });
@@ -48,21 +48,21 @@ const kinds = ({ effects }: Play) => effects.map(({ kind }) => kind);
 
 describe("workers", () => {
   it("are waited for, aloud, while there are fewer than minWorkers", () => {
-    const play = new Play().happen({ kind: "worker-joined", worker: a });
+    const play = new Play().happen(joins(a));
     expect(play.state.phase.kind).toBe("waiting");
     expect(play.effects).toContainEqual({ kind: "explain", reason: "waiting: 1 of at least 2 workers are here" });
   });
 
   it("get a contiguous run of ranks each, and a lost worker's within the step", () => {
     const play = joined();
-    expect(play.effects).toContainEqual({ kind: "assign", worker: a, step: 0, ranks: [0, 1], embeddings: false });
-    expect(play.effects).toContainEqual({ kind: "assign", worker: b, step: 0, ranks: [2, 3], embeddings: false });
+    expect(play.effects).toContainEqual({ kind: "assign", worker: a, step: 0, ranks: [0, 1], round: 0 });
+    expect(play.effects).toContainEqual({ kind: "assign", worker: b, step: 0, ranks: [2, 3], round: 0 });
     play.happen({ kind: "worker-left", worker: b, reason: "gone" });
-    expect(play.effects).toContainEqual({ kind: "assign", worker: a, step: 0, ranks: [2, 3], embeddings: false });
+    expect(play.effects).toContainEqual({ kind: "assign", worker: a, step: 0, ranks: [2, 3], round: 0 });
   });
 
   it("are buried after more than deadAfterMs of silence, and not sooner", () => {
-    const play = new Play().happen({ kind: "worker-joined", worker: a });
+    const play = new Play().happen(joins(a));
     expect(play.at(100).happen({ kind: "tick" }).state.workers.size).toBe(1);
     play.at(101).happen({ kind: "tick" });
     expect(play.effects).toContainEqual({ kind: "forget", worker: a, reason: "silent for 101 ms" });
@@ -70,7 +70,7 @@ describe("workers", () => {
 
   it("that drain keep the rank in hand, hand the others back, and go when it is in", () => {
     const play = joined().happen({ kind: "worker-drains", worker: b, keeps: [2] });
-    expect(play.effects).toEqual([{ kind: "assign", worker: a, step: 0, ranks: [3], embeddings: false }]);
+    expect(play.effects).toEqual([{ kind: "assign", worker: a, step: 0, ranks: [3], round: 0 }]);
     expect(kinds(play.happen(result(b, 2)))).toEqual([]);
     expect(play.happen(held(2)).effects).toEqual([{ kind: "dismiss", worker: b }]);
     expect([...play.state.workers.keys()]).toEqual([a]);
@@ -99,12 +99,12 @@ describe("late ranks", () => {
     play.happen({ kind: "gradients-held", step, ranks: [0, 1] });
     expect(play.at(start + 20).happen({ kind: "tick" }).effects).toEqual([]);
     expect(play.at(start + 21).happen({ kind: "tick" }).effects).toEqual([
-      { kind: "assign", worker: a, step, ranks: [3], embeddings: false },
+      { kind: "assign", worker: a, step, ranks: [3], round: 0 },
     ]);
     // One at a time.
     expect(play.at(start + 22).happen({ kind: "tick" }).effects).toEqual([]);
     play.at(start + 30).happen(result(a, 3, step), { kind: "gradients-held", step, ranks: [0, 1, 3] });
-    expect(play.effects).toEqual([{ kind: "assign", worker: a, step, ranks: [2], embeddings: false }]);
+    expect(play.effects).toEqual([{ kind: "assign", worker: a, step, ranks: [2], round: 0 }]);
     play.happen(result(b, 3, step), result(b, 2, step), { kind: "gradients-held", step, ranks: [0, 1, 2, 3] });
     expect(kinds(play)).toEqual(["apply"]);
   });
@@ -126,44 +126,63 @@ describe("late ranks", () => {
     expect(told[0]).toMatchObject({ worker: b, slow: true });
     expect(SLOW_FOR_UNITS).toBeLessThan(30);
     expect(play.effects).toContainEqual(
-      expect.objectContaining({ kind: "assign", worker: a, ranks: [0, 1, 2], embeddings: false }),
+      expect.objectContaining({ kind: "assign", worker: a, ranks: [0, 1, 2], round: 0 }),
     );
   });
 });
 
-describe("a step whose ranks show each other embeddings", () => {
-  const shown = (worker: WorkerId, rank: number, step = 0): RunEvent => ({ kind: "embeddings", worker, step, rank });
-  const assigned = (worker: WorkerId, ranks: number[], embeddings: boolean): Effect => ({
-    ...{ kind: "assign", worker, step: 0, ranks, embeddings },
+describe("a step whose ranks show each other something", () => {
+  const shown = (worker: WorkerId, rank: number, step = 0, round = 0): RunEvent => ({
+    ...{ kind: "embeddings", worker, step, rank, round },
+  });
+  const assigned = (worker: WorkerId, ranks: number[], round: number): Effect => ({
+    ...{ kind: "assign", worker, step: 0, ranks, round },
   });
 
   it("asks for embeddings, shows them to all once every rank's are in, and only then asks for gradients", () => {
-    const play = joined({ exchanges: true });
-    expect(play.effects).toContainEqual(assigned(a, [0, 1], true));
-    expect(play.effects).toContainEqual(assigned(b, [2, 3], true));
+    const play = joined({}, 1);
+    expect(play.effects).toContainEqual(assigned(a, [0, 1], 0));
+    expect(play.effects).toContainEqual(assigned(b, [2, 3], 0));
     expect(kinds(play.happen(shown(a, 0), shown(a, 1), shown(b, 3)))).toEqual([]);
     play.happen(shown(b, 2));
     expect(play.effects).toEqual([
-      { kind: "show-embeddings", step: 0 },
-      assigned(a, [0, 1], false),
-      assigned(b, [2, 3], false),
+      { kind: "show-embeddings", step: 0, round: 0 },
+      assigned(a, [0, 1], 1),
+      assigned(b, [2, 3], 1),
     ]);
   });
 
+  it("goes through as many rounds as there are, each rank with the worker that had it last", () => {
+    const play = joined({}, 2).happen(shown(a, 0), shown(b, 1), shown(b, 3));
+    expect(play.happen(shown(b, 2)).effects).toEqual([
+      { kind: "show-embeddings", step: 0, round: 0 },
+      assigned(a, [0], 1),
+      assigned(b, [1, 2, 3], 1),
+    ]);
+    const { state } = play;
+    expect(play.happen(shown(a, 0, 0, 0), result(a, 0)).state).toEqual(state);
+    play.happen({ kind: "worker-left", worker: a, reason: "gone" });
+    expect(play.effects).toContainEqual(assigned(b, [0], 1));
+    play.happen(...[0, 1, 2, 3].map((rank) => shown(b, rank, 0, 1)));
+    expect(play.effects).toEqual([{ kind: "show-embeddings", step: 0, round: 1 }, assigned(b, [0, 1, 2, 3], 2)]);
+    expect(play.state.phase.kind).toBe("step");
+  });
+
   it("takes embeddings once, of ranks that there are, and of the open step", () => {
-    const play = joined({ exchanges: true });
+    const play = joined({}, 1);
     const { state } = play.happen(shown(a, 0));
-    expect(play.happen(shown(b, 0), shown(a, 4), shown(a, 1, 1), result(a, 1), held(1)).state).toEqual(state);
+    const others = [shown(b, 0), shown(a, 4), shown(a, 1, 1), shown(a, 1, 0, 1), result(a, 1), held(1)];
+    expect(play.happen(...others).state).toEqual(state);
   });
 
   it("gives the embeddings of a lost worker's ranks to others, and lets one that drains finish what it keeps", () => {
-    const play = joined({ exchanges: true }).happen({ kind: "worker-drains", worker: b, keeps: [2] });
-    expect(play.effects).toEqual([assigned(a, [3], true)]);
+    const play = joined({}, 1).happen({ kind: "worker-drains", worker: b, keeps: [2] });
+    expect(play.effects).toEqual([assigned(a, [3], 0)]);
     expect(play.happen(shown(b, 2)).effects).toEqual([{ kind: "dismiss", worker: b }]);
     play.happen({ kind: "worker-left", worker: a, reason: "gone" });
     expect(play.effects).toContainEqual({ kind: "explain", reason: "waiting: no worker is here" });
-    play.happen({ kind: "worker-joined", worker: a });
-    expect(play.effects).toContainEqual(assigned(a, [0, 1, 3], true));
+    play.happen(joins(a, 1));
+    expect(play.effects).toContainEqual(assigned(a, [0, 1, 3], 0));
   });
 });
 

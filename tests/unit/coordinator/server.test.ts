@@ -15,7 +15,6 @@ function waitingServer() {
   const plan = {
     ...{ worldSize: 2, totalSteps: 5, minWorkers: 9, heartbeatMs: 100, deadAfterMs: 500, lateQuantile: 0.9 },
     ...{
-      exchanges: false,
       checkpointEverySteps: 0,
       evaluateEverySteps: 0,
       featureChunks: 0,
@@ -26,10 +25,10 @@ function waitingServer() {
   const ignore = () => undefined;
   const server = new Server(
     {
-      membership: new Membership({ ...door, newTicket: () => "t" }, null),
+      membership: new Membership({ ...door, rounds: [], newTicket: () => "t" }, null),
       queue: KeyQueue.random(4, 2, 1),
       schedule: { stepsPerEpoch: 5, totalSteps: 5, globalBatch: 2, rates: () => ({ learningRate: 0, keyMomentum: 0 }) },
-      perRank: { keys: 1, embeddings: 0 },
+      keysPerRank: 1,
       initial: initialState(plan, 0),
     },
     {

@@ -1,0 +1,92 @@
+/**
+ * Ranks that wait for each other in the midst of a step. One that has shown something stands still, with all that its backward pass will
+ * need, until what the others have shown is there; one that is taken over from a lost worker begins anew and catches up.
+ */
+import { tf, type CompiledStep, type StagedRun } from "../src/engine/index.js";
+import type { Place } from "./compute-thread.js";
+import type { LockstepInputs, RankResult } from "./rank-step.js";
+
+interface Standing {
+  readonly run: StagedRun<RankResult>;
+  /** lets go of the rank's own inputs */
+  readonly dispose: () => void;
+}
+
+/** What a rank begins with. The weights and the queue in it are the caller's. */
+export type Begin = () => LockstepInputs;
+
+export class Lockstep {
+  private step = -1;
+  /** float32 `[W, E]` each: what all ranks have shown in the rounds that are over */
+  private readonly blocks: Float32Array[] = [];
+  private readonly standing = new Map<number, Standing>();
+
+  constructor(private readonly compiled: CompiledStep<LockstepInputs, RankResult>) {}
+
+  /** Values that a rank shows in each round. */
+  get rounds(): readonly number[] {
+    return this.compiled.rounds;
+  }
+
+  /** What all ranks have shown in a round. */
+  take(step: number, round: number, block: Float32Array): void {
+    this.open(step);
+    this.blocks[round] = block;
+  }
+
+  stands({ step, rank, round }: Place): boolean {
+    return step === this.step && this.standing.get(rank)?.run.done === round;
+  }
+
+  /** @param begin not called where the rank stands still before this round @returns float32 `[E]` */
+  show(place: Place, begin: Begin): Float32Array {
+    return this.broughtTo(place, begin).run.show(this.blocks[place.round - 1] ?? null);
+  }
+
+  /** The last stage; the caller disposes of the result. @param begin as of `show` */
+  finish(place: Place, begin: Begin): { readonly result: RankResult; readonly graphMs: number } {
+    const { run } = this.broughtTo(place, begin);
+    const result = run.finish(this.blocks[place.round - 1] ?? null);
+    this.drop(place.rank);
+    return { result, graphMs: run.engineMs };
+  }
+
+  /** Nobody stands any longer on the weights or the queue that there were. */
+  clear(): void {
+    for (const rank of [...this.standing.keys()]) this.drop(rank);
+  }
+
+  private broughtTo(place: Place, begin: Begin): Standing {
+    const { step, rank, round } = place;
+    this.open(step);
+    const before = this.standing.get(rank);
+    if (before?.run.done === round) return before;
+    this.drop(rank);
+    const inputs = begin();
+    const { samples, labels, own } = inputs;
+    const run = this.compiled.begin(inputs);
+    const standing = {
+      run,
+      dispose: () => {
+        tf.dispose([samples, labels, own] as never);
+      },
+    };
+    this.standing.set(rank, standing);
+    for (let past = 0; past < round; past++) run.show(this.blocks[past - 1] ?? null);
+    return standing;
+  }
+
+  private drop(rank: number): void {
+    const standing = this.standing.get(rank);
+    standing?.run.dispose();
+    standing?.dispose();
+    this.standing.delete(rank);
+  }
+
+  private open(step: number): void {
+    if (step === this.step) return;
+    this.clear();
+    this.blocks.length = 0;
+    this.step = step;
+  }
+}
