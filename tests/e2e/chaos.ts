@@ -14,9 +14,15 @@ const CHAOS_RUN = [
   ...["--set", "membership.heartbeatMs=200", "--set", "membership.deadAfterMs=1500"],
 ] as const;
 
-/** Of an odd seed MoCo v2, of an even one the same with an exchange of embeddings in every step. */
+/** Runs that differ in what workers tell each other. */
+export const CHAOS_KINDS = 3;
+
+/** By the seed's remainder: MoCo v2, with an exchange of embeddings in every step, or with batch norm of the global batch. */
 export function chaosRun(seed: number): readonly string[] {
-  return seed % 2 === 0 ? [...CHAOS_RUN, "--set", "moco.shuffle=across-ranks"] : CHAOS_RUN;
+  const more = [["model.syncBatchNorm=true", "moco.shuffle=none"], [], ["moco.shuffle=across-ranks"]][
+    seed % CHAOS_KINDS
+  ];
+  return [...CHAOS_RUN, ...(more ?? []).flatMap((setting) => ["--set", setting])];
 }
 
 /** How long the whole may take before it counts as stuck, in ms. */

@@ -78,6 +78,12 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 1046,
   },
   {
+    fault: "what a rank showed in an earlier round is taken for this one's",
+    file: "coordinator/server.js",
+    find: " || round !== phase.round)",
+    replace: ")",
+  },
+  {
     fault: "whatever weights a worker holds are taken for those of now",
     file: "coordinator/data-plane.js",
     find: "holding?.version === state.version && holding.sha256 === this.ports.digestOf(state)",

@@ -93,6 +93,15 @@ describe("the run config", () => {
     ["model:\n  encoder: vit-tiny\n  patchSize: 5", "model.patchSize = 5 does not divide data.imageSize = 32"],
     ["moco: 5", "moco is a group of keys: set one of them, e.g. moco.queueSize"],
     ["moco:\n  queueSize: 127", "moco.queueSize = 127 is smaller than the global batch of 128"],
+    ["model: { syncBatchNorm: true, bnSplits: 2 }", "model.bnSplits = 2 does not go with model.syncBatchNorm = true"],
+    [
+      "model: { syncBatchNorm: true }\nmoco: { shuffle: across-ranks }",
+      "moco.shuffle = across-ranks does not go with model.syncBatchNorm",
+    ],
+    [
+      "model: { syncBatchNorm: true }\nengine: { mode: eager }",
+      "model.syncBatchNorm = true needs engine.mode = compiled",
+    ],
     ["model:\n  bnSplits: 3", "model.bnSplits = 3 does not cut parallel.batchSize = 64"],
     ["augmentation:\n  crop:\n    minScale: 1\n    maxScale: 0.5", "augmentation.crop.minScale = 1 is above maxScale"],
     ["membership:\n  deadAfterMs: 999", "membership.deadAfterMs = 999 leaves no room"],

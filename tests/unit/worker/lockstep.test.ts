@@ -72,8 +72,8 @@ async function lockstepOf(overrides: Record<string, unknown>, worldSize: number)
 
 /** Of two tensors, over the second one's norm, or over `whole`. */
 function differenceOf(mine: Tensor, theirs: Tensor, whole = theirs): number {
-  const norms = [tf.sub(mine, theirs), whole].map((tensor) => Number(tf.norm(tensor).dataSync()[0]));
-  return (norms[0] ?? NaN) / (norms[1] ?? NaN);
+  const [ratio = NaN] = tf.div(tf.norm(tf.sub(mine, theirs)), tf.norm(whole)).dataSync();
+  return ratio;
 }
 
 describe.each([
