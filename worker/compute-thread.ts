@@ -28,13 +28,11 @@ export type ComputeCalls = {
   queue: [{ position: number; keys: Float32Array }, null];
   keys: [{ block: Float32Array }, null];
   queueDigest: [null, string];
-  /** whether a rank stands still before a round, and needs no batch to go on */
-  stands: [Place, boolean];
   /** what a rank shows in a round, float32 `[E]` */
-  embed: [Place & { batch: Batch | null }, Float32Array];
+  embed: [Place & { batch: Batch | null }, Float32Array | Unanswered];
   /** what all ranks have shown in it, float32 `[W, E]` */
   embeddings: [{ step: number; round: number; block: Float32Array }, null];
-  run: [RunRequest, RankOutcome];
+  run: [RunRequest, RankOutcome | Unanswered];
   flush: [null, readonly HandedOut[]];
   features: [{ samples: SampleValues }, Float32Array];
 };
@@ -46,10 +44,13 @@ export interface Place {
   readonly round: number;
 }
 
+/** Why there is no answer: the rank does not stand where it was asked to go on, and needs its batch; or its step is over. */
+export type Unanswered = "needs-batch" | "over";
+
 export interface RunRequest {
   readonly step: number;
   readonly rank: number;
-  /** null: the rank stands still before its gradients */
+  /** null: the rank is expected to stand still before its gradients */
   readonly batch: Batch | null;
   /** connection for which the rank is run: sums of another are not mixed with its own */
   readonly link: number;
@@ -95,7 +96,6 @@ const notify = serveCalls<ComputeCalls, ComputeNotice>({
     return null;
   },
   queueDigest: () => started().queueDigest(),
-  stands: (place) => started().stands(place),
   embed: ({ batch, ...place }) => started().embed(place, batch),
   embeddings: ({ step, round, block }) => {
     started().setEmbeddings(step, round, block);

@@ -4,13 +4,13 @@ import { isOwnFile, type OwnKind } from "../src/config/own-file.js";
 import { queueRowLength } from "../src/config/derived.js";
 import type { RunConfig } from "../src/config/schema.js";
 import { modalityOf } from "../src/config/text-encoders.js";
-import type { BatchUse } from "../src/data/loader.js";
+import type { Batch, BatchUse } from "../src/data/loader.js";
 import type { ParameterLayout } from "../src/models/parameters.js";
 import { parseDataSpec } from "../src/data/spec.js";
 import { UserError } from "../src/protocol/errors.js";
 import { fromFrames, sharedFloats } from "../src/protocol/frames.js";
 import { isLoopback } from "../src/transport/index.js";
-import type { ComputeCalls, ComputeNotice, RunRequest } from "./compute-thread.js";
+import type { ComputeCalls, ComputeNotice, RunRequest, Unanswered } from "./compute-thread.js";
 import type { WeightVectors } from "./incoming-weights.js";
 import type { LoaderCalls, LoaderNotice } from "./loader-thread.js";
 import type { WorkerOptions } from "./main.js";
@@ -29,11 +29,13 @@ export interface Executor {
   appendKeys(frames: readonly Uint8Array[]): Promise<unknown>;
   /** hex sha256 of the queue's ring */
   queueDigest(): Promise<string>;
-  /** what a rank shows in a round, float32 `[E]` */
-  embed(step: number, rank: number, round: number): Promise<Float32Array>;
+  /** what a rank shows in a round, float32 `[E]`; null: the step is over */
+  embed(step: number, rank: number, round: number): Promise<Float32Array | null>;
   /** @throws WireError at once, where the frames do not fit */
   setEmbeddings(step: number, round: number, frames: readonly Uint8Array[]): Promise<unknown>;
-  run(request: Omit<RunRequest, "batch"> & { readonly step: number; readonly rank: number }): Promise<RankReport>;
+  run(
+    request: Omit<RunRequest, "batch"> & { readonly step: number; readonly rank: number },
+  ): Promise<RankReport | null>;
   /** hands out the partial sums of the open step */
   flush(): Promise<readonly HandedOut[]>;
   prefetch(step: number, ranks: readonly number[], use: BatchUse): void;
@@ -109,9 +111,16 @@ export async function startExecutor(
     fromFrames(frames, values);
     return values;
   };
-  /** Whether a rank has been brought to a round, and stands still: then it has its batch. */
-  const stands = async (step: number, rank: number, round: number) =>
-    round > 0 && (await compute.call("stands", { step, rank, round }));
+  /** A rank that stands still where it is asked to go on has its batch; any other gets it. Null: its step is over. */
+  const answered = async <Answer extends object>(
+    ask: (batch: Batch | null) => Promise<Answer | Unanswered>,
+    batchOf: () => Promise<Batch>,
+    mayStand: boolean,
+  ): Promise<Answer | null> => {
+    const first = mayStand ? await ask(null) : "needs-batch";
+    const answer = first === "needs-batch" ? await ask(await batchOf()) : first;
+    return typeof answer === "string" ? null : answer;
+  };
   // Where ranks wait for each other they stand still with their batch; otherwise it is needed again.
   const shownOf: BatchUse = config.model.syncBatchNorm ? "gradients" : "embeddings";
   const executor: Executor = {
@@ -120,19 +129,27 @@ export async function startExecutor(
     setQueue: (position, frames) => compute.call("queue", { position, keys: copied(frames, queueSize * row) }),
     appendKeys: (frames) => compute.call("keys", { block: copied(frames, worldSize * batchSize * row) }),
     queueDigest: () => compute.call("queueDigest", null),
-    embed: async (step, rank, round) => {
-      const batch = (await stands(step, rank, round)) ? null : await loader.call("take", { step, rank, use: shownOf });
-      return compute.call("embed", { step, rank, round, batch });
-    },
+    embed: (step, rank, round) =>
+      answered(
+        (batch) => compute.call("embed", { step, rank, round, batch }),
+        () => loader.call("take", { step, rank, use: shownOf }),
+        round > 0,
+      ),
     setEmbeddings: (step, round, frames) =>
       compute.call("embeddings", { step, round, block: copied(frames, worldSize * (rounds[round] ?? 0)) }),
     run: async ({ step, rank, ...request }) => {
-      const start = performance.now();
-      const batch = (await stands(step, rank, rounds.length))
-        ? null
-        : await loader.call("take", { step, rank, use: "gradients" });
-      const loadMs = performance.now() - start;
-      return { ...(await compute.call("run", { step, rank, batch, ...request })), loadMs };
+      let loadMs = 0;
+      const outcome = await answered(
+        (batch) => compute.call("run", { step, rank, batch, ...request }),
+        async () => {
+          const start = performance.now();
+          const batch = await loader.call("take", { step, rank, use: "gradients" });
+          loadMs = performance.now() - start;
+          return batch;
+        },
+        config.model.syncBatchNorm,
+      );
+      return outcome === null ? null : { ...outcome, loadMs };
     },
     flush: () => compute.call("flush", null),
     prefetch: (step, ranks, use) => {

@@ -7,6 +7,7 @@ import type { Place } from "./compute-thread.js";
 import type { LockstepInputs, RankResult } from "./rank-step.js";
 
 interface Standing {
+  readonly step: number;
   readonly run: StagedRun<RankResult>;
   /** lets go of the rank's own inputs */
   readonly dispose: () => void;
@@ -16,9 +17,8 @@ interface Standing {
 export type Begin = () => LockstepInputs;
 
 export class Lockstep {
-  private step = -1;
-  /** float32 `[W, E]` each: what all ranks have shown in the rounds that are over */
-  private readonly blocks: Float32Array[] = [];
+  /** float32 `[W, E]` each: what all ranks have shown in the rounds of a step that are over */
+  private shown: { readonly step: number; readonly blocks: Float32Array[] } = { step: -1, blocks: [] };
   private readonly standing = new Map<number, Standing>();
 
   constructor(private readonly compiled: CompiledStep<LockstepInputs, RankResult>) {}
@@ -30,23 +30,36 @@ export class Lockstep {
 
   /** What all ranks have shown in a round. */
   take(step: number, round: number, block: Float32Array): void {
-    this.open(step);
-    this.blocks[round] = block;
+    if (step !== this.shown.step || round === 0) this.shown = { step, blocks: [] };
+    this.shown.blocks[round] = block;
+  }
+
+  /**
+   * Whether the place can still be reached. Where another step has begun meanwhile nobody waits for it: whoever asked has lost its
+   * connection, or others were faster.
+   */
+  isOpen({ step, round }: Place): boolean {
+    return round === 0 || (step === this.shown.step && this.shown.blocks.length >= round);
   }
 
   stands({ step, rank, round }: Place): boolean {
-    return step === this.step && this.standing.get(rank)?.run.done === round;
+    const standing = this.standing.get(rank);
+    return standing?.step === step && standing.run.done === round;
   }
 
-  /** @param begin not called where the rank stands still before this round @returns float32 `[E]` */
+  /**
+   * @param place is open
+   * @param begin not called where the rank stands still there
+   * @returns float32 `[E]`
+   */
   show(place: Place, begin: Begin): Float32Array {
-    return this.broughtTo(place, begin).run.show(this.blocks[place.round - 1] ?? null);
+    return this.broughtTo(place, begin).run.show(this.shown.blocks[place.round - 1] ?? null);
   }
 
-  /** The last stage; the caller disposes of the result. @param begin as of `show` */
+  /** The last stage; the caller disposes of the result. Parameters as of `show`. */
   finish(place: Place, begin: Begin): { readonly result: RankResult; readonly graphMs: number } {
     const { run } = this.broughtTo(place, begin);
-    const result = run.finish(this.blocks[place.round - 1] ?? null);
+    const result = run.finish(this.shown.blocks[place.round - 1] ?? null);
     this.drop(place.rank);
     return { result, graphMs: run.engineMs };
   }
@@ -58,21 +71,20 @@ export class Lockstep {
 
   private broughtTo(place: Place, begin: Begin): Standing {
     const { step, rank, round } = place;
-    this.open(step);
     const before = this.standing.get(rank);
-    if (before?.run.done === round) return before;
+    if (before !== undefined && this.stands(place)) return before;
     this.drop(rank);
     const inputs = begin();
     const { samples, labels, own } = inputs;
     const run = this.compiled.begin(inputs);
     const standing = {
-      run,
+      ...{ step, run },
       dispose: () => {
         tf.dispose([samples, labels, own] as never);
       },
     };
     this.standing.set(rank, standing);
-    for (let past = 0; past < round; past++) run.show(this.blocks[past - 1] ?? null);
+    for (let past = 0; past < round; past++) run.show(this.shown.blocks[past - 1] ?? null);
     return standing;
   }
 
@@ -81,12 +93,5 @@ export class Lockstep {
     standing?.run.dispose();
     standing?.dispose();
     this.standing.delete(rank);
-  }
-
-  private open(step: number): void {
-    if (step === this.step) return;
-    this.clear();
-    this.blocks.length = 0;
-    this.step = step;
   }
 }

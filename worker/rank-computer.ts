@@ -23,7 +23,7 @@ import { sha256OfFloats } from "../src/protocol/digest.js";
 import { Purpose, Stream } from "../src/protocol/philox.js";
 import { SharedSegment } from "../src/transport/shared-segment.js";
 import type { WeightVectors } from "./incoming-weights.js";
-import type { Place, RunRequest } from "./compute-thread.js";
+import type { Place, RunRequest, Unanswered } from "./compute-thread.js";
 import { Lockstep } from "./lockstep.js";
 import { isFiniteThroughout } from "./non-finite.js";
 import type { HandedOut, RankReport } from "./session-ports.js";
@@ -88,9 +88,11 @@ export class RankComputer {
     return roundsOf(this.config, this.encoder.layout.bufferCount) ?? [];
   }
 
-  /** Whether a rank stands still before a round, and needs no batch to go on. */
-  stands(place: Place): boolean {
-    return this.step instanceof Lockstep && this.step.stands(place);
+  /** Null: a rank can be brought to this place. */
+  private obstacle(place: Place, batch: Batch | null): Unanswered | null {
+    const { step } = this;
+    if (step instanceof Lockstep && !step.isOpen(place)) return "over";
+    return batch === null && !(step instanceof Lockstep && step.stands(place)) ? "needs-batch" : null;
   }
 
   /** @param vectors must stay unwritten until the next call */
@@ -137,10 +139,12 @@ export class RankComputer {
   /**
    * What a rank shows the others: float32 `[E]`, embeddings and, where they are the key encoder's, its batch statistics; or what batch
    * norm of the global batch is to sum.
-   * @param batch null: the rank stands still before the round
+   * @param batch null: the rank is expected to stand still before the round
    */
-  embed(place: Place, batch: Batch | null): Float32Array {
+  embed(place: Place, batch: Batch | null): Float32Array | Unanswered {
     const { weights, encoder, config, step } = this;
+    const obstacle = this.obstacle(place, batch);
+    if (obstacle !== null) return obstacle;
     if (step instanceof Lockstep) return step.show(place, () => this.lockstepInputs(batch));
     if (weights === null || step.show === null || batch === null)
       throw new Error("embeddings were asked for and there are none");
@@ -163,10 +167,13 @@ export class RankComputer {
   }
 
   /** A rank's part of a step, with the partial sums gathered so far in it if the request says `flush`. */
-  run({ step, rank, batch, link, flush, segment }: RunRequest): RankOutcome {
+  run({ step, rank, batch, link, flush, segment }: RunRequest): RankOutcome | Unanswered {
     const [startedAt, start] = [Date.now(), performance.now()];
+    const place = { step, rank, round: this.rounds.length };
+    const obstacle = this.obstacle(place, batch);
+    if (obstacle !== null) return obstacle;
     this.openStep(`${String(link)}/${String(step)}`);
-    const { result, graphMs, inputs } = this.execute({ step, rank, round: this.rounds.length }, batch);
+    const { result, graphMs, inputs } = this.execute(place, batch);
     const parts = this.parts(result, rank);
     const memory = segment === null ? null : SharedSegment.ofFile(segment, segmentBytes(this.encoder.layout));
     const { parameters } = this.encoder.layout;

@@ -13,6 +13,7 @@ import {
   type Tensor,
   type Tensor1D,
   type Tensor2D,
+  type TensorTree,
 } from "../src/engine/index.js";
 import { UserError } from "../src/protocol/errors.js";
 import type { Encoder } from "../src/models/index.js";
@@ -106,7 +107,7 @@ function rankFunctions(config: RunConfig, encoder: Encoder, objective: Objective
 function exampleInputs(
   config: RunConfig,
   encoder: Encoder,
-): { readonly step: RankInputs; readonly show: ShowInputs; readonly lockstep: LockstepInputs } {
+): { step(): RankInputs; show(): ShowInputs; lockstep(): LockstepInputs } {
   const { worldSize, batchSize } = config.parallel;
   const kind = sampleKind(config);
   const parameters = () => encoder.layout.parameters.map(({ shape }) => tf.zeros([...shape]));
@@ -123,16 +124,25 @@ function exampleInputs(
     own: tf.zeros([worldSize]),
     rows: usesQueue(config) ? positions() : null,
   });
-  const step = (): Omit<RankInputs, "exchanged"> => ({
+  const given = (): Omit<RankInputs, "exchanged"> => ({
     ...show(),
     queue: usesQueue(config) ? tf.zeros([config.moco.queueSize, queueRowLength(config)]) : null,
     keyShuffle: shufflesWithin(config) ? { order: positions(), inverse: positions() } : null,
   });
   return {
-    show: show(),
-    step: { ...step(), exchanged: usesExchange(config) ? exchanged() : null },
-    lockstep: { ...step(), own: tf.zeros([worldSize]) },
+    show,
+    step: () => ({ ...given(), exchanged: usesExchange(config) ? exchanged() : null }),
+    lockstep: () => ({ ...given(), own: tf.zeros([worldSize]) }),
   };
+}
+
+/** Disposes of the inputs once `use` is done with them. */
+async function using<In, Result>(inputs: In, use: (inputs: In) => Promise<Result>): Promise<Result> {
+  try {
+    return await use(inputs);
+  } finally {
+    tf.dispose(inputs as never);
+  }
 }
 
 /** Whether the key batch is shuffled across the groups that batch norm treats apart. */
@@ -164,10 +174,11 @@ export async function prepareLockstep(config: RunConfig, encoder: Encoder): Prom
       `model.syncBatchNorm = true does nothing for encoder ${config.model.encoder}, which has no batch norm: set it to false`,
     );
   }
-  const { lockstep: example, ...rest } = exampleInputs(config, encoder);
+  const step = lockstepFunction(config, encoder, await objectiveOf(config));
   try {
-    const step = lockstepFunction(config, encoder, await objectiveOf(config));
-    return await compile(step, example, compileOptions(config, "lockstep"));
+    return await using(exampleInputs(config, encoder).lockstep(), (example) =>
+      compile(step, example, compileOptions(config, "lockstep")),
+    );
   } catch (cause) {
     if (!(cause instanceof CannotCompile)) throw cause;
     throw new UserError(
@@ -175,8 +186,6 @@ export async function prepareLockstep(config: RunConfig, encoder: Encoder): Prom
       `model.syncBatchNorm = true needs a step that can be compiled, and this one cannot: ${cause.message}`,
       { cause },
     );
-  } finally {
-    tf.dispose([example, rest] as never);
   }
 }
 
@@ -191,13 +200,11 @@ function compileOptions(config: RunConfig, part: "step" | "show" | "lockstep"): 
 
 /** Whether the step's graphs are kept on this machine, so that `prepareRankStep` need not record them. */
 export async function isStepKept(config: RunConfig, encoder: Encoder): Promise<boolean> {
-  const { step, show, lockstep } = exampleInputs(config, encoder);
-  const isReady = config.model.syncBatchNorm
-    ? await isKept(lockstep, compileOptions(config, "lockstep"))
-    : (await isKept(step, compileOptions(config, "step"))) &&
-      (!usesExchange(config) || (await isKept(show, compileOptions(config, "show"))));
-  tf.dispose([step, show, lockstep] as never);
-  return isReady;
+  const example = exampleInputs(config, encoder);
+  const isPartKept = (part: keyof typeof example) =>
+    using<TensorTree, boolean>(example[part](), (inputs) => isKept(inputs, compileOptions(config, part)));
+  if (config.model.syncBatchNorm) return isPartKept("lockstep");
+  return (await isPartKept("step")) && (!usesExchange(config) || (await isPartKept("show")));
 }
 
 /** @param warn hears why the step runs eagerly although the config says compiled */
@@ -215,8 +222,11 @@ export async function prepareRankStep(
   if (config.engine.mode === "eager") return eager;
   const example = exampleInputs(config, encoder);
   try {
-    const whole = await compile(step, example.step, compileOptions(config, "step"));
-    const shown = show === null ? null : await compile(show, example.show, compileOptions(config, "show"));
+    const whole = await using(example.step(), (inputs) => compile(step, inputs, compileOptions(config, "step")));
+    const shown =
+      show === null
+        ? null
+        : await using(example.show(), (inputs) => compile(show, inputs, compileOptions(config, "show")));
     return {
       mode: "compiled",
       run: (inputs) => {
@@ -235,7 +245,5 @@ export async function prepareRankStep(
     if (!(error instanceof CannotCompile)) throw error;
     warn(`the step cannot be compiled and runs eagerly, in fp32: ${error.message}`);
     return eager;
-  } finally {
-    tf.dispose([example.step, example.show, example.lockstep] as never);
   }
 }

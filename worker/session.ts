@@ -473,17 +473,19 @@ export class WorkerSession {
     return link === this.link && this.stage === "ready" && step === this.work.step;
   }
 
-  embeddingsDone(link: number, step: number, rank: number, round: number, embeddings: Float32Array): void {
+  /** @param embeddings null: the step is over, so nobody waits for them */
+  embeddingsDone(link: number, step: number, rank: number, round: number, embeddings: Float32Array | null): void {
     this.work.ended();
-    if (this.isOpen(link, step)) {
+    if (embeddings !== null && this.isOpen(link, step)) {
       this.say({ body: "rankEmbeddings", rankEmbeddings: { step, rank, round } }, toFrames(embeddings));
     }
     this.pump();
   }
 
-  rankDone(link: number, step: number, rank: number, flushed: boolean, report: RankReport): void {
+  /** @param report null: the step is over, so nobody waits for it */
+  rankDone(link: number, step: number, rank: number, flushed: boolean, report: RankReport | null): void {
     this.work.ended();
-    if (this.isOpen(link, step)) {
+    if (report !== null && this.isOpen(link, step)) {
       this.work.executedRank(rank, flushed);
       this.handOut(step, report.nodes);
       this.sendResult(step, rank, report);

@@ -21,3 +21,4 @@ export { batchGraphModel, batchSavedModel } from "./compiled/batch-graph.js";
 export type { GraphModel } from "./compiled/graph-model.js";
 export { readTimestamp, timestamp } from "./clock.js";
 export type { StagedRun } from "./compiled/staged-run.js";
+export type { TensorTree } from "./compiled/tree.js";

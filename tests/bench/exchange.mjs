@@ -1,6 +1,7 @@
 /**
- * What an exchange of embeddings in the middle of a step costs: the same run without one, with MoCo's shuffling across ranks, and as
- * SimCLR (which also makes its forward pass twice), all in turn; medians of the steps' times, and of their ratios over the rounds.
+ * What ranks' telling each other something in the middle of a step costs: the same run without, with MoCo's shuffling across ranks, as
+ * SimCLR (which also makes its forward pass twice), and either with SyncBN, all in turn; medians of the steps' times, and of their ratios
+ * over the rounds.
  *
  * usage: node tests/bench/exchange.mjs [--rounds 3] [--steps 25] [--workers 2] [-- FLAGS OF tandem train]
  */
@@ -18,7 +19,9 @@ const WARMUP = 5;
 const VARIANTS = {
   "MoCo v2, no exchange": ["--method", "moco-v2", "--set", "moco.shuffle=none"],
   "MoCo v2, across-ranks": ["--method", "moco-v2", "--set", "moco.shuffle=across-ranks"],
+  "MoCo v2, SyncBN": ["--method", "moco-v2", "--set", "moco.shuffle=none", "--set", "model.syncBatchNorm=true"],
   SimCLR: ["--method", "simclr"],
+  "SimCLR, SyncBN": ["--method", "simclr", "--set", "model.syncBatchNorm=true"],
 };
 const [PLAIN] = Object.keys(VARIANTS);
 

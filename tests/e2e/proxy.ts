@@ -52,6 +52,8 @@ export class Proxy {
   }
 
   private join(near: Socket, far: Socket): void {
+    // As ZeroMQ's own: small messages are not kept back.
+    for (const socket of [near, far]) socket.setNoDelay();
     const pair = [near, far] as const;
     this.pairs.add(pair);
     for (const [from, to] of [

@@ -53,12 +53,14 @@ it("holds memory over 500 steps", { timeout: 120_000 }, async () => {
   for (let step = 0; step < STEPS; step++) {
     computer.setWeights(step, weights);
     for (const rank of [0, 1]) {
-      const { keys, loss, nodes } = computer.run({
+      const outcome = computer.run({
         ...{ step, rank, batch: await loader.take(step, rank) },
         link: 1,
         flush: rank === 1,
         segment: null,
       });
+      if (typeof outcome === "string") throw new Error(outcome);
+      const { keys, loss, nodes } = outcome;
       expect(loss).toBeGreaterThan(0);
       expect(nodes).toHaveLength(rank);
       block.set(keys, rank * keys.length);
