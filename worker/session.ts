@@ -319,6 +319,8 @@ export class WorkerSession {
   }
 
   prepared(found: Prepared): void {
+    // The engine may be up only after the run's end: a connection made now would keep the process.
+    if (this.isOver) return;
     this.found = found;
     if (this.stage === "preparing") this.openData();
   }

@@ -25,6 +25,14 @@ export function chaosRun(seed: number): readonly string[] {
   return [...CHAOS_RUN, ...(more ?? []).flatMap((setting) => ["--set", setting])];
 }
 
+/** How long a worker may take to end, once it was asked: longer than its time to drain, in ms. */
+const MOST_TO_END_MS = 40_000;
+
+async function hangs({ process: { pid }, stderr }: Running): Promise<never> {
+  await new Promise((resolve) => setTimeout(resolve, MOST_TO_END_MS).unref());
+  throw new Error(`worker ${String(pid)} does not end: ${stderr().slice(-3000)}`);
+}
+
 /** How long the whole may take before it counts as stuck, in ms. */
 const MOST_MS = 280_000;
 /** Workers that a run has at most. */
@@ -204,7 +212,7 @@ export async function chaos(folder: string, seed: number): Promise<ChaosReport> 
       [...workers].map((worker) => {
         worker.process.kill("SIGCONT");
         askToLeave(worker);
-        return worker.ended;
+        return Promise.race([worker.ended, hangs(worker)]);
       }),
     );
     if (failures.length > 0) throw new Error(failures[0]);
