@@ -278,6 +278,7 @@ export class DataPlane {
    * @param keyMomentum m by which the worker lets θk follow; null: θk is sent
    */
   private sendShard(peers: readonly Peer[], of: TrainingState, shard: number, keyMomentum: number | null): void {
+    if (peers.length === 0) return;
     const place = this.aggregator.shards[shard];
     const parts = weightsParts(this.layout, place, shard, keyMomentum !== null).map(({ name, position }) => ({
       position,

@@ -401,10 +401,10 @@ export class WorkerSession {
 
   // --- Work.
 
-  private takeAssignment({ step, ranks, round: given_ }: Assignment): void {
+  private takeAssignment({ step, ranks, round: asked }: Assignment): void {
     const { worldSize } = this.terms().parallel;
     const given = ranks ?? [];
-    const round = given_ ?? 0;
+    const round = asked ?? 0;
     const isShow = round < this.rounds;
     if (round > this.rounds) throw new WireError(`round ${String(round)} of ${String(this.rounds)} was assigned`);
     if (round > this.roundsOver(step ?? 0))

@@ -70,20 +70,25 @@ function startOf(seed: number, step: number, rank: number): number {
   return Math.imul(step + 1, 0x27d4eb2f) ^ Math.imul(rank + 1, 0x165667b1) ^ seed;
 }
 
-function hashOf(start: number, { query, key, buffers }: Weights, queue: Float32Array): number {
-  return [query, key, buffers, queue].reduce(stir, start);
+/** Everything that a rank's values depend on. */
+export interface RankGiven {
+  readonly seed: number;
+  readonly step: number;
+  readonly rank: number;
+  readonly weights: Weights;
+  readonly queue: Float32Array;
+  /** what all ranks have shown in the rounds before; empty in the first, and where there are none */
+  readonly shown: Float32Array;
 }
 
-/** What a rank shows the others in a round: one value. @param shown what all ranks have shown in the rounds before */
-export function shownValue(
-  seed: number,
-  step: number,
-  rank: number,
-  weights: Weights,
-  queue: Float32Array,
-  shown: Float32Array,
-): number {
-  return value(stir(hashOf(startOf(seed, step, rank), weights, queue), shown), 99);
+function hashOf({ seed, step, rank, weights, queue, shown }: RankGiven): number {
+  const { query, key, buffers } = weights;
+  return [query, key, buffers, queue, shown].reduce(stir, startOf(seed, step, rank));
+}
+
+/** What a rank shows the others in a round: one value. */
+export function shownValue(given: RankGiven): number {
+  return value(hashOf(given), 99);
 }
 
 /** What all ranks show in the rounds of a step, one after another, as `[W]` each. */
@@ -91,21 +96,13 @@ export function joined(blocks: readonly Float32Array[]): Float32Array {
   return Float32Array.from(blocks.flatMap((block) => [...block]));
 }
 
-/** @param shown what all ranks have shown; empty where there are no rounds */
-export function rankValues(
-  seed: number,
-  step: number,
-  rank: number,
-  weights: Weights,
-  queue: Float32Array,
-  shown: Float32Array,
-): RankValues {
-  const start = startOf(seed, step, rank);
-  const hash = stir(hashOf(start, weights, queue), shown);
+export function rankValues(given: RankGiven): RankValues {
+  const { seed, step, rank } = given;
+  const hash = hashOf(given);
   const gradient = arena.take(GRADIENT);
   for (let i = 0; i < GRADIENT; i++) gradient[i] = value(hash, i);
   // A function of seed, step and rank alone: the same ranks are faulty whoever computes them.
-  const isFaulty = (Math.imul(start, 0x9e3779b1) >>> 0) % 400 === 0;
+  const isFaulty = (Math.imul(startOf(seed, step, rank), 0x9e3779b1) >>> 0) % 400 === 0;
   return { gradient, keys: Float32Array.of(value(hash, 77)), nonFinite: isFaulty ? "a" : null };
 }
 
@@ -159,21 +156,17 @@ export function undisturbed(seed: number, { worldSize, totalSteps, nonFinite }: 
   const skipped = new Set<number>();
   for (let step = 0; step < totalSteps; step++) {
     const { query, key, queryBuffers: buffers } = aggregator.state;
-    const weights = { query, key, buffers };
+    const given = { seed, step, weights: { query, key, buffers }, queue: queue.keys };
     const blocks: Float32Array[] = [];
     for (let round = 0; round < rounds; round++) {
       const before = joined(blocks);
-      blocks.push(
-        Float32Array.from({ length: worldSize }, (_, rank) =>
-          shownValue(seed, step, rank, weights, queue.keys, before),
-        ),
-      );
+      blocks.push(Float32Array.from({ length: worldSize }, (_, rank) => shownValue({ ...given, rank, shown: before })));
     }
     const shown = joined(blocks);
     const keys = new Float32Array(worldSize);
     let isFaulty = false;
     for (let rank = 0; rank < worldSize; rank++) {
-      const values = rankValues(seed, step, rank, weights, queue.keys, shown);
+      const values = rankValues({ ...given, rank, shown });
       aggregator.accept(step, { level: 0, index: rank }, (target) => {
         target.set(values.gradient);
       });

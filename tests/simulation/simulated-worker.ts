@@ -229,9 +229,9 @@ export class SimulatedWorker {
         this.onEngine((this.paceMs / 2) * (0.5 + draw.next()), () => {
           const { vectors, queue } = this.engine;
           if (vectors === null || queue === null) throw new Error("embeddings without weights or queue");
-          const before = this.shownIn(step, round);
-          const shown = Float32Array.of(shownValue(world.seed, step, rank, vectors, queue.keys, before));
-          this.session.embeddingsDone(link, step, rank, round, shown);
+          const given = { seed: world.seed, step, rank, weights: vectors, queue: queue.keys };
+          const value = shownValue({ ...given, shown: this.shownIn(step, round) });
+          this.session.embeddingsDone(link, step, rank, round, Float32Array.of(value));
         });
       },
       setEmbeddings: (step, round, frames) => {
@@ -295,7 +295,9 @@ export class SimulatedWorker {
       this.sums.clear();
       for (const sum of this.handedOut.splice(0)) arena.release(sum);
     }
-    const { gradient, keys, nonFinite } = rankValues(this.world.seed, step, rank, vectors, queue.keys, shown);
+    const { gradient, keys, nonFinite } = rankValues({
+      ...{ seed: this.world.seed, step, rank, weights: vectors, queue: queue.keys, shown },
+    });
     this.sums.add({ level: 0, index: rank }, gradient);
     const nodes = flush ? this.takeSums() : [];
     this.session.rankDone(link, step, rank, flush, { ...UNMEASURED, loss: 1, nonFinite, keys, nodes });

@@ -15,6 +15,8 @@ export function shownLength(shows: readonly ShownVector[]): number {
 export class StagedRun<Out> {
   /** ids of what later stages need, by name. The binding's own tensors: tfjs knows fewer dtypes */
   private readonly held = new Map<string, number>();
+  /** ids of the step's inputs */
+  private readonly inputs: readonly number[];
   private stage = 0;
   private spentMs = 0;
 
@@ -25,10 +27,12 @@ export class StagedRun<Out> {
   constructor(
     private readonly model: SavedModel,
     private readonly stages: readonly Stage[],
-    private readonly inputs: readonly Tensor[],
+    inputs: readonly Tensor[],
     private readonly results: number,
     private readonly resultOf: (results: readonly Tensor[]) => Out,
-  ) {}
+  ) {
+    this.inputs = nodeBackend().getInputTensorIds(inputs);
+  }
 
   /** Stages that have been run. */
   get done(): number {
@@ -95,8 +99,7 @@ export class StagedRun<Out> {
     const start = performance.now();
     if (block !== null) this.take(block);
     const { takes, keeps, lets } = this.stages[this.stage];
-    const inputs = nodeBackend().getInputTensorIds(this.inputs);
-    const ids = takes.map((edge) => this.held.get(nameOf(edge)) ?? inputs[edge.node]);
+    const ids = takes.map((edge) => this.held.get(nameOf(edge)) ?? this.inputs[edge.node]);
     const kept = keeps.map(nameOf);
     const session = (this.model as unknown as { readonly sessionId: number }).sessionId;
     const made = binding.runSavedModel(session, ids, takes.map(nameOf).join(), [...kept, ...names].join());

@@ -101,6 +101,36 @@ describe("the door of the control plane", () => {
     expect(membership.isMixed).toBe(true);
   });
 
+  it("takes the rounds of a step from its first worker, and refuses one with others", () => {
+    const membership = new Membership(door(), null);
+    expect(membership.rounds).toEqual([]);
+    membership.ready(enter(membership, "p", hello(1)), { ...ready, rounds: [8, 3] });
+    expect(membership.rounds).toEqual([8, 3]);
+    const answer = membership.ready(enter(membership, "q", hello(2)), { ...ready, rounds: [8] });
+    expect(refusalOf(answer)).toContain("ROUNDS_MISMATCH");
+    expect(membership.ready(enter(membership, "q", hello(2, 2)), { ...ready, rounds: [8, 3] })).toEqual({
+      differs: null,
+    });
+  });
+
+  it("knows the rounds of a run without SyncBN by itself", () => {
+    const membership = new Membership({ ...door(), rounds: [8] }, null);
+    expect(refusalOf(membership.ready(enter(membership, "p", hello(1)), ready))).toContain("ROUNDS_MISMATCH");
+    expect(membership.rounds).toEqual([8]);
+  });
+
+  it.each([[[2 ** 24]], [Array<number>(4096).fill(1)]])("takes rounds at their bounds (%#)", (rounds) => {
+    const membership = new Membership(door(), null);
+    expect(membership.ready(enter(membership, "p", hello()), { ...ready, rounds })).toEqual({ differs: null });
+  });
+
+  it.each([[[2 ** 24 + 1]], [Array<number>(4097).fill(1)], [[0]]])("refuses rounds past them (%#)", (rounds) => {
+    const membership = new Membership(door(), null);
+    const answer = membership.ready(enter(membership, "p", hello()), { ...ready, rounds });
+    expect(refusalOf(answer)).toContain("ROUNDS_MISMATCH");
+    expect(membership.rounds).toEqual([]);
+  });
+
   it("refuses connections past its bound", () => {
     const membership = new Membership(door(), null);
     const sessions = Array.from({ length: MAX_SESSIONS }, (_, process) =>

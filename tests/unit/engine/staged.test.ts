@@ -10,12 +10,12 @@ import {
   tf,
   type CompiledStep,
   type Scalar,
-  type StagedRun,
   type Tensor,
   type Tensor1D,
   type Tensor4D,
 } from "../../../src/engine/index.js";
 import { uniform } from "../../fixtures/drawn.js";
+import { differenceOf, inLockstep, nextBlock } from "../../fixtures/lockstep.js";
 
 const EPSILON = 1e-5;
 const [BATCH, SIDE, CHANNELS] = [3, 5, 4];
@@ -55,27 +55,6 @@ const rest = () => ({
 });
 const partOf = (whole: Tensor4D, rank: number): Tensor4D =>
   tf.slice(whole, [rank * BATCH, 0, 0, 0], [BATCH, SIDE, SIDE, CHANNELS]);
-
-/** Of two tensors, over the second one's norm. */
-function differenceOf(mine: Tensor, theirs: Tensor): number {
-  const [difference, norm] = [tf.norm(tf.sub(mine, theirs)), tf.norm(theirs)].map(
-    (tensor) => tensor.dataSync()[0] ?? NaN,
-  );
-  return difference / norm;
-}
-
-/** All ranks, a stage at a time. */
-function inLockstep<Out>(runs: readonly StagedRun<Out>[], rounds: readonly number[]): Out[] {
-  let block: Float32Array | null = null;
-  for (const length of rounds) {
-    const next: Float32Array = new Float32Array(runs.length * length);
-    runs.forEach((run, rank) => {
-      next.set(run.show(block), rank * length);
-    });
-    block = next;
-  }
-  return runs.map((run) => run.finish(block));
-}
 
 const options = (ranks: number, precision: "fp32" | "bf16") =>
   ({ precision, identity: `staged ${String(ranks)}`, cache: null }) as const;
@@ -118,13 +97,7 @@ describe.each([1, 2, 3, 4, 5])("batch norm over %i ranks", (ranks) => {
     const again = step.begin({ x: partOf(whole, ranks - 1), ...rest() });
     const others = Array.from({ length: ranks }, (_, rank) => step.begin({ x: partOf(whole, rank), ...rest() }));
     const blocks: Float32Array[] = [];
-    for (const length of step.rounds) {
-      const block: Float32Array = new Float32Array(ranks * length);
-      others.forEach((run, rank) => {
-        block.set(run.show(blocks.at(-1) ?? null), rank * length);
-      });
-      blocks.push(block);
-    }
+    for (const [round] of step.rounds.entries()) blocks.push(nextBlock(others, blocks[round - 1] ?? null));
     for (const [round] of step.rounds.entries()) again.show(blocks[round - 1] ?? null);
     const { loss, gradients } = again.finish(blocks.at(-1) ?? null);
     const first = results[ranks - 1];

@@ -8,10 +8,11 @@ import { queueRowLength, usesExchange, usesLabels, usesQueue } from "../../../sr
 import { methodDefaults } from "../../../src/config/methods.js";
 import type { RunConfig } from "../../../src/config/schema.js";
 import { Loader, openRunDataset, viewReader } from "../../../src/data/index.js";
-import { compile, tf, type Scalar, type StagedRun, type Tensor, type Tensor1D } from "../../../src/engine/index.js";
+import { compile, tf, type Scalar, type Tensor, type Tensor1D } from "../../../src/engine/index.js";
 import { encoderOf, initialParameters } from "../../../src/models/index.js";
 import { KeyQueue, objectiveOf, withLabels } from "../../../src/objectives/index.js";
 import { lockstepFunction, type LockstepInputs, type RankResult } from "../../../worker/rank-step.js";
+import { differenceOf, inLockstep } from "../../fixtures/lockstep.js";
 import { sampleKind } from "../../../worker/sample-tensors.js";
 
 const [RANKS, BATCH, SIZE, KEYS] = [4, 4, 16, 32];
@@ -58,22 +59,10 @@ async function lockstepOf(overrides: Record<string, unknown>, worldSize: number)
   const [example] = inputs as [LockstepInputs];
   const step = await compile(function_, example, options);
   if (worldSize === 1 && !usesExchange(config)) return [step.run(example)];
-  const runs: StagedRun<RankResult>[] = inputs.map((input) => step.begin(input));
-  let block: Float32Array | null = null;
-  for (const length of step.rounds) {
-    const next: Float32Array = new Float32Array(worldSize * length);
-    runs.forEach((run, rank) => {
-      next.set(run.show(block), rank * length);
-    });
-    block = next;
-  }
-  return runs.map((run) => run.finish(block));
-}
-
-/** Of two tensors, over the second one's norm, or over `whole`. */
-function differenceOf(mine: Tensor, theirs: Tensor, whole = theirs): number {
-  const [ratio = NaN] = tf.div(tf.norm(tf.sub(mine, theirs)), tf.norm(whole)).dataSync();
-  return ratio;
+  return inLockstep(
+    inputs.map((input) => step.begin(input)),
+    step.rounds,
+  );
 }
 
 describe.each([
