@@ -235,7 +235,9 @@ it(`a worker does its part after ${FRAMES} messages to each of its sockets`, { t
   };
   await vi.waitUntil(isAt(0.2), { timeout: 3_000_000, interval: 100 });
   const before = residentBytes(worker.process.pid);
-  await vi.waitUntil(isAt(1), { timeout: 3_000_000, interval: 100 });
+  // Whether a connection gets as far as work is drawn: a short run goes on, to twice its length, until enough of them did.
+  const isEnough = () => isAt(1)() && (impostor.admitted > 5 || isAt(2)());
+  await vi.waitUntil(isEnough, { timeout: 3_000_000, interval: 100 });
   expect(residentBytes(worker.process.pid) - before).toBeLessThan(MOST_GROWTH_BYTES);
   expect(impostor.admitted).toBeGreaterThan(5);
   await impostor.close();
