@@ -31,15 +31,35 @@ export function remember(recent: readonly number[], ms: number): readonly number
  */
 export function lateAfter(recent: readonly number[], quantile: number, atLeastMs: number): number {
   if (recent.length < ENOUGH) return Infinity;
-  const sorted = new Float64Array(recent).sort();
-  const at = Math.min(sorted.length - 1, Math.floor(quantile * sorted.length));
-  return Math.max(atLeastMs, LATE * sorted[at]);
+  const rank = Math.min(recent.length - 1, Math.floor(quantile * recent.length));
+  return Math.max(atLeastMs, LATE * ofRank(recent, rank));
 }
 
 /** @param others means of the other workers, in ms */
 export function isSlow(pace: number, others: readonly number[]): { readonly slow: boolean; readonly median: number } {
   if (others.length === 0) return { slow: false, median: pace };
-  const sorted = new Float64Array(others).sort();
-  const median = sorted[Math.floor(sorted.length / 2)];
+  const median = ofRank(others, Math.floor(others.length / 2));
   return { slow: pace > SLOW * median, median };
+}
+
+/** The value that would be at this index if they were in ascending order: selection by parts (Hoare 1961, "Find"). */
+function ofRank(values: readonly number[], rank: number): number {
+  const parts = values.slice();
+  let [first, last] = [0, parts.length - 1];
+  while (first < last) {
+    const pivot = parts[(first + last) >> 1];
+    let [i, j] = [first, last];
+    while (i <= j) {
+      while (parts[i] < pivot) i++;
+      while (parts[j] > pivot) j--;
+      if (i > j) break;
+      const value = parts[i];
+      parts[i++] = parts[j];
+      parts[j--] = value;
+    }
+    if (rank <= j) last = j;
+    else if (rank >= i) first = i;
+    else break;
+  }
+  return parts[rank];
 }

@@ -82,10 +82,10 @@ function then({ state, effects }: Transition, next: (state: RunState) => Transit
   return effects.length === 0 ? after : { state: after.state, effects: [...effects, ...after.effects] };
 }
 
-function withMember(state: RunState, worker: WorkerId, change: Partial<Member>): RunState {
+function withMember(state: RunState, worker: WorkerId, change: (member: Member) => Member): RunState {
   const member = state.workers.get(worker);
   if (member === undefined) return state;
-  return { ...state, workers: new Map(state.workers).set(worker, { ...member, ...change }) };
+  return { ...state, workers: new Map(state.workers).set(worker, change(member)) };
 }
 
 // --- Workers come and go.
@@ -111,7 +111,7 @@ function leave(state: RunState, worker: WorkerId, reason: string, now: number): 
 
 function drain(state: RunState, worker: WorkerId, keeps: readonly number[], now: number): Transition {
   if (!state.workers.has(worker)) return unchanged(state);
-  const draining = withMember(state, worker, { drains: true, heardAt: now });
+  const draining = withMember(state, worker, (member) => ({ ...member, drains: true, heardAt: now }));
   const handedBack = withWork(draining, (work) => handBack(work, worker, keeps));
   return then(then(distribute(handedBack, now), dismissDrained), sayIfNobodyIsHere);
 }
@@ -134,7 +134,7 @@ function sayIfNobodyIsHere(state: RunState): Transition {
 }
 
 function heard(state: RunState, worker: WorkerId, now: number): Transition {
-  return unchanged(withMember(state, worker, { heardAt: now }));
+  return unchanged(withMember(state, worker, (member) => ({ ...member, heardAt: now })));
 }
 
 function tick(state: RunState, now: number): Transition {
@@ -192,10 +192,12 @@ function distribute(state: RunState, now: number): Transition {
 function backUpTheLate(state: RunState, now: number): Transition {
   const { phase } = state;
   if (!isWorkPhase(phase)) return unchanged(state);
-  const isLate = (worker: WorkerId) => now - (state.workers.get(worker)?.busySince ?? now) > phase.lateAfterMs;
   // Mostly nobody is, and every result asks.
-  if (![...phase.work.holders.values()].some(([first]) => isLate(first))) return unchanged(state);
-  return given(state, phase, backUp(phase.work, handsOf(state), phase.lateAfterMs, now), now);
+  for (const [first] of phase.work.holders.values()) {
+    if (now - (state.workers.get(first)?.busySince ?? now) <= phase.lateAfterMs) continue;
+    return given(state, phase, backUp(phase.work, handsOf(state), phase.lateAfterMs, now), now);
+  }
+  return unchanged(state);
 }
 
 function given(state: RunState, phase: WorkPhase, { work, assignments }: ReturnType<typeof backUp>, now: number) {
@@ -226,7 +228,12 @@ function timed(state: RunState, worker: WorkerId, kind: keyof RunState["recent"]
   if (member === undefined) return unchanged(state);
   const ms = now - member.busySince;
   const recent = { ...state.recent, [kind]: remember(state.recent[kind], ms) };
-  if (kind !== "ranks") return unchanged(withMember({ ...state, recent }, worker, { busySince: now }));
+  const since = (change: Member): RunState => ({
+    ...state,
+    recent,
+    workers: new Map(state.workers).set(worker, change),
+  });
+  if (kind !== "ranks") return unchanged(since({ ...member, busySince: now }));
   const pace = nextPace(member.pace, ms);
   const others: number[] = [];
   for (const [id, other] of state.workers) if (id !== worker && other.pace !== null) others.push(other.pace);
@@ -235,7 +242,7 @@ function timed(state: RunState, worker: WorkerId, kind: keyof RunState["recent"]
   const wasNamed = member.slowFor >= SLOW_FOR_UNITS;
   const isNews = slow ? slowFor === SLOW_FOR_UNITS : wasNamed;
   const effects: Effect[] = isNews ? [{ kind: "straggler", worker, slow, paceMs: pace, medianMs: median }] : [];
-  return { state: withMember({ ...state, recent }, worker, { busySince: now, pace, slowFor }), effects };
+  return { state: since({ ...member, busySince: now, pace, slowFor }), effects };
 }
 
 // --- A step.

@@ -453,7 +453,7 @@ export class Server {
         return;
       case "show-embeddings":
         this.collection.endRound();
-        for (const session of this.admitted()) this.sendEmbeddings(session, effect.round);
+        this.sendEmbeddings(this.admitted(), effect.round);
         return;
       case "apply": {
         const { step, skip } = effect;
@@ -508,7 +508,7 @@ export class Server {
     this.sendQueue(session, holding);
     const { kind } = this.state.phase;
     if (kind === "exchange" || kind === "step")
-      for (const round of this.collection.blocks.keys()) this.sendEmbeddings(session, round);
+      for (const round of this.collection.blocks.keys()) this.sendEmbeddings([session], round);
     this.ports.observer.workerJoined(worker, this.state.workers.size);
   }
 
@@ -539,9 +539,11 @@ export class Server {
     for (const session of sessions) this.tell(session, block, frames);
   }
 
-  private sendEmbeddings(session: Session, round: number): void {
+  private sendEmbeddings(sessions: Iterable<Session>, round: number): void {
     const { step, blocks } = this.collection;
-    this.tell(session, { body: "embeddingBlock", embeddingBlock: { step, round } }, toFrames(blocks[round]));
+    const block: CoordinatorMessage = { body: "embeddingBlock", embeddingBlock: { step, round } };
+    const frames = toFrames(blocks[round]);
+    for (const session of sessions) this.tell(session, block, frames);
   }
 
   private admitted(): Session[] {

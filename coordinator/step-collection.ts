@@ -1,6 +1,6 @@
 /** What the ranks of the open step report beside their gradients: embeddings, keys for the queue, loss, timings. */
 import { fromFrames } from "../src/protocol/frames.js";
-import type { RankMetrics } from "../src/protocol/rank-metrics.js";
+import { METRICS, NO_METRICS, type RankMetrics } from "../src/protocol/rank-metrics.js";
 import { WireError } from "../src/protocol/wire-error.js";
 
 export class StepCollection {
@@ -63,20 +63,11 @@ export class StepCollection {
 
   /** Means over the ranks, summed in rank order. */
   means(): RankMetrics {
+    const means: Record<keyof RankMetrics, number> = { ...NO_METRICS };
     const present = this.metrics.filter((entry) => entry !== null);
-    const mean = (of: (entry: RankMetrics) => number) =>
-      present.reduce((sum, entry) => sum + of(entry), 0) / Math.max(1, present.length);
-    return {
-      loss: mean((entry) => entry.loss),
-      accuracy: mean((entry) => entry.accuracy),
-      positiveSimilarity: mean((entry) => entry.positiveSimilarity),
-      negativeSimilarity: mean((entry) => entry.negativeSimilarity),
-      loadMs: mean((entry) => entry.loadMs),
-      forwardMs: mean((entry) => entry.forwardMs),
-      backwardMs: mean((entry) => entry.backwardMs),
-      exchangeMs: mean((entry) => entry.exchangeMs),
-      graphMs: mean((entry) => entry.graphMs),
-    };
+    for (const metrics of present) for (const name of METRICS) means[name] += metrics[name];
+    for (const name of METRICS) means[name] /= Math.max(1, present.length);
+    return means;
   }
 
   private check(rank: number): void {

@@ -62,7 +62,6 @@ export class WorkerSession {
     port: number;
   } | null = null;
   private config: RunConfig | null = null;
-  private configJson = "";
   private found: Prepared | null = null;
 
   /** steps that weights and queue include, as far as this link has confirmed them; −1: not yet */
@@ -297,8 +296,7 @@ export class WorkerSession {
   private welcome({ runId, workerId, configJson, dataPort, ticket }: Welcome): void {
     if (this.stage !== "greeting") throw new WireError("a welcome comes first, and once");
     const before = this.config;
-    // Whoever connects anew is mostly told what it knows.
-    const config = before !== null && configJson === this.configJson ? before : configOf(configJson ?? "");
+    const config = configOf(configJson ?? "");
     if (this.welcomed !== null && before !== null) {
       const isOther = config !== before && conflictingKeys(before, config).length > 0;
       if (this.welcomed.runId !== runId || isOther) {
@@ -310,7 +308,6 @@ export class WorkerSession {
     const port = dataPort ?? 0;
     if (port < 1 || port > LAST_PORT) throw new WireError(`a welcome with port ${String(port)}`);
     this.config = config;
-    this.configJson = configJson ?? "";
     this.welcomed = { runId: runId ?? "", workerId: workerId ?? "", ticket: ticket ?? "", port };
     this.stage = "preparing";
     this.ports.log(`welcome to ${this.welcomed.runId} as ${this.welcomed.workerId}`);
@@ -545,10 +542,16 @@ function sliceOf({ testSplit, start, count }: FeatureRequest): FeatureSlice {
   return { split: testSplit === true ? "test" : "train", start: start ?? 0, count: count ?? 0 };
 }
 
+/** Whoever connects anew is mostly told what it knows. */
+let lastRead: { readonly json: string; readonly config: RunConfig } | null = null;
+
 /** @throws WireError where it is no JSON, or no whole config with values in their ranges */
 function configOf(json: string): RunConfig {
+  if (lastRead?.json === json) return lastRead.config;
   try {
-    return checkConfig(JSON.parse(json));
+    const config = checkConfig(JSON.parse(json));
+    lastRead = { json, config };
+    return config;
   } catch (cause) {
     throw new WireError(`a welcome without a config: ${(cause as Error).message}`, { cause });
   }

@@ -14,3 +14,9 @@ export interface RankMetrics {
   /** of forward and backward, what was spent within TensorFlow's graph; 0 when running eagerly */
   readonly graphMs: number;
 }
+
+export const NO_METRICS: RankMetrics = {
+  ...{ loss: 0, accuracy: 0, positiveSimilarity: 0, negativeSimilarity: 0 },
+  ...{ loadMs: 0, forwardMs: 0, backwardMs: 0, exchangeMs: 0, graphMs: 0 },
+};
+export const METRICS = Object.keys(NO_METRICS) as readonly (keyof RankMetrics)[];

@@ -39,7 +39,7 @@ export type Plane = "control" | "data";
 export class Network {
   weather: Weather;
   /** until when messages vanish, by worker, plane and direction */
-  private readonly silentUntil = new Map<string, number>();
+  private readonly silentUntil = new Map<number, number>();
   lost = 0;
   doubled = 0;
   overtaken = 0;
@@ -53,12 +53,12 @@ export class Network {
   }
 
   silence(worker: number, plane: Plane, direction: Direction, forMs: number): void {
-    this.silentUntil.set(`${String(worker)}/${plane}/${direction}`, this.agenda.now + forMs);
+    this.silentUntil.set(wayOf(worker, plane, direction), this.agenda.now + forMs);
   }
 
   isSilent({ worker, kind }: Channel, direction: Direction): boolean {
     if (this.silentUntil.size === 0) return false;
-    return (this.silentUntil.get(`${String(worker)}/${kind}/${direction}`) ?? 0) > this.agenda.now;
+    return (this.silentUntil.get(wayOf(worker, kind, direction)) ?? 0) > this.agenda.now;
   }
 
   /** A message leaves; `arrive` is called when, and as often as, it comes through. */
@@ -82,4 +82,9 @@ export class Network {
     this.doubled++;
     agenda.at(at + draw.next() * 50, arrive);
   }
+}
+
+/** A number of its own for each plane and direction of a worker. */
+function wayOf(worker: number, plane: Plane, direction: Direction): number {
+  return 4 * worker + (plane === "data" ? 2 : 0) + (direction === "down" ? 1 : 0);
 }

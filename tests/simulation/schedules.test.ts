@@ -4,11 +4,9 @@ import { scenarioOf, simulate } from "./cluster.js";
 import { CALM } from "./network.js";
 import { ROOT, run } from "./run-schedules.js";
 
-/** In `npm test`, within two minutes. */
+/** In `npm test`, within two minutes: a machine that is slower leaves the rest out, and says how many it has played. */
 const SCHEDULES = 10_000;
-/** A machine that plays a quarter of them in a quarter of that time plays the rest too; a slower one leaves them out. */
-const QUARTER = SCHEDULES / 4;
-const SECONDS = 30;
+const SECONDS = 120;
 
 /** Of the times between one step's end and the next's. */
 function longest(stepsAt: readonly number[]): number {
@@ -25,15 +23,10 @@ describe("the simulator", () => {
     `finds no violation in ${SCHEDULES} schedules, or in as many as ${SECONDS} s allow`,
     { timeout: 600_000 },
     async () => {
-      const played = async (schedules: number, from: number, seconds: number) => {
-        const { code, output } = await run(ROOT, schedules, { from, seconds });
-        expect(code, output).toBe(0);
-        process.stdout.write(output);
-        return Number(/^(\d+) schedules/.exec(output)?.[1]);
-      };
-      const first = await played(QUARTER, 0, SECONDS);
-      expect(first).toBeGreaterThanOrEqual(200);
-      if (first === QUARTER) await played(SCHEDULES - QUARTER, QUARTER, 3 * SECONDS);
+      const { code, output } = await run(ROOT, SCHEDULES, { seconds: SECONDS });
+      expect(code, output).toBe(0);
+      process.stdout.write(output);
+      expect(Number(/^(\d+) schedules/.exec(output)?.[1])).toBeGreaterThanOrEqual(1000);
     },
   );
 

@@ -38,6 +38,7 @@ export interface Surroundings {
 }
 
 const TICK_MS = 90;
+const NOTHING = new Float32Array(0);
 /** Numbers besides the measured ones, which the simulation has no use for. */
 const UNMEASURED = {
   accuracy: 0,
@@ -57,7 +58,7 @@ export class SimulatedWorker {
   private data: Channel | null = null;
   private readonly weights = new IncomingWeights(LAYOUT, SHARDS, arena);
   private readonly sums: SumTree;
-  private summed = "";
+  private summed = { link: -1, step: -1 };
   private handedOut: Float32Array[] = [];
   /** what the engine's thread has; it takes its calls one after another */
   private engine: {
@@ -289,9 +290,8 @@ export class SimulatedWorker {
     const { vectors, queue } = this.engine;
     const shown = this.shownIn(step, this.world.rounds.length);
     if (vectors === null || queue === null) throw new Error("a rank without weights or queue");
-    const name = `${String(link)}/${String(step)}`;
-    if (name !== this.summed) {
-      this.summed = name;
+    if (link !== this.summed.link || step !== this.summed.step) {
+      this.summed = { link, step };
       this.sums.clear();
       for (const sum of this.handedOut.splice(0)) arena.release(sum);
     }
@@ -305,7 +305,7 @@ export class SimulatedWorker {
 
   /** What the ranks have shown in the rounds of a step before this one. */
   private shownIn(step: number, round: number): Float32Array {
-    if (round === 0) return new Float32Array(0);
+    if (round === 0) return NOTHING;
     const { shown } = this.engine;
     if (shown.step !== step || shown.blocks.length !== round)
       throw new Error("a round was begun before those before it");
