@@ -6,9 +6,17 @@ import { tf, type CompiledStep, type StagedRun } from "../src/engine/index.js";
 import type { Place } from "./compute-thread.js";
 import type { LockstepInputs, RankResult } from "./rank-step.js";
 
+/** A stretch of time, in ms, by the wall clock. */
+export interface Span {
+  readonly from: number;
+  readonly ms: number;
+}
+
 interface Standing {
   readonly step: number;
   readonly run: StagedRun<RankResult>;
+  /** when it was worked on */
+  readonly spans: Span[];
   /** lets go of the rank's own inputs */
   readonly dispose: () => void;
 }
@@ -53,15 +61,22 @@ export class Lockstep {
    * @returns float32 `[E]`
    */
   show(place: Place, begin: Begin): Float32Array {
-    return this.broughtTo(place, begin).run.show(this.shown.blocks[place.round - 1] ?? null);
+    const [from, start] = [Date.now(), performance.now()];
+    const { run, spans } = this.broughtTo(place, begin);
+    const shown = run.show(this.shown.blocks[place.round - 1] ?? null);
+    spans.push({ from, ms: performance.now() - start });
+    return shown;
   }
 
-  /** The last stage; the caller disposes of the result. Parameters as of `show`. */
-  finish(place: Place, begin: Begin): { readonly result: RankResult; readonly graphMs: number } {
-    const { run } = this.broughtTo(place, begin);
+  /** The last stage; the caller disposes of the result. Parameters as of `show`. @returns with it, when the rank was worked on before */
+  finish(
+    place: Place,
+    begin: Begin,
+  ): { readonly result: RankResult; readonly graphMs: number; readonly before: readonly Span[] } {
+    const { run, spans } = this.broughtTo(place, begin);
     const result = run.finish(this.shown.blocks[place.round - 1] ?? null);
     this.drop(place.rank);
-    return { result, graphMs: run.engineMs };
+    return { result, graphMs: run.engineMs, before: spans };
   }
 
   /** Nobody stands any longer on the weights or the queue that there were. */
@@ -78,7 +93,7 @@ export class Lockstep {
     const { samples, labels, own } = inputs;
     const run = this.compiled.begin(inputs);
     const standing = {
-      ...{ step, run },
+      ...{ step, run, spans: [] },
       dispose: () => {
         tf.dispose([samples, labels, own] as never);
       },

@@ -24,7 +24,7 @@ import { Purpose, Stream } from "../src/protocol/philox.js";
 import { SharedSegment } from "../src/transport/shared-segment.js";
 import type { WeightVectors } from "./incoming-weights.js";
 import type { Place, RunRequest, Unanswered } from "./compute-thread.js";
-import { Lockstep } from "./lockstep.js";
+import { Lockstep, type Span } from "./lockstep.js";
 import { isFiniteThroughout } from "./non-finite.js";
 import type { HandedOut, RankReport } from "./session-ports.js";
 import {
@@ -44,6 +44,11 @@ export type RankOutcome = Omit<RankReport, "loadMs">;
 
 function valuesOf(tensor: Tensor): Float32Array {
   return tensor.dataSync() as Float32Array;
+}
+
+/** @param time by the wall clock, in ms @returns ms of the spans that lie before it */
+function spentUntil(time: number, spans: readonly Span[]): number {
+  return spans.reduce((sum, { from, ms }) => sum + Math.min(ms, Math.max(0, time - from)), 0);
 }
 
 export class RankComputer {
@@ -168,12 +173,12 @@ export class RankComputer {
 
   /** A rank's part of a step, with the partial sums gathered so far in it if the request says `flush`. */
   run({ step, rank, batch, link, flush, segment }: RunRequest): RankOutcome | Unanswered {
-    const [startedAt, start] = [Date.now(), performance.now()];
+    const [from, start] = [Date.now(), performance.now()];
     const place = { step, rank, round: this.rounds.length };
     const obstacle = this.obstacle(place, batch);
     if (obstacle !== null) return obstacle;
     this.openStep(`${String(link)}/${String(step)}`);
-    const { result, graphMs, inputs } = this.execute(place, batch);
+    const { result, graphMs, inputs, before } = this.execute(place, batch);
     const parts = this.parts(result, rank);
     const memory = segment === null ? null : SharedSegment.ofFile(segment, segmentBytes(this.encoder.layout));
     const { parameters } = this.encoder.layout;
@@ -186,12 +191,14 @@ export class RankComputer {
       positiveSimilarity: scalar(result.positiveSimilarity),
       negativeSimilarity: scalar(result.negativeSimilarity),
     };
-    const forwardMs = Math.max(0, readTimestamp(result.forwardDoneAt) - startedAt);
+    const forwardDoneAt = readTimestamp(result.forwardDoneAt);
     tf.dispose([result, inputs] as never);
-    const wholeMs = performance.now() - start;
+    const spans = [...before, { from, ms: performance.now() - start }];
+    const wholeMs = spans.reduce((sum, { ms }) => sum + ms, 0);
+    const forwardMs = spentUntil(forwardDoneAt, spans);
     const where = faulty === null ? null : (parameters[faulty]?.name ?? "a batch-norm statistic");
     const nonFinite = Number.isFinite(outcome.loss) ? where : "loss";
-    return { ...outcome, nonFinite, nodes, forwardMs, backwardMs: Math.max(0, wholeMs - forwardMs), graphMs };
+    return { ...outcome, nonFinite, nodes, forwardMs, backwardMs: wholeMs - forwardMs, graphMs };
   }
 
   /**
@@ -205,13 +212,16 @@ export class RankComputer {
     return backboneFeatures(frozen, samples, config.data);
   }
 
-  /** @returns the result, and what the caller disposes of beside it */
-  private execute(place: Place, batch: Batch | null): { result: RankResult; graphMs: number; inputs: object } {
+  /** @returns the result, what the caller disposes of beside it, and when the rank was worked on before */
+  private execute(
+    place: Place,
+    batch: Batch | null,
+  ): { result: RankResult; graphMs: number; inputs: object; before: readonly Span[] } {
     const { step } = this;
     if (step instanceof Lockstep) return { ...step.finish(place, () => this.lockstepInputs(batch)), inputs: {} };
     if (batch === null) throw new Error("a rank was run without a batch");
     const inputs = { ...this.sampleInputs(batch), ...this.stepInputs(batch) };
-    return { ...step.run({ ...inputs, ...this.stateInputs() }), inputs };
+    return { ...step.run({ ...inputs, ...this.stateInputs() }), inputs, before: [] };
   }
 
   private stateInputs(): Pick<RankInputs, "query" | "key" | "queue"> {

@@ -57,25 +57,38 @@ type RankFunctions = {
   readonly show: ((inputs: ShowInputs) => Shown) | null;
 };
 
-/**
- * A rank's whole part of a step whose ranks wait for each other in the midst of it, since batch norm is of all of them. What a method
- * shows is one more thing that they tell each other; the forward pass for it and that of the step are one, once they are merged.
- */
 export function lockstepFunction(
   config: RunConfig,
   encoder: Encoder,
   objective: Objective,
 ): (inputs: LockstepInputs) => RankResult {
   const { worldSize } = config.parallel;
-  const { step, show } = rankFunctions(config, encoder, objective, worldSize);
+  return lockstepOf(rankFunctions(config, encoder, objective, worldSize), worldSize);
+}
+
+/**
+ * A rank's whole part of a step whose ranks wait for each other in the midst of it, since batch norm is of all of them. What a method
+ * shows is one more thing that they tell each other; the forward pass for it and that of the step are one, once they are merged.
+ * @param show null where nothing is exchanged
+ */
+export function lockstepOf<In extends Pick<RankInputs, "exchanged">, Out extends Pick<StepResult, "keyStatistics">>(
+  functions: {
+    readonly step: (inputs: In) => Out;
+    readonly show: ((inputs: Omit<In, "exchanged">) => Shown) | null;
+  },
+  worldSize: number,
+): (inputs: Omit<In, "exchanged"> & Pick<Exchanged, "own">) => Out {
+  const { step, show } = functions;
   return ({ own, ...inputs }) =>
     tidied(() => {
-      if (show === null) return step({ ...inputs, exchanged: null });
-      const { embeddings, statistics } = show(inputs);
+      const given = inputs as unknown as Omit<In, "exchanged">;
+      const stepAfter = (exchanged: Exchanged | null) => step({ ...given, exchanged } as In);
+      if (show === null) return stepAfter(null);
+      const { embeddings, statistics } = show(given);
       const [rows, width] = embeddings.shape;
       const all = acrossRanks(tf.reshape(embeddings, [rows * width]), worldSize);
       const block: Tensor2D = tf.reshape(all, [worldSize * rows, width]);
-      const result = step({ ...inputs, exchanged: { block, own, rows: null } });
+      const result = stepAfter({ block, own, rows: null });
       return { ...result, keyStatistics: [...statistics, ...result.keyStatistics] };
     });
 }

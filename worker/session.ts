@@ -74,7 +74,10 @@ export class WorkerSession {
   private isLoading = false;
 
   private readonly work = new WorkInHand();
-  private lastResultAt = 0;
+  /** since when the engine has had nothing to do; null: it has, or has not had anything yet */
+  private idleSince: number | null = null;
+  /** how long it has had nothing to do since the last result, in ms */
+  private idleMs = 0;
   /** when a worker that was asked to leave goes whatever is left to do; null: it was not asked */
   private leavesAt: number | null = null;
   private isOver = false;
@@ -453,6 +456,8 @@ export class WorkerSession {
     const { link, work, ports } = this;
     const piece = work.begin(link, this.weightsVersion, this.queueVersion);
     if (piece === null) return;
+    if (this.idleSince !== null) this.idleMs += ports.now() - this.idleSince;
+    this.idleSince = null;
     if (piece.kind === "features") {
       ports.features(link, piece.request, sliceOf(piece.request));
       return;
@@ -467,6 +472,11 @@ export class WorkerSession {
     if (isLast) ports.prefetch(work.step + 1, work.executed, this.rounds > 0 ? "embeddings" : "gradients");
   }
 
+  private engineEnded(): void {
+    this.work.ended();
+    this.idleSince = this.ports.now();
+  }
+
   /** Whether what the engine has done is of the present link and step. */
   private isOpen(link: number, step: number): boolean {
     return link === this.link && this.stage === "ready" && step === this.work.step;
@@ -474,7 +484,7 @@ export class WorkerSession {
 
   /** @param embeddings null: the step is over, so nobody waits for them */
   embeddingsDone(link: number, step: number, rank: number, round: number, embeddings: Float32Array | null): void {
-    this.work.ended();
+    this.engineEnded();
     if (embeddings !== null && this.isOpen(link, step)) {
       this.say({ body: "rankEmbeddings", rankEmbeddings: { step, rank, round } }, toFrames(embeddings));
     }
@@ -483,7 +493,7 @@ export class WorkerSession {
 
   /** @param report null: the step is over, so nobody waits for it */
   rankDone(link: number, step: number, rank: number, flushed: boolean, report: RankReport | null): void {
-    this.work.ended();
+    this.engineEnded();
     if (report !== null && this.isOpen(link, step)) {
       this.work.executedRank(rank, flushed);
       this.handOut(step, report.nodes);
@@ -497,7 +507,7 @@ export class WorkerSession {
   }
 
   flushed(link: number, step: number, nodes: readonly HandedOut[]): void {
-    this.work.ended();
+    this.engineEnded();
     if (this.isOpen(link, step)) {
       this.work.flushed();
       this.handOut(step, nodes);
@@ -514,18 +524,16 @@ export class WorkerSession {
   }
 
   private sendResult(step: number, rank: number, report: RankReport): void {
-    const now = this.ports.now();
     const { loss, accuracy, positiveSimilarity, negativeSimilarity, loadMs, forwardMs, backwardMs, graphMs } = report;
-    const exchangeMs = Math.max(0, now - this.lastResultAt - loadMs - forwardMs - backwardMs);
-    const timings = { loadMs, forwardMs, backwardMs, exchangeMs, graphMs };
+    const timings = { loadMs, forwardMs, backwardMs, exchangeMs: this.idleMs, graphMs };
+    this.idleMs = 0;
     const nonFinite = report.nonFinite ?? "";
     const rankResult = { step, rank, loss, accuracy, positiveSimilarity, negativeSimilarity, timings, nonFinite };
     this.say({ body: "rankResult", rankResult }, toFrames(report.keys));
-    this.lastResultAt = now;
   }
 
   featuresDone(link: number, request: FeatureRequest, features: Float32Array): void {
-    this.work.ended();
+    this.engineEnded();
     if (link === this.link && this.stage === "ready") {
       const { step, chunk } = request;
       this.say({ body: "features", features: { step: step ?? 0, chunk: chunk ?? 0 } }, toFrames(features));

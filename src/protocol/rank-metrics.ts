@@ -9,7 +9,7 @@ export interface RankMetrics {
   readonly loadMs: number;
   readonly forwardMs: number;
   readonly backwardMs: number;
-  /** since the result before, what was not spent on loading, forward and backward: sending, receiving, waiting */
+  /** how long the engine has had nothing to do since the result before: keys, gradients and weights are on their way */
   readonly exchangeMs: number;
   /** of forward and backward, what was spent within TensorFlow's graph; 0 when running eagerly */
   readonly graphMs: number;

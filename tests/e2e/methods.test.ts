@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
+import { readEvents } from "../../src/telemetry/index.js";
 import { checkpointOf, digestsWith, IS_FULL, SMALL_RUN, tandem, temporaryFolder } from "./tandem.js";
 
 const folder = temporaryFolder();
@@ -48,5 +49,14 @@ it.each([["--set=model.syncBatchNorm=false"], [SYNC]])(
     const resumed = await tandem(["train", "--resume", "--out", out, "--workers", "3"]);
     expect(resumed.code, resumed.stderr).toBe(0);
     expect((await checkpointOf(out)).sha256).toEqual(undisturbed);
+    let steps = 0;
+    for await (const event of readEvents(join(out, "events.jsonl"))) {
+      if (event.kind !== "step") continue;
+      steps++;
+      // Means over the ranks, each on one worker.
+      for (const ms of [event.forwardMs, event.backwardMs]) expect(ms).toBeGreaterThan(0);
+      expect(event.forwardMs + event.backwardMs).toBeLessThan(event.stepMs);
+    }
+    expect(steps).toBe(4);
   },
 );
