@@ -179,14 +179,8 @@ export interface PreparedStep {
 /** A step whose ranks wait for each other, which is compiled. */
 export type PreparedLockstep = CompiledStep<LockstepInputs, RankResult>;
 
-/** @throws UserError `ENCODER_NO_BATCH_NORM`; `CANNOT_COMPILE`, since such a step does not run eagerly */
+/** @throws UserError `CANNOT_COMPILE`, since such a step does not run eagerly */
 export async function prepareLockstep(config: RunConfig, encoder: Encoder): Promise<PreparedLockstep> {
-  if (encoder.layout.bufferCount === 0) {
-    throw new UserError(
-      "ENCODER_NO_BATCH_NORM",
-      `model.syncBatchNorm = true does nothing for encoder ${config.model.encoder}, which has no batch norm: set it to false`,
-    );
-  }
   const step = lockstepFunction(config, encoder, await objectiveOf(config));
   try {
     return await using(exampleInputs(config, encoder).lockstep(), (example) =>

@@ -2,6 +2,7 @@
 import { isOwnFile } from "../config/own-file.js";
 import type { RunConfig } from "../config/schema.js";
 import { isTextTransformer, TEXT_TRANSFORMERS } from "../config/text-encoders.js";
+import { UserError } from "../protocol/errors.js";
 import { describeApart } from "./custom/describe.js";
 import type { ParameterLayout } from "./parameters.js";
 import { isResnet, resnetArchitecture } from "./resnet-architecture.js";
@@ -20,10 +21,17 @@ export interface Architecture {
   readonly featureDim: number;
 }
 
-/** @throws UserError `ENCODER_…` where the encoder is a file of the user's own, and does not serve */
+/** @throws UserError `ENCODER_…` where the encoder is a file of the user's own, and does not serve; `ENCODER_NO_BATCH_NORM` */
 export async function architectureOf(config: EncoderConfig): Promise<Architecture> {
-  const { encoder } = config.model;
-  return isOwnFile(encoder) ? describeApart(config) : builtInArchitecture(config);
+  const { encoder, syncBatchNorm } = config.model;
+  const architecture = isOwnFile(encoder) ? await describeApart(config) : builtInArchitecture(config);
+  if (syncBatchNorm && architecture.layout.bufferCount === 0) {
+    throw new UserError(
+      "ENCODER_NO_BATCH_NORM",
+      `model.syncBatchNorm = true does nothing for encoder ${encoder}, which has no batch norm: set it to false`,
+    );
+  }
+  return architecture;
 }
 
 function builtInArchitecture(config: EncoderConfig): Architecture {

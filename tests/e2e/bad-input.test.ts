@@ -42,6 +42,10 @@ describe("a mistake", () => {
     [["train", "--set", "moco.queueSize=127", ...out], "moco.queueSize = 127 is smaller than the global batch of 128"],
     [["train", "--config", "none.yaml", ...out], "cannot read the config file none.yaml"],
     [["train", "--encoder", "resnet19", ...out], "resnet19"],
+    [
+      ["train", "--set", "model.syncBatchNorm=true", "--encoder", "vit-tiny", ...out],
+      "does nothing for encoder vit-tiny, which has no batch norm: set it to false",
+    ],
     [["train", "--batch", "many", ...out], "--batch wants a number"],
     [["train", "--precision", "fp16", ...out], 'Given: "fp16", Choices: "fp32", "bf16", "auto"'],
     [["train", "--eager", "--precision", "bf16", ...out], "engine.precision = bf16 needs engine.mode = compiled"],
