@@ -51,7 +51,7 @@ function steps() {
       lock: cache,
     },
     {
-      name: "tfjs-node binding",
+      name: "native addons",
       pending: () => bindingPending(root, engine),
       run: (lock) => buildBinding(root, engine, lock),
       lock: here,

@@ -1,17 +1,22 @@
-/** tfjs-node's native binding: links to libtensorflow, and one g++ call. */
+/** The native code beside libtensorflow: tfjs-node's binding and Tandem's decoder of JPEGs. Links to the library, and a g++ call each. */
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { linkTo, readIfThere, sha256, sync, temporaryName, writeWhole } from "./files.mjs";
 import { runTool } from "./run-tool.mjs";
 import { compiler } from "./toolchain.mjs";
 
 const PACKAGE = "node_modules/@tensorflow/tfjs-node-gpu";
-/** tfjs-node's own, and what runs when they are loaded. */
-const SOURCES = ["binding/tfjs_backend.cc", "binding/tfjs_binding.cc"];
+/** What runs when either is loaded. */
 const DEFAULTS = new URL("native-defaults.cc", import.meta.url).pathname;
 
-/** Node-API 8 keeps its binary interface: one build serves every Node from 16 on, and needs no headers of Node's own. */
-const ADDON = "lib/napi-v8/tfjs_binding.node";
+/**
+ * Where each addon goes, and what it is made of. Node-API 8 keeps its binary interface: one build serves every Node from 16 on, and
+ * needs no headers of Node's own.
+ */
+const ADDONS = {
+  "lib/napi-v8/tfjs_binding.node": ["binding/tfjs_backend.cc", "binding/tfjs_binding.cc", DEFAULTS],
+  "lib/napi-v8/jpeg_square.node": [new URL("../../src/data/native/jpeg-square.cc", import.meta.url).pathname, DEFAULTS],
+};
 const STAMP = "lib/napi-v8/tfjs_binding.stamp";
 
 /** Path below deps/ → path below the cached folder. */
@@ -25,12 +30,11 @@ const LINKS = {
   nvidia: "nvidia",
 };
 
-/** @param {string} output */
-const flags = (output) => [
+/** @param {readonly string[]} sources @param {string} output */
+const flags = (sources, output) => [
   ...["-O2", "-std=c++17", "-shared", "-fPIC", "-DNAPI_VERSION=8"],
   ...["-I../../node-api-headers/include", "-I.", "-Ideps/include"],
-  ...SOURCES,
-  DEFAULTS,
+  ...sources,
   // Ours before the libraries' own initialisers, which log already.
   "-Wl,-z,initfirst",
   ...["-Ldeps/lib", "-Wl,-rpath,$ORIGIN/../../deps/lib", "-ltensorflow", "-ltensorflow_framework", "-o", output],
@@ -38,10 +42,16 @@ const flags = (output) => [
 
 /** @param {string} folder the package's */
 function digest(folder) {
-  const files = readdirSync(join(folder, "binding")).sort();
-  const sources = files.map((name) => readFileSync(join(folder, "binding", name)));
-  return sha256(...flags(ADDON), readFileSync(DEFAULTS), ...sources);
+  const headers = readdirSync(join(folder, "binding"))
+    .filter((name) => name.endsWith(".h"))
+    .sort()
+    .map((name) => join("binding", name));
+  const parts = Object.entries(ADDONS).flatMap(([addon, sources]) => [...flags([], addon), ...read(folder, sources)]);
+  return sha256(...parts, ...read(folder, headers));
 }
+
+/** @param {string} folder @param {readonly string[]} names */
+const read = (folder, names) => names.map((name) => readFileSync(resolve(folder, name)));
 
 /**
  * @param {string} root @param {string} libtensorflow the cached folder
@@ -49,9 +59,9 @@ function digest(folder) {
  */
 export function bindingPending(root, libtensorflow) {
   const folder = join(root, PACKAGE);
-  if (!existsSync(join(folder, ADDON))) return "not built yet";
+  if (!Object.keys(ADDONS).every((addon) => existsSync(join(folder, addon)))) return "not built yet";
   if (readIfThere(join(folder, STAMP)) !== stampFor(folder, libtensorflow))
-    return "built for another libtensorflow or package version";
+    return "built for another libtensorflow, or of other sources";
   return Object.keys(LINKS).every((name) => name === "nvidia" || existsSync(join(folder, "deps", name)))
     ? null
     : "a link is broken";
@@ -71,14 +81,16 @@ export async function buildBinding(root, libtensorflow, lock) {
     if (existsSync(join(libtensorflow, target))) linkTo(path, join(libtensorflow, target));
     else rmSync(path, { force: true });
   }
-  const addon = join(folder, ADDON);
-  mkdirSync(dirname(addon), { recursive: true });
-  for (const name of readdirSync(dirname(addon))) {
-    if (name.endsWith(".partial")) rmSync(join(dirname(addon), name));
+  for (const [name, sources] of Object.entries(ADDONS)) {
+    const addon = join(folder, name);
+    mkdirSync(dirname(addon), { recursive: true });
+    for (const left of readdirSync(dirname(addon))) {
+      if (left.endsWith(".partial")) rmSync(join(dirname(addon), left));
+    }
+    const temporary = temporaryName(addon);
+    await runTool(compiler(), flags(sources, temporary), { cwd: folder, lock });
+    sync(temporary);
+    renameSync(temporary, addon);
   }
-  const temporary = temporaryName(addon);
-  await runTool(compiler(), flags(temporary), { cwd: folder, lock });
-  sync(temporary);
-  renameSync(temporary, addon);
   writeWhole(join(folder, STAMP), stampFor(folder, libtensorflow));
 }

@@ -1,8 +1,9 @@
-/** Decoding: any picture that libvips reads becomes one 8-bit sRGB square. */
+/** Decoding: any picture that libvips reads becomes one 8-bit RGB square; most JPEGs do so without it. */
 import { createRequire } from "node:module";
 import type libvipsModule from "sharp";
 import type { Sharp } from "sharp";
-import { isTaggedSrgb } from "./icc-profile.js";
+import { jpegHeader } from "./jpeg-header.js";
+import { decodeJpegSquare } from "./jpeg-square.js";
 
 type Libvips = typeof libvipsModule;
 let loaded: Libvips | null = null;
@@ -25,16 +26,35 @@ function libvips(): Libvips {
 const BEHIND_ALPHA = "#ffffff";
 
 /**
- * Decodes to `[side, side, 3]` uint8: turned upright by its EXIF tag, converted to sRGB, transparency laid over white, shorter
+ * Decodes to `[side, side, 3]` uint8: turned upright by its EXIF tag, converted to RGB, transparency laid over white, shorter
  * side scaled to `side` (triangle filter, as torchvision's `Resize` with antialiasing), centre cut. A picture that is `side × side`
  * already comes out exactly as decoded.
  * @param picture its file's bytes
+ * @param target where to
+ * @returns the target
  * @throws Error from libvips where the bytes are truncated or no picture; mere warnings (stray bytes between JPEG markers) pass
  */
-export async function decodeSquare(picture: Uint8Array, side: number): Promise<Uint8Array> {
-  // Converting from sRGB to sRGB takes longer than decoding.
-  const opened = sharp(picture, { failOn: "error", ignoreIcc: isTaggedSrgb(picture) });
+export async function decodeSquare(
+  picture: Uint8Array,
+  side: number,
+  target: Uint8Array = new Uint8Array(3 * side * side),
+): Promise<Uint8Array> {
+  if (!(await decodeJpegSquare(picture, side, target))) target.set(await decodeByLibvips(picture, side));
+  return target;
+}
+
+/** Components of a CMYK picture. */
+const INKS = 4;
+
+async function decodeByLibvips(picture: Uint8Array, side: number): Promise<Uint8Array> {
+  // Colours are those of the file, as in Pillow and all that builds on it; inks have to become colours.
+  const opened = sharp(picture, { failOn: "error", ignoreIcc: jpegHeader(picture)?.components !== INKS });
   return rawSquare(opened.autoOrient().flatten({ background: BEHIND_ALPHA }), side);
+}
+
+/** The memory of one square among others. @param offset of its first byte */
+export function squareAt(target: Uint8Array, offset: number, side: number): Uint8Array {
+  return target.subarray(offset, offset + 3 * side * side);
 }
 
 /** Scales an 8-bit RGB square `[from, from, 3]` to `[side, side, 3]`. */

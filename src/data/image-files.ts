@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { UserError } from "../protocol/errors.js";
 import { CorruptSampleError, type FileSource } from "./dataset.js";
-import { decodeSquare } from "./decode.js";
+import { decodeSquare, squareAt } from "./decode.js";
 import { fileErrorCode } from "./file-error.js";
 import type { ListedFile } from "./folder-listing.js";
 
@@ -33,7 +33,7 @@ export class ImageFiles implements FileSource {
   async read(index: number, target: Uint8Array, offset: number): Promise<void> {
     const bytes = await this.encoded(index);
     try {
-      target.set(await decodeSquare(bytes, this.decodeSize), offset);
+      await decodeSquare(bytes, this.decodeSize, squareAt(target, offset, this.decodeSize));
     } catch (cause) {
       throw new CorruptSampleError(this.nameOf(index), { cause });
     }

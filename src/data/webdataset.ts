@@ -2,7 +2,7 @@
 import { basename } from "node:path";
 import { UserError } from "../protocol/errors.js";
 import { CorruptSampleError, type ImageDataset, type FileSource, type Split } from "./dataset.js";
-import { decodeSquare } from "./decode.js";
+import { decodeSquare, squareAt } from "./decode.js";
 import { fileErrorCode } from "./file-error.js";
 import { mapBounded } from "./map-bounded.js";
 import { manifestHash } from "./manifest.js";
@@ -137,13 +137,11 @@ class ShardSource implements FileSource {
 
   async read(index: number, target: Uint8Array, offset: number): Promise<void> {
     const bytes = await this.encoded(index);
-    let pixels: Uint8Array;
     try {
-      pixels = await decodeSquare(bytes, this.decodeSize);
+      await decodeSquare(bytes, this.decodeSize, squareAt(target, offset, this.decodeSize));
     } catch (cause) {
       throw new CorruptSampleError(this.nameOf(index), { cause });
     }
-    target.set(pixels, offset);
   }
 
   /** @throws UserError `DATA_UNREADABLE` where the shard cannot be read, or has become shorter since it was indexed */

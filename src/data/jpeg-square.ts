@@ -1,0 +1,77 @@
+/**
+ * The short way from a JPEG to a square, for nearly all that there are. Most of the time is libjpeg-turbo's for Huffman's code, which
+ * every decoder spends; what libvips spends on top of that is left out.
+ */
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { jpegHeader } from "./jpeg-header.js";
+
+/** src/data/native/jpeg-square.cc */
+interface Addon {
+  /**
+   * @param target uint8 `[to, to, 3]`
+   * @param ratio 1, 2, 4 or 8: of the picture's sides, one pixel for so many is decoded
+   * @param left first column of the picture that is decoded
+   * @param top first row
+   * @param width columns
+   * @param x the first of these columns that is in the square
+   * @param from side of the square as it is decoded, ≥ 4 and < 2·to
+   * @param to a multiple of 4
+   * @returns false where the picture has anything wrong with it, and the target is as it was
+   */
+  decodeSquare(
+    file: Uint8Array,
+    target: Uint8Array,
+    ratio: number,
+    left: number,
+    top: number,
+    width: number,
+    x: number,
+    from: number,
+    to: number,
+  ): Promise<boolean>;
+}
+
+let loaded: Addon | null = null;
+
+/** With libtensorflow, so only once there is a JPEG. */
+function addon(): Addon {
+  if (loaded !== null) return loaded;
+  const require = createRequire(import.meta.url);
+  const folder = dirname(require.resolve("@tensorflow/tfjs-node-gpu/package.json"));
+  loaded = require(join(folder, "lib/napi-v8/jpeg_square.node")) as Addon;
+  return loaded;
+}
+
+const MOST_HALVED = 8;
+/** Columns beside the square that are decoded too: at the edge of what is, colours are made up from fewer of their neighbours. */
+const MARGIN = 8;
+/** Pixels that the filter takes. */
+const LEAST_SIDE = 4;
+
+/**
+ * As `decodeSquare` in decode.ts, of a JPEG with 8 bits that is upright, grey or in colours, whole and without fault.
+ * @param target uint8 `[side, side, 3]`
+ * @returns false of any other, and the target is as it was
+ */
+export async function decodeJpegSquare(file: Uint8Array, side: number, target: Uint8Array): Promise<boolean> {
+  const header = jpegHeader(file);
+  if (header === null || side % 4 !== 0) return false;
+  const { width, height, components, precision, isHuffman, isUpright } = header;
+  const isPlain = isHuffman && precision === 8 && (components === 1 || components === 3);
+  if (!isPlain || !isUpright || !endsWhole(file)) return false;
+  let ratio = 1;
+  while (ratio < MOST_HALVED && Math.min(width, height) >= 2 * ratio * side) ratio *= 2;
+  const [decodedWidth, decodedHeight] = [Math.ceil(width / ratio), Math.ceil(height / ratio)];
+  const from = Math.min(decodedWidth, decodedHeight);
+  if (from < LEAST_SIDE || from >= 2 * side) return false;
+  const [x, top] = [(decodedWidth - from) >> 1, (decodedHeight - from) >> 1];
+  const left = Math.max(0, x - MARGIN);
+  const columns = Math.min(decodedWidth, x + from + MARGIN) - left;
+  return addon().decodeSquare(file, target, ratio, left, top, columns, x - left, from, side);
+}
+
+/** By the marker of its end: libtensorflow would say on stderr what a file lacks. */
+function endsWhole(file: Uint8Array): boolean {
+  return file.at(-2) === 0xff && file.at(-1) === 0xd9;
+}
