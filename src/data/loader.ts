@@ -35,11 +35,14 @@ interface Prepared<Views extends BatchViews> {
 /** Permutations kept: the epoch that ends and the one that begins. */
 const PERMUTATIONS_KEPT = 2;
 
+/** Batches read at once: the next one keeps the decoding threads busy while the last samples of one are under way. */
+const READ_AT_ONCE = 2;
+
 /** Batches of earlier prefetches that are kept, in global batches. */
 const STEPS_PREPARED = 2;
 
 /**
- * One batch is read at a time, its samples side by side; prefetched ones follow in the order in which they were asked for. A batch is
+ * A batch's samples are read side by side; prefetched batches follow in the order in which they were asked for. A batch is
  * a pure function of (data set, config, step, rank): dropping or repeating one changes nothing.
  */
 export class Loader<Views extends BatchViews = BatchViews> {
@@ -48,7 +51,7 @@ export class Loader<Views extends BatchViews = BatchViews> {
   private readonly permutations = new Map<number, Int32Array>();
   /** oldest first */
   private readonly prepared = new Map<string, Prepared<Views>>();
-  private reading = false;
+  private reading = 0;
 
   /**
    * @param reader what it throws, the batch's `take` rejects with
@@ -88,7 +91,7 @@ export class Loader<Views extends BatchViews = BatchViews> {
       if (this.prepared.size >= this.mostPrepared && !this.dropOldest(step)) break;
       this.prepared.set(key, { step, rank, use, batch: null });
     }
-    void this.readWaiting();
+    while (this.reading < READ_AT_ONCE && this.nextWaiting() !== undefined) void this.readWaiting();
   }
 
   /**
@@ -122,17 +125,20 @@ export class Loader<Views extends BatchViews = BatchViews> {
     return false;
   }
 
+  private nextWaiting(): Prepared<Views> | undefined {
+    for (const prepared of this.prepared.values()) if (prepared.batch === null) return prepared;
+    return undefined;
+  }
+
+  /** One after another, until none waits. */
   private async readWaiting(): Promise<void> {
-    if (this.reading) return;
-    this.reading = true;
-    for (;;) {
-      const next = [...this.prepared.values()].find(({ batch }) => batch === null);
-      if (next === undefined) break;
+    this.reading++;
+    for (let next = this.nextWaiting(); next !== undefined; next = this.nextWaiting()) {
       next.batch = this.load(next.step, next.rank, next.use);
       // Whoever takes the batch sees its error; one that is dropped, nobody misses.
       await next.batch.catch(() => undefined);
     }
-    this.reading = false;
+    this.reading--;
   }
 
   private async load(step: number, rank: number, use: BatchUse): Promise<Batch<Views>> {

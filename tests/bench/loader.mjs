@@ -1,7 +1,7 @@
 /**
  * Tandem's loader and torchvision's on the same files, both sides in turn, medians of several runs.
  *
- * usage: node tests/bench/loader.mjs --python PYTHON --data DIR [--rounds 3] [--threads 2] [--images 1000]
+ * usage: node tests/bench/loader.mjs --python PYTHON --data DIR [--rounds 3] [--threads 2] [--images 2000]
  *   PYTHON has torch, torchvision and pillow; DIR holds images, with or without class folders
  *
  * Not quite the same work: torchvision cuts the crop from the whole picture and scales it to 224. Tandem scales the picture to
@@ -21,7 +21,7 @@ const { values } = parseArgs({
     data: { type: "string" },
     rounds: { type: "string", default: "3" },
     threads: { type: "string", default: "2" },
-    images: { type: "string", default: "1000" },
+    images: { type: "string", default: "2000" },
   },
 });
 const { python, data, rounds, threads, images } = values;

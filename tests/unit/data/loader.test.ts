@@ -146,7 +146,8 @@ describe("the loader", () => {
     const loader = loaderOf(source);
     loader.prefetch(0, [0, 1, 2]);
     const { samples } = await loader.take(1, 0);
-    expect(source.reads.slice(0, 2 * BATCH_SIZE)).toEqual(expect.arrayContaining([...samples]));
+    // Two are being read by then.
+    expect(source.reads.slice(0, 3 * BATCH_SIZE)).toEqual(expect.arrayContaining([...samples]));
   });
 
   it("drops batches of other steps, oldest first, past its bound", async () => {
