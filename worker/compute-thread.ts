@@ -22,6 +22,8 @@ export type ComputeCalls = {
       mode: PreparedStep["mode"];
       layout: ParameterLayout;
       rounds: readonly number[];
+      /** ranks stand still in the midst of their step, and keep their batch there */
+      stands: boolean;
     },
   ];
   weights: [{ version: number; vectors: WeightVectors }, null];
@@ -81,7 +83,8 @@ const notify = serveCalls<ComputeCalls, ComputeNotice>({
     computer = prepared;
     const device = nodeBackend().isUsingGpuDevice ? "gpu" : "cpu";
     const fingerprint = await engineFingerprint(config.engine, prepared.mode);
-    return { fingerprint, device, mode: prepared.mode, layout: prepared.encoder.layout, rounds: prepared.rounds };
+    const { mode, encoder, rounds, stands } = prepared;
+    return { fingerprint, device, mode, layout: encoder.layout, rounds, stands };
   },
   weights: ({ version, vectors }) => {
     started().setWeights(version, vectors);

@@ -93,7 +93,7 @@ export async function startExecutor(
     log(`the engine is ready after ${seconds} s: ${how}`);
     return found;
   };
-  const [{ fingerprint, device, layout, rounds }, { manifestHash, splitLengths }] = await Promise.all([
+  const [{ fingerprint, device, layout, rounds, stands }, { manifestHash, splitLengths }] = await Promise.all([
     prepare(),
     loader.call("open", { config, spec }),
   ]);
@@ -121,8 +121,8 @@ export async function startExecutor(
     const answer = first === "needs-batch" ? await ask(await batchOf()) : first;
     return typeof answer === "string" ? null : answer;
   };
-  // Where ranks wait for each other they stand still with their batch; otherwise it is needed again.
-  const shownOf: BatchUse = config.model.syncBatchNorm ? "gradients" : "embeddings";
+  // Whoever stands still has its batch with it; otherwise it is needed again.
+  const shownOf: BatchUse = stands ? "gradients" : "embeddings";
   const executor: Executor = {
     layout,
     setWeights: (version, vectors) => compute.call("weights", { version, vectors }),
@@ -147,7 +147,7 @@ export async function startExecutor(
           loadMs = performance.now() - start;
           return batch;
         },
-        config.model.syncBatchNorm,
+        stands,
       );
       return outcome === null ? null : { ...outcome, loadMs };
     },

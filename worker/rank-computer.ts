@@ -13,7 +13,7 @@ import type { RunConfig } from "../src/config/schema.js";
 import type { Batch } from "../src/data/loader.js";
 import { inverseOf, keyOrder, shuffled } from "../src/data/permutation.js";
 import type { SampleValues } from "../src/data/run-samples.js";
-import { readTimestamp, tf, type Tensor, type Tensor1D, type Tensor2D } from "../src/engine/index.js";
+import { CompiledStep, readTimestamp, tf, type Tensor, type Tensor1D, type Tensor2D } from "../src/engine/index.js";
 import { backboneFeatures } from "../src/evaluation/features.js";
 import { gradientLength, gradientPosition, segmentBytes } from "../src/models/exchange.js";
 import { encoderOf, type BufferSpec, type Encoder } from "../src/models/index.js";
@@ -28,8 +28,7 @@ import { Lockstep, type Span } from "./lockstep.js";
 import { isFiniteThroughout } from "./non-finite.js";
 import type { HandedOut, RankReport } from "./session-ports.js";
 import {
-  prepareLockstep,
-  prepareRankStep,
+  prepareStep,
   shufflesWithin,
   type LockstepInputs,
   type PreparedStep,
@@ -76,10 +75,13 @@ export class RankComputer {
   /** @param warn hears why the step runs eagerly although the config says compiled */
   static async prepare(config: RunConfig, warn: (message: string) => void): Promise<RankComputer> {
     const encoder = await encoderOf(config);
-    const step = config.model.syncBatchNorm
-      ? new Lockstep(await prepareLockstep(config, encoder))
-      : await prepareRankStep(config, encoder, warn);
-    return new RankComputer(config, encoder, step);
+    const step = await prepareStep(config, encoder, warn);
+    return new RankComputer(config, encoder, step instanceof CompiledStep ? new Lockstep(step) : step);
+  }
+
+  /** Whether ranks stand still in the midst of their step. */
+  get stands(): boolean {
+    return this.step instanceof Lockstep;
   }
 
   /** how steps really run */

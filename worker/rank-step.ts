@@ -1,5 +1,5 @@
 /** One logical rank's part of a step as functions of tensors alone: what is compiled, and what runs eagerly. */
-import { queueRowLength, shownShape, usesExchange, usesLabels, usesQueue } from "../src/config/derived.js";
+import { queueRowLength, shownShape, standsStill, usesExchange, usesLabels, usesQueue } from "../src/config/derived.js";
 import type { RunConfig } from "../src/config/schema.js";
 import {
   acrossRanks,
@@ -63,12 +63,13 @@ export function lockstepFunction(
   objective: Objective,
 ): (inputs: LockstepInputs) => RankResult {
   const { worldSize } = config.parallel;
-  return lockstepOf(rankFunctions(config, encoder, objective, worldSize), worldSize);
+  const together = config.model.syncBatchNorm ? worldSize : 1;
+  return lockstepOf(rankFunctions(config, encoder, objective, together), worldSize);
 }
 
 /**
- * A rank's whole part of a step whose ranks wait for each other in the midst of it, since batch norm is of all of them. What a method
- * shows is one more thing that they tell each other; the forward pass for it and that of the step are one, once they are merged.
+ * A rank's whole part of a step whose ranks wait for each other in the midst of it. What a method shows is one more thing that they
+ * tell each other, beside batch norm's sums; the forward pass for it and that of the step are one, once they are merged.
  * @param show null where nothing is exchanged
  */
 export function lockstepOf<In extends Pick<RankInputs, "exchanged">, Out extends Pick<StepResult, "keyStatistics">>(
@@ -179,8 +180,17 @@ export interface PreparedStep {
 /** A step whose ranks wait for each other, which is compiled. */
 export type PreparedLockstep = CompiledStep<LockstepInputs, RankResult>;
 
-/** @throws UserError `CANNOT_COMPILE`, since such a step does not run eagerly */
-export async function prepareLockstep(config: RunConfig, encoder: Encoder): Promise<PreparedLockstep> {
+/**
+ * The step as the config says, or as it can be had.
+ * @param warn hears why the step runs otherwise than the config says
+ * @throws UserError `CANNOT_COMPILE` where batch norm is of the global batch, since such a step does not run eagerly
+ */
+export async function prepareStep(
+  config: RunConfig,
+  encoder: Encoder,
+  warn: (message: string) => void,
+): Promise<PreparedStep | PreparedLockstep> {
+  if (!standsStill(config)) return prepareRankStep(config, encoder, warn);
   const step = lockstepFunction(config, encoder, await objectiveOf(config));
   try {
     return await using(exampleInputs(config, encoder).lockstep(), (example) =>
@@ -188,6 +198,7 @@ export async function prepareLockstep(config: RunConfig, encoder: Encoder): Prom
     );
   } catch (cause) {
     if (!(cause instanceof CannotCompile)) throw cause;
+    if (!config.model.syncBatchNorm) return prepareRankStep(config, encoder, warn);
     throw new UserError(
       "CANNOT_COMPILE",
       `model.syncBatchNorm = true needs a step that can be compiled, and this one cannot: ${cause.message}`,
@@ -210,7 +221,7 @@ export async function isStepKept(config: RunConfig, encoder: Encoder): Promise<b
   const example = exampleInputs(config, encoder);
   const isPartKept = (part: keyof typeof example) =>
     using<TensorTree, boolean>(example[part](), (inputs) => isKept(inputs, compileOptions(config, part)));
-  if (config.model.syncBatchNorm) return isPartKept("lockstep");
+  if (standsStill(config)) return isPartKept("lockstep");
   return (await isPartKept("step")) && (!usesExchange(config) || (await isPartKept("show")));
 }
 

@@ -5,7 +5,7 @@
 import { createInterface } from "node:readline";
 import type { RunConfig } from "../src/config/schema.js";
 import { encoderOf } from "../src/models/index.js";
-import { prepareLockstep, prepareRankStep } from "./rank-step.js";
+import { prepareStep } from "./rank-step.js";
 
 const lines = createInterface({ input: process.stdin });
 lines.once("close", () => process.exit());
@@ -13,9 +13,7 @@ lines.once("line", (line) => {
   // The environment says how many threads and which device: it is the worker's.
   const config = JSON.parse(line) as RunConfig;
   const recorded = async () => {
-    const encoder = await encoderOf(config);
-    if (config.model.syncBatchNorm) await prepareLockstep(config, encoder);
-    else await prepareRankStep(config, encoder, () => undefined);
+    await prepareStep(config, await encoderOf(config), () => undefined);
   };
   void recorded().finally(() => process.exit());
 });

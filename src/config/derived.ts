@@ -59,6 +59,17 @@ export function exchangesKeys(config: Method & Pick<RunConfig, "moco">): boolean
   return usesExchange(config) && traitsOf(config).negatives !== "queries";
 }
 
+/**
+ * Whether a rank stands still in the midst of its step, holding its forward pass, until others have shown what it waits for: for batch
+ * norm of the global batch, and where it goes on with the very embeddings that it shows.
+ */
+export function standsStill(config: Method & Pick<RunConfig, "moco" | "model" | "engine">): boolean {
+  const { engine, model } = config;
+  if (model.syncBatchNorm) return true;
+  const showsOwn = usesExchange(config) && !exchangesKeys(config);
+  return engine.mode === "compiled" && !engine.recompute && showsOwn;
+}
+
 /** Values of one embedding that travels: with its label where the method uses labels. */
 function rowLength(config: Method & Pick<RunConfig, "model">): number {
   return config.model.embeddingDim + (usesLabels(config) ? 1 : 0);

@@ -115,6 +115,7 @@ const model = z
     bnSplits: positiveInteger.max(256).describe("groups within a rank that batch norm treats apart; 1: none"),
     syncBatchNorm: z
       .boolean()
+      .default(false)
       .describe(
         "whether batch norm is of the global batch (SyncBN): ranks wait for each other at every layer that has it",
       ),
@@ -216,6 +217,12 @@ const engine = z
     precision: z
       .enum(["fp32", "bf16"])
       .describe("of activations and matrix products; bf16 needs compiled steps, and sums, loss and weights stay fp32"),
+    recompute: z
+      .boolean()
+      .default(true)
+      .describe(
+        "simclr and supcon: a rank's forward pass is computed again for its gradients, rather than held while others show their embeddings",
+      ),
   })
   .describe("how steps are computed; part of the result");
 

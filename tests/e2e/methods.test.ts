@@ -13,6 +13,7 @@ const SYNC = "--set=model.syncBatchNorm=true";
 /** What `npm test` leaves out differs from its neighbours in nothing that workers exchange. (SimCLR: resumed, below.) */
 const MORE: readonly (readonly [string, ...string[]])[] = [
   ["simclr"],
+  ["simclr", "--set=engine.recompute=true"],
   ["moco-v1"],
   ["supcon"],
   [fileURLToPath(new URL("../../examples/own-method.js", import.meta.url))],

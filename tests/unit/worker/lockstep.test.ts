@@ -21,7 +21,12 @@ async function configOf(overrides: Record<string, unknown>, worldSize: number): 
   const small = { "data.imageSize": SIZE, "data.decodeSize": SIZE, "moco.queueSize": KEYS };
   const ranks = { "parallel.worldSize": worldSize, "parallel.batchSize": (RANKS * BATCH) / worldSize };
   const data = { "data.spec": `synthetic:size=${String(SIZE)},train=32,test=0` };
-  const encoder = { "model.encoder": "resnet-tiny", "model.hiddenDim": 32, "moco.shuffle": "none" };
+  const encoder = {
+    "model.encoder": "resnet-tiny",
+    "model.hiddenDim": 32,
+    "moco.shuffle": "none",
+    "model.syncBatchNorm": true,
+  };
   return resolveConfig({ preset: "cifar10", overrides: { ...small, ...ranks, ...data, ...encoder, ...overrides } });
 }
 
