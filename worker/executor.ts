@@ -121,8 +121,6 @@ export async function startExecutor(
     const answer = first === "needs-batch" ? await ask(await batchOf()) : first;
     return typeof answer === "string" ? null : answer;
   };
-  // Whoever stands still has its batch with it; otherwise it is needed again.
-  const shownOf: BatchUse = stands ? "gradients" : "embeddings";
   const executor: Executor = {
     layout,
     setWeights: (version, vectors) => compute.call("weights", { version, vectors }),
@@ -132,7 +130,7 @@ export async function startExecutor(
     embed: (step, rank, round) =>
       answered(
         (batch) => compute.call("embed", { step, rank, round, batch }),
-        () => loader.call("take", { step, rank, use: shownOf }),
+        () => loader.call("take", { step, rank, use: "embeddings" }),
         round > 0,
       ),
     setEmbeddings: (step, round, frames) =>

@@ -1,6 +1,7 @@
 /**
  * Ranks that wait for each other in the midst of a step. One that has shown something stands still, with all that its backward pass will
- * need, until what the others have shown is there; one that is taken over from a lost worker begins anew and catches up.
+ * need, until what the others have shown is there; one that is taken over from a lost worker, or for which there was no room, begins
+ * anew and catches up.
  */
 import { tf, type CompiledStep, type StagedRun } from "../src/engine/index.js";
 import type { Place } from "./compute-thread.js";
@@ -29,7 +30,11 @@ export class Lockstep {
   private shown: { readonly step: number; readonly blocks: Float32Array[] } = { step: -1, blocks: [] };
   private readonly standing = new Map<number, Standing>();
 
-  constructor(private readonly compiled: CompiledStep<LockstepInputs, RankResult>) {}
+  /** @param most ranks that stand at once, the one that moves among them: each has the activations of a whole step */
+  constructor(
+    private readonly compiled: CompiledStep<LockstepInputs, RankResult>,
+    private readonly most: number,
+  ) {}
 
   /** Values that a rank shows in each round. */
   get rounds(): readonly number[] {
@@ -89,6 +94,7 @@ export class Lockstep {
     const before = this.standing.get(rank);
     if (before !== undefined && this.stands(place)) return before;
     this.drop(rank);
+    this.makeRoom();
     const inputs = begin();
     const { samples, labels, own } = inputs;
     const run = this.compiled.begin(inputs);
@@ -101,6 +107,11 @@ export class Lockstep {
     this.standing.set(rank, standing);
     for (let past = 0; past < round; past++) run.show(this.shown.blocks[past - 1] ?? null);
     return standing;
+  }
+
+  /** The last that came goes: those before it are wanted first. */
+  private makeRoom(): void {
+    for (const rank of [...this.standing.keys()].reverse()) if (this.standing.size >= this.most) this.drop(rank);
   }
 
   private drop(rank: number): void {

@@ -76,7 +76,9 @@ export class RankComputer {
   static async prepare(config: RunConfig, warn: (message: string) => void): Promise<RankComputer> {
     const encoder = await encoderOf(config);
     const step = await prepareStep(config, encoder, warn);
-    return new RankComputer(config, encoder, step instanceof CompiledStep ? new Lockstep(step) : step);
+    // With rounds at every layer, a rank that is begun anew again and again would never end.
+    const most = config.model.syncBatchNorm ? Infinity : config.engine.heldRanks;
+    return new RankComputer(config, encoder, step instanceof CompiledStep ? new Lockstep(step, most) : step);
   }
 
   /** Whether ranks stand still in the midst of their step. */

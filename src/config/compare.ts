@@ -7,6 +7,7 @@ import type { RunConfig } from "./schema.js";
  * is watched and kept, and where this machine holds the data (the manifest's hash says that it is the same).
  */
 const FREE = [
+  "engine.heldRanks",
   "data.spec",
   "data.maxCorrupt",
   "data.cacheMiB",

@@ -64,10 +64,9 @@ export function exchangesKeys(config: Method & Pick<RunConfig, "moco">): boolean
  * norm of the global batch, and where it goes on with the very embeddings that it shows.
  */
 export function standsStill(config: Method & Pick<RunConfig, "moco" | "model" | "engine">): boolean {
-  const { engine, model } = config;
-  if (model.syncBatchNorm) return true;
+  if (config.model.syncBatchNorm) return true;
   const showsOwn = usesExchange(config) && !exchangesKeys(config);
-  return engine.mode === "compiled" && !engine.recompute && showsOwn;
+  return showsOwn && config.engine.mode === "compiled";
 }
 
 /** Values of one embedding that travels: with its label where the method uses labels. */

@@ -217,11 +217,10 @@ const engine = z
     precision: z
       .enum(["fp32", "bf16"])
       .describe("of activations and matrix products; bf16 needs compiled steps, and sums, loss and weights stay fp32"),
-    recompute: z
-      .boolean()
-      .default(true)
+    heldRanks: positiveInteger
+      .default(1)
       .describe(
-        "simclr and supcon: a rank's forward pass is computed again for its gradients, rather than held while others show their embeddings",
+        "simclr and supcon: ranks whose forward pass a worker holds at once while others show their embeddings; that of others is computed again for their gradients. Never part of the result",
       ),
   })
   .describe("how steps are computed; part of the result");

@@ -21,6 +21,7 @@ const VARIANTS = {
   "MoCo v2, across-ranks": ["--method", "moco-v2", "--set", "moco.shuffle=across-ranks"],
   "MoCo v2, SyncBN": ["--method", "moco-v2", "--set", "moco.shuffle=none", "--set", "model.syncBatchNorm=true"],
   SimCLR: ["--method", "simclr"],
+  "SimCLR, all ranks held": ["--method", "simclr", "--set", "engine.heldRanks=4"],
   "SimCLR, SyncBN": ["--method", "simclr", "--set", "model.syncBatchNorm=true"],
 };
 const [PLAIN] = Object.keys(VARIANTS);

@@ -13,7 +13,7 @@ const SYNC = "--set=model.syncBatchNorm=true";
 /** What `npm test` leaves out differs from its neighbours in nothing that workers exchange. (SimCLR: resumed, below.) */
 const MORE: readonly (readonly [string, ...string[]])[] = [
   ["simclr"],
-  ["simclr", "--set=engine.recompute=true"],
+  ["simclr", "--set=engine.heldRanks=4"],
   ["moco-v1"],
   ["supcon"],
   [fileURLToPath(new URL("../../examples/own-method.js", import.meta.url))],
@@ -37,7 +37,7 @@ describe.each(METHODS)("--method %s %s %s %s %s %s", (method, ...settings) => {
   });
 });
 
-it.each([["--set=model.syncBatchNorm=false"], [SYNC]])(
+it.each([["--set=engine.heldRanks=2"], [SYNC]])(
   "resumed with other workers, an exchange of embeddings goes on as if nothing had been %s",
   { timeout: 120_000 },
   async (...settings) => {

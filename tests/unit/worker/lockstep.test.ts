@@ -1,5 +1,5 @@
 /**
- * Batch norm over the global batch: W ranks in lockstep compute what one rank computes that has the whole batch, in loss, keys, statistics
+ * Ranks that wait for each other. Batch norm over the global batch: W ranks in lockstep compute what one rank computes that has the whole batch, in loss, keys, statistics
  * and gradients, whatever the method.
  */
 import { describe, expect, it } from "vitest";
@@ -11,6 +11,7 @@ import { Loader, openRunDataset, viewReader } from "../../../src/data/index.js";
 import { compile, tf, type Scalar, type Tensor, type Tensor1D } from "../../../src/engine/index.js";
 import { encoderOf, initialParameters } from "../../../src/models/index.js";
 import { KeyQueue, objectiveOf, withLabels } from "../../../src/objectives/index.js";
+import { Lockstep } from "../../../worker/lockstep.js";
 import { lockstepFunction, type LockstepInputs, type RankResult } from "../../../worker/rank-step.js";
 import { differenceOf, inLockstep } from "../../fixtures/lockstep.js";
 import { sampleKind } from "../../../worker/sample-tensors.js";
@@ -30,7 +31,8 @@ async function configOf(overrides: Record<string, unknown>, worldSize: number): 
   return resolveConfig({ preset: "cifar10", overrides: { ...small, ...ranks, ...data, ...encoder, ...overrides } });
 }
 
-async function lockstepOf(overrides: Record<string, unknown>, worldSize: number): Promise<RankResult[]> {
+/** The step of W ranks, and what each begins with. */
+async function ranksOf(overrides: Record<string, unknown>, worldSize: number) {
   const config = await configOf(overrides, worldSize);
   const encoder = await encoderOf(config);
   const parameters = (seed: number) => {
@@ -62,8 +64,12 @@ async function lockstepOf(overrides: Record<string, unknown>, worldSize: number)
   const function_ = lockstepFunction(config, encoder, await objectiveOf(config));
   const options = { precision: "fp32", identity: JSON.stringify({ overrides, worldSize }), cache: null } as const;
   const [example] = inputs as [LockstepInputs];
-  const step = await compile(function_, example, options);
-  if (worldSize === 1 && !usesExchange(config)) return [step.run(example)];
+  return { config, inputs, step: await compile(function_, example, options) };
+}
+
+async function lockstepOf(overrides: Record<string, unknown>, worldSize: number): Promise<RankResult[]> {
+  const { config, inputs, step } = await ranksOf(overrides, worldSize);
+  if (worldSize === 1 && !usesExchange(config)) return inputs.map((input) => step.run(input));
   return inLockstep(
     inputs.map((input) => step.begin(input)),
     step.rounds,
@@ -118,3 +124,42 @@ describe.each([
       expect(differenceOf(tf.concat(many.map(({ rows }) => rows as Tensor)), one.rows)).toBeLessThan(1e-4);
   }, 120_000);
 });
+
+it.each([
+  [1, 8],
+  [2, 6],
+  [4, 4],
+])(
+  "ranks of which %i stand at once begin %i times in all, and give the same",
+  async (most, expected) => {
+    const { inputs, step } = await ranksOf({ ...methodDefaults("simclr"), "model.syncBatchNorm": false }, RANKS);
+    const lockstep = new Lockstep(step, most);
+    let begun = 0;
+    const begin = (rank: number) => () => {
+      begun++;
+      // It disposes of what is the rank's own.
+      const { samples, own, ...shared } = inputs[rank];
+      const copies = Object.entries(samples).map(([name, value]) => [name, value === null ? null : tf.clone(value)]);
+      return { ...shared, own: tf.clone(own), samples: Object.fromEntries(copies) as typeof samples };
+    };
+    const places = inputs.map((_, rank) => rank);
+    const before = tf.memory().numTensors;
+    const shown = places.map((rank) => lockstep.show({ step: 0, rank, round: 0 }, begin(rank)));
+    const block = new Float32Array(shown.flatMap((values) => [...values]));
+    lockstep.take(0, 0, block);
+    const results = places.map((rank) => lockstep.finish({ step: 0, rank, round: 1 }, begin(rank)).result);
+    expect(begun).toBe(expected);
+    const undisturbed = inLockstep(
+      inputs.map((input) => step.begin(input)),
+      step.rounds,
+    );
+    results.forEach(({ gradients }, rank) => {
+      gradients.forEach((gradient, index) => {
+        expect(gradient.dataSync()).toEqual(undisturbed[rank].gradients[index].dataSync());
+      });
+    });
+    tf.dispose([results, undisturbed] as never);
+    expect(tf.memory().numTensors).toBe(before);
+  },
+  120_000,
+);
