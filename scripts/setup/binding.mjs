@@ -37,6 +37,8 @@ const flags = (sources, output) => [
   ...sources,
   // Ours before the libraries' own initialisers, which log already.
   "-Wl,-z,initfirst",
+  // A thread of Node's that ends would take the code from under those that it has started.
+  "-Wl,-z,nodelete",
   ...["-Ldeps/lib", "-Wl,-rpath,$ORIGIN/../../deps/lib", "-ltensorflow", "-ltensorflow_framework", "-o", output],
 ];
 

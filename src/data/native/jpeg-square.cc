@@ -201,13 +201,16 @@ void Execute(napi_env, void* data) {
 
 void Complete(napi_env env, napi_status status, void* data) {
   std::unique_ptr<Job> job(static_cast<Job*>(data));
-  napi_value target, done;
+  napi_value target = nullptr;
+  napi_value done = nullptr;
   void* bytes = nullptr;
   size_t length = 0;
-  napi_get_reference_value(env, job->held[1], &target);
-  napi_get_typedarray_info(env, target, nullptr, &length, &bytes, nullptr, nullptr);
   const size_t whole = static_cast<size_t>(job->to) * job->to * kChannels;
-  const bool is_done = status == napi_ok && job->result != nullptr && length == whole;
+  // A thread that is being ended has no values any more.
+  const bool is_done = status == napi_ok && job->result != nullptr &&
+                       napi_get_reference_value(env, job->held[1], &target) == napi_ok && target != nullptr &&
+                       napi_get_typedarray_info(env, target, nullptr, &length, &bytes, nullptr, nullptr) == napi_ok &&
+                       length == whole;
   if (is_done) std::memcpy(bytes, job->result.get(), whole);
   napi_get_boolean(env, is_done, &done);
   for (napi_ref held : job->held) napi_delete_reference(env, held);
