@@ -91,9 +91,11 @@ export function shownValue(given: RankGiven): number {
   return value(hashOf(given), 99);
 }
 
+const NOTHING = new Float32Array(0);
+
 /** What all ranks show in the rounds of a step, one after another, as `[W]` each. */
 export function joined(blocks: readonly Float32Array[]): Float32Array {
-  return Float32Array.from(blocks.flatMap((block) => [...block]));
+  return blocks.length === 0 ? NOTHING : Float32Array.from(blocks.flatMap((block) => [...block]));
 }
 
 export function rankValues(given: RankGiven): RankValues {

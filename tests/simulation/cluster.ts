@@ -91,12 +91,12 @@ export function scenarioOf(seed: number): Scenario {
   const chance = (most: number) => (isStormy ? draw.next() * most : 0.0001);
   return {
     seed,
-    workers: 8 + draw.below(3),
+    workers: 8 + draw.below(2),
     slow: 0.15,
     rounds: draw.pick([0, 0, 0, 0, 0, 0, 1, 3]),
     plan: {
       worldSize: draw.pick([3, 5, 8, 8]),
-      totalSteps: 50 + draw.below(4),
+      totalSteps: 50 + draw.below(2),
       minWorkers: 1 + draw.below(3),
       heartbeatMs: 200,
       deadAfterMs: 700,

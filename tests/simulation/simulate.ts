@@ -4,6 +4,7 @@
  */
 import { availableParallelism } from "node:os";
 import { once } from "node:events";
+import { setFlagsFromString } from "node:v8";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
 import { scenarioOf, simulate, type Outcome } from "./cluster.js";
 
@@ -78,6 +79,8 @@ export async function onAllCores({ from, count, enough, seconds }: Campaign, mod
       if (performance.now() > end) pieces.length = 0;
     }
   };
+  // All cores are taken: a thread that lets others help it collect its garbage waits for them.
+  setFlagsFromString("--no-parallel-scavenge");
   const threads = Array.from(
     { length: Math.min(availableParallelism(), pieces.length) },
     // Almost everything dies young.

@@ -38,7 +38,6 @@ export interface Surroundings {
 }
 
 const TICK_MS = 90;
-const NOTHING = new Float32Array(0);
 /** Numbers besides the measured ones, which the simulation has no use for. */
 const UNMEASURED = {
   accuracy: 0,
@@ -305,7 +304,7 @@ export class SimulatedWorker {
 
   /** What the ranks have shown in the rounds of a step before this one. */
   private shownIn(step: number, round: number): Float32Array {
-    if (round === 0) return NOTHING;
+    if (round === 0) return joined([]);
     const { shown } = this.engine;
     if (shown.step !== step || shown.blocks.length !== round)
       throw new Error("a round was begun before those before it");
