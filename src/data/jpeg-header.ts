@@ -6,6 +6,8 @@ export interface JpegHeader {
   readonly height: number;
   /** 1: grey, 3: colours, 4: inks */
   readonly components: number;
+  /** horizontal and vertical sampling factors of each, such as "22" (4:2:0 is "22", "11", "11") */
+  readonly sampling: readonly string[];
   /** bits of a component */
   readonly precision: number;
   /** coded by Huffman's code, as almost all are */
@@ -16,6 +18,8 @@ export interface JpegHeader {
 
 const SOI = 0xffd8;
 const APP1 = 0xffe1;
+/** Any number of bytes 0xff may stand before a marker. */
+const FILL = 0xffff;
 /** Begins the entropy-coded picture. */
 const SOS = 0xffda;
 /** Of frames: baseline, extended and progressive by Huffman's code. */
@@ -27,18 +31,24 @@ const [FIRST_FRAME, LAST_FRAME, NO_FRAMES] = [0xffc0, 0xffcf, [0xffc4, 0xffc8, 0
 export function jpegHeader(file: Uint8Array): JpegHeader | null {
   const bytes = Buffer.from(file.buffer, file.byteOffset, file.byteLength);
   if (bytes.length < 4 || bytes.readUInt16BE(0) !== SOI) return null;
-  let frame: Pick<JpegHeader, "width" | "height" | "components" | "precision" | "isHuffman"> | null = null;
+  let frame: Omit<JpegHeader, "isUpright"> | null = null;
   let isUpright = true;
   for (let at = 2; at + 4 <= bytes.length;) {
     const [marker, length] = [bytes.readUInt16BE(at), bytes.readUInt16BE(at + 2)];
     if (marker === SOS) return frame === null ? null : { ...frame, isUpright };
     if (marker < 0xff00) return null;
+    if (marker === FILL) {
+      at++;
+      continue;
+    }
     const segment = bytes.subarray(at + 4, at + 2 + length);
     if (marker === APP1 && segment.subarray(0, EXIF.length).equals(EXIF))
       isUpright &&= isUprightExif(segment.subarray(EXIF.length));
     if (marker >= FIRST_FRAME && marker <= LAST_FRAME && !NO_FRAMES.includes(marker) && segment.length >= 6) {
       const [precision, height, width] = [segment[0], segment.readUInt16BE(1), segment.readUInt16BE(3)];
-      frame = { width, height, components: segment[5], precision, isHuffman: HUFFMAN_FRAMES.includes(marker) };
+      const components = segment[5];
+      const sampling = Array.from({ length: components }, (_, i) => (segment[7 + 3 * i] ?? 0).toString(16));
+      frame = { width, height, components, sampling, precision, isHuffman: HUFFMAN_FRAMES.includes(marker) };
     }
     at += 2 + length;
   }

@@ -43,6 +43,18 @@ function addon(): Addon {
   return loaded;
 }
 
+/** Pixels of the largest picture that libvips takes, too: what claims more is refused there before it takes memory. */
+const MOST_PIXELS = 0x3fff ** 2;
+/**
+ * Sampling factors of brightness beside "11" of both colours: 4:4:4, 4:2:2, 4:4:0, 4:2:0 and 4:1:1. Of rarer ones libjpeg leaves parts
+ * of a row unwritten where it crops.
+ */
+const SAMPLINGS = ["11", "21", "12", "22", "41"];
+
+function isWellSampled([brightness = "", ...colours]: readonly string[]): boolean {
+  return colours.length === 0 || (SAMPLINGS.includes(brightness) && colours.every((factors) => factors === "11"));
+}
+
 const MOST_HALVED = 8;
 /** Columns beside the square that are decoded too: at the edge of what is, colours are made up from fewer of their neighbours. */
 const MARGIN = 8;
@@ -57,9 +69,9 @@ const LEAST_SIDE = 4;
 export async function decodeJpegSquare(file: Uint8Array, side: number, target: Uint8Array): Promise<boolean> {
   const header = jpegHeader(file);
   if (header === null || side % 4 !== 0) return false;
-  const { width, height, components, precision, isHuffman, isUpright } = header;
-  const isPlain = isHuffman && precision === 8 && (components === 1 || components === 3);
-  if (!isPlain || !isUpright || !endsWhole(file)) return false;
+  const { width, height, components, sampling, precision, isHuffman, isUpright } = header;
+  const isPlain = isHuffman && precision === 8 && (components === 1 || components === 3) && isWellSampled(sampling);
+  if (!isPlain || !isUpright || !endsWhole(file) || width * height > MOST_PIXELS) return false;
   let ratio = 1;
   while (ratio < MOST_HALVED && Math.min(width, height) >= 2 * ratio * side) ratio *= 2;
   const [decodedWidth, decodedHeight] = [Math.ceil(width / ratio), Math.ceil(height / ratio)];

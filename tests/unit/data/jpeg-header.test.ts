@@ -27,6 +27,13 @@ it.each([1, 2, 3, 4, 5, 6, 7, 8])("knows whether orientation %i is upright", asy
   expect(jpegHeader(turned)?.isUpright).toBe(orientation === 1);
 });
 
+it("passes over bytes that fill", async () => {
+  const plain = await green.clone().jpeg().toBuffer();
+  const filled = Buffer.concat([plain.subarray(0, 2), Buffer.from([0xff, 0xff, 0xff]), plain.subarray(2)]);
+  expect(jpegHeader(filled)).toEqual(jpegHeader(plain));
+  expect(jpegHeader(plain)?.sampling).toEqual(["22", "11", "11"]);
+});
+
 it("takes nothing else for a JPEG", async () => {
   expect(jpegHeader(await green.clone().png().toBuffer())).toBeNull();
   expect(jpegHeader(Buffer.from("no picture"))).toBeNull();

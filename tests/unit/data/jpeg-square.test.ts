@@ -1,6 +1,7 @@
 /** JPEGs on their short way: the triangle filter as it is defined, and whatever is not plain goes the long way. */
 import sharp, { type OutputInfo, type Sharp } from "sharp";
 import { describe, expect, it } from "vitest";
+import { decodeSquare } from "../../../src/data/decode.js";
 import { decodeJpegSquare } from "../../../src/data/jpeg-square.js";
 
 /** Blots in all colours, from an integer hash. @param blots along a side */
@@ -45,6 +46,28 @@ function scaled({ data, info }: { data: Uint8Array; info: OutputInfo }, side: nu
 function greatestDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
   expect(a.length).toBe(b.length);
   return Array.from(a).reduce((greatest, value, i) => Math.max(greatest, Math.abs(value - b[i])), 0);
+}
+
+/** A whole grey baseline JPEG, sampled so: Huffman tables of one code each, "0", so that a block is two zero bits. */
+function flat(width: number, height: number, sampling: readonly number[]): Buffer {
+  const segment = (marker: number, ...bytes: number[]) => [0xff, marker, 0, bytes.length + 2, ...bytes];
+  const two = (value: number) => [value >> 8, value & 255];
+  const [across, down] = [4, 0].map((shift) => Math.max(...sampling.map((factors) => (factors >> shift) & 15)));
+  const units = Math.ceil(width / (8 * across)) * Math.ceil(height / (8 * down));
+  const blocks = units * sampling.reduce((sum, factors) => sum + (factors >> 4) * (factors & 15), 0);
+  const oneCode = [1, ...Array.from({ length: 15 }, () => 0), 0];
+  const header = [
+    ...[0xff, 0xd8],
+    ...segment(0xdb, 0, ...Array.from({ length: 64 }, () => 1)),
+    ...segment(0xc0, 8, ...two(height), ...two(width), 3, ...sampling.flatMap((factors, i) => [i + 1, factors, 0])),
+    ...segment(0xc4, 0x00, ...oneCode),
+    ...segment(0xc4, 0x10, ...oneCode),
+    ...segment(0xda, 3, 1, 0, 2, 0, 3, 0, 0, 63, 0),
+  ];
+  // What is left of the last byte is ones.
+  const bits = 2 * blocks;
+  const rest = bits % 8 === 0 ? [] : [255 >> (bits % 8)];
+  return Buffer.concat([Buffer.from(header), Buffer.alloc(bits >> 3), Buffer.from([...rest, 0xff, 0xd9])]);
 }
 
 describe("a JPEG's square", () => {
@@ -123,6 +146,31 @@ describe("a JPEG's square", () => {
       ).toBe(true);
     }
     expect(await decodeJpegSquare(plain, 30, new Uint8Array(3 * 30 * 30))).toBe(false);
+  });
+
+  it.each([
+    [true, [0x11, 0x11, 0x11]],
+    [true, [0x21, 0x11, 0x11]],
+    [true, [0x12, 0x11, 0x11]],
+    [true, [0x22, 0x11, 0x11]],
+    [true, [0x41, 0x11, 0x11]],
+    [false, [0x42, 0x11, 0x11]],
+    [false, [0x24, 0x11, 0x11]],
+    [false, [0x11, 0x24, 0x11]],
+    [false, [0x21, 0x14, 0x11]],
+    [false, [0x11, 0x11, 0x42]],
+  ])("is there (%s) where a picture is sampled as %j, and grey either way", async (isThere, sampling) => {
+    const file = flat(90, 40, sampling);
+    const target = new Uint8Array(3 * 32 * 32);
+    expect(await decodeJpegSquare(file, 32, target)).toBe(isThere);
+    expect((await decodeSquare(file, 32)).every((byte) => byte === 128)).toBe(true);
+  });
+
+  it("of more pixels than libvips takes is left to it", async () => {
+    const [side, most] = [2048, 0x3fff];
+    const file = flat(most + 1, most, [0x11, 0x11, 0x11]);
+    expect(await decodeJpegSquare(file, side, new Uint8Array(3 * side * side))).toBe(false);
+    await expect(decodeSquare(file, side)).rejects.toThrow("pixel limit");
   });
 
   it("of any bytes is there or refused", async () => {
