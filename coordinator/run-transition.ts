@@ -194,8 +194,9 @@ function backUpTheLate(state: RunState, now: number): Transition {
   if (!isWorkPhase(phase)) return unchanged(state);
   // Mostly nobody is, and every result asks.
   for (const [first] of phase.work.holders.values()) {
-    if (now - (state.workers.get(first)?.busySince ?? now) <= phase.lateAfterMs) continue;
-    return given(state, phase, backUp(phase.work, handsOf(state), phase.lateAfterMs, now), now);
+    const busyFor = now - (state.workers.get(first)?.busySince ?? now);
+    if (busyFor > phase.lateAfterMs)
+      return given(state, phase, backUp(phase.work, handsOf(state), phase.lateAfterMs, now), now);
   }
   return unchanged(state);
 }
@@ -227,13 +228,9 @@ function timed(state: RunState, worker: WorkerId, kind: keyof RunState["recent"]
   const member = state.workers.get(worker);
   if (member === undefined) return unchanged(state);
   const ms = now - member.busySince;
-  const recent = { ...state.recent, [kind]: remember(state.recent[kind], ms) };
-  const since = (change: Member): RunState => ({
-    ...state,
-    recent,
-    workers: new Map(state.workers).set(worker, change),
-  });
-  if (kind !== "ranks") return unchanged(since({ ...member, busySince: now }));
+  const remembered = { ...state, recent: { ...state.recent, [kind]: remember(state.recent[kind], ms) } };
+  const changed = (change: Member) => withMember(remembered, worker, () => change);
+  if (kind !== "ranks") return unchanged(changed({ ...member, busySince: now }));
   const pace = nextPace(member.pace, ms);
   const others: number[] = [];
   for (const [id, other] of state.workers) if (id !== worker && other.pace !== null) others.push(other.pace);
@@ -242,7 +239,7 @@ function timed(state: RunState, worker: WorkerId, kind: keyof RunState["recent"]
   const wasNamed = member.slowFor >= SLOW_FOR_UNITS;
   const isNews = slow ? slowFor === SLOW_FOR_UNITS : wasNamed;
   const effects: Effect[] = isNews ? [{ kind: "straggler", worker, slow, paceMs: pace, medianMs: median }] : [];
-  return { state: since({ ...member, busySince: now, pace, slowFor }), effects };
+  return { state: changed({ ...member, busySince: now, pace, slowFor }), effects };
 }
 
 // --- A step.

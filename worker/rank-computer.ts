@@ -198,8 +198,7 @@ export class RankComputer {
     const forwardDoneAt = readTimestamp(result.forwardDoneAt);
     tf.dispose([result, inputs] as never);
     const spans = [...before, { from, ms: performance.now() - start }];
-    const wholeMs = spans.reduce((sum, { ms }) => sum + ms, 0);
-    const forwardMs = spentUntil(forwardDoneAt, spans);
+    const [forwardMs, wholeMs] = [spentUntil(forwardDoneAt, spans), spentUntil(Infinity, spans)];
     const where = faulty === null ? null : (parameters[faulty]?.name ?? "a batch-norm statistic");
     const nonFinite = Number.isFinite(outcome.loss) ? where : "loss";
     return { ...outcome, nonFinite, nodes, forwardMs, backwardMs: wholeMs - forwardMs, graphMs };

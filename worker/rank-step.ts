@@ -57,6 +57,7 @@ type RankFunctions = {
   readonly show: ((inputs: ShowInputs) => Shown) | null;
 };
 
+/** `lockstepOf` a run's step: batch norm is of the rank's own batch, or of all. */
 export function lockstepFunction(
   config: RunConfig,
   encoder: Encoder,
