@@ -7,7 +7,9 @@ import type { RunObserver, StepReport } from "../../coordinator/server.js";
 import { runCoordinator } from "../../coordinator/main.js";
 import { resolveConfig, type RunConfig } from "../config/index.js";
 import { UserError } from "../protocol/errors.js";
+import { exchangeCommand } from "./bench-exchange.js";
 import { loaderCommand } from "./bench-loader.js";
+import { median } from "./median.js";
 import { configOf, once, withRunOptions, type RunArguments } from "./run-options.js";
 import { endWithin, startWorker } from "./train/children.js";
 import type { CommandBody } from "./commands.js";
@@ -100,7 +102,8 @@ export const benchCommand: CommandBody = {
     yargs
       .command(stepCommand)
       .command(loaderCommand)
-      .demandCommand(1, "say what: tandem bench step or tandem bench loader"),
+      .command(exchangeCommand)
+      .demandCommand(1, "say what: tandem bench step, loader or exchange"),
   handler: () => undefined,
 };
 
@@ -157,12 +160,6 @@ function summary({ model, parallel, engine }: RunConfig, steps: readonly Measure
     stepMs,
     share: { loading, forward, backward, exchange: 1 - loading - forward - backward, overhead },
   };
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
 /** Hears of steps, and shows what should not happen. */

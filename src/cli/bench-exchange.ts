@@ -1,0 +1,95 @@
+/** `tandem bench exchange`: how long gradients and weights of a step are on their way, without any training. */
+import type { CommandModule } from "yargs";
+import { UserError } from "../protocol/errors.js";
+import { timeExchanges, type ExchangeOptions, type ExchangeTimes } from "./exchange-bench/exchanges.js";
+import { median } from "./median.js";
+import { once } from "./run-options.js";
+
+interface ExchangeArguments {
+  readonly workers: string;
+  readonly params: number;
+  readonly rounds: number;
+  readonly warmup: number;
+  readonly "shared-memory": boolean;
+  readonly json: boolean;
+}
+
+/** What the command prints of one number of workers. */
+export interface ExchangeBenchmark {
+  readonly workers: number;
+  readonly params: number;
+  readonly medianMs: number;
+  readonly bestMs: number;
+  /** of one worker in one exchange */
+  readonly bytesSent: number;
+  readonly bytesReceived: number;
+  readonly sharedMemory: boolean;
+  /** resident memory of the aggregator's process */
+  readonly rssBytes: number;
+}
+
+const MOST_WORKERS = 64;
+
+export const exchangeCommand: CommandModule<object, ExchangeArguments> = {
+  command: "exchange",
+  describe: "Time exchanges: gradients of all workers in, update, new weights at all workers (no training)",
+  builder: (yargs) =>
+    yargs
+      .option("workers", {
+        type: "string",
+        default: "2,4,8",
+        requiresArg: true,
+        describe: "Numbers of workers, in turn",
+      })
+      .option("params", { type: "number", default: 25_000_000, requiresArg: true, describe: "Parameters of the model" })
+      .option("rounds", { type: "number", default: 9, requiresArg: true, describe: "Exchanges that count" })
+      .option("warmup", { type: "number", default: 2, requiresArg: true, describe: "Exchanges before them" })
+      .option("shared-memory", {
+        type: "boolean",
+        default: true,
+        describe: "Offer it; with --no-shared-memory all goes over loopback TCP",
+      })
+      .option("json", { type: "boolean", default: false, describe: "Print one JSON object a line" })
+      .example("$0 bench exchange --workers 8", "25 million parameters, eight workers on this machine"),
+  handler: async (given) => {
+    const whole = (name: "params" | "rounds" | "warmup", least: number) => {
+      const value = once(name, given[name]);
+      if (Number.isInteger(value) && value >= least) return value;
+      throw new UserError("USAGE", `--${name} ${String(value)}: give a whole number from ${String(least)} on`);
+    };
+    const [parameterCount, rounds, warmup] = [whole("params", 1), whole("rounds", 1), whole("warmup", 0)];
+    const counts = once("workers", given.workers).split(",").map(Number);
+    if (!counts.every((count) => Number.isInteger(count) && count >= 1 && count <= MOST_WORKERS)) {
+      const wanted = `give whole numbers from 1 to ${String(MOST_WORKERS)}, as 2,4,8`;
+      throw new UserError("USAGE", `--workers ${given.workers}: ${wanted}`);
+    }
+    for (const workers of counts) {
+      const options = { workers, parameterCount, rounds, warmup, sharesMemory: given["shared-memory"] };
+      const result = summary(options, await timeExchanges(options));
+      process.stdout.write(given.json ? `${JSON.stringify(result)}\n` : line(result));
+    }
+  },
+};
+
+function summary({ workers, parameterCount }: ExchangeOptions, { ms, traffic, rss }: ExchangeTimes): ExchangeBenchmark {
+  return {
+    workers,
+    params: parameterCount,
+    medianMs: median(ms),
+    bestMs: Math.min(...ms),
+    bytesSent: traffic.sent,
+    bytesReceived: traffic.received,
+    sharedMemory: traffic.shared,
+    rssBytes: rss,
+  };
+}
+
+function line(result: ExchangeBenchmark): string {
+  const { workers, params, medianMs, bestMs, bytesSent, bytesReceived, sharedMemory, rssBytes } = result;
+  const [sent, received] = [bytesSent, bytesReceived].map((bytes) => (bytes / params).toFixed(2));
+  const way = sharedMemory ? "shared memory" : "TCP";
+  return (
+    `${workers} workers, ${params} parameters: ${medianMs.toFixed(1)} ms an exchange (best ${bestMs.toFixed(1)}), each ` +
+    `worker ${sent} bytes a parameter out and ${received} in by ${way}; aggregator ${(rssBytes / 2 ** 20).toFixed(0)} MiB\n`
+  );
+}

@@ -1,0 +1,36 @@
+import { describe, expect, it } from "vitest";
+import { tandem } from "./tandem.js";
+
+describe("tandem bench exchange", () => {
+  it.each([
+    ["--shared-memory", true],
+    ["--no-shared-memory", false],
+  ])("with %s leaves every worker with the aggregator's weights, or fails", async (flag, sharedMemory) => {
+    const args = ["--workers", "1,3", "--params", "1500001", "--rounds", "2", "--warmup", "0", "--json", flag];
+    const { code, stdout, stderr } = await tandem(["bench", "exchange", ...args]);
+    expect(code, stderr).toBe(0);
+    const lines = stdout.trimEnd().split("\n");
+    expect(lines.map((line): unknown => JSON.parse(line))).toEqual(
+      [1, 3].map((workers) => ({
+        ...{ workers, params: 1_500_001, sharedMemory },
+        // A gradient out; θq in, from which a worker has θk.
+        ...{ bytesSent: 4 * 1_500_001, bytesReceived: 4 * 1_500_001 },
+        ...{ medianMs: expect.any(Number), bestMs: expect.any(Number), rssBytes: expect.any(Number) },
+      })),
+    );
+  });
+
+  it.each([
+    [["--workers", "2,x"], "--workers 2,x: give whole numbers from 1 to 64, as 2,4,8"],
+    [["--workers", "65"], "--workers 65: give whole numbers"],
+    [["--workers", ""], "--workers"],
+    [["--params", "0"], "--params 0: give a whole number from 1 on"],
+    [["--rounds", "0.5"], "--rounds 0.5: give a whole number from 1 on"],
+    [["--warmup", "-1"], "--warmup -1: give a whole number from 0 on"],
+  ])("refuses %j in one line", async (args, part) => {
+    const { code, stderr } = await tandem(["bench", "exchange", ...args]);
+    expect(code).toBe(2);
+    expect(stderr).toContain(part);
+    expect(stderr.trimEnd().split("\n")).toHaveLength(1);
+  });
+});
