@@ -1,11 +1,14 @@
 /** The thread of the embedded aggregator: the data plane's socket, and the commands of the coordinator's main thread. */
 import { parentPort, workerData } from "node:worker_threads";
+import { gradientLength } from "../src/models/exchange.js";
 import { parameterShards } from "../src/models/shards.js";
+import { VectorArena } from "../src/optim/index.js";
 import { aggregatorCodec, workerDataCodec } from "../src/protocol/wire.js";
 import { sha256OfFloats } from "../src/protocol/digest.js";
-import { RouterSocket, SharedSegment, type Guard } from "../src/transport/index.js";
+import { pagedBytes, RouterSocket, SharedSegment, type Guard, type SegmentAddress } from "../src/transport/index.js";
 import { Aggregator, type AggregatorOptions, type TrainingState } from "./aggregator.js";
-import { DataPlane, type AggregatorCommand, type AggregatorReport } from "./data-plane.js";
+import { DataPlane, type AggregatorCommand, type AggregatorReport, type Segment } from "./data-plane.js";
+import { SharedWeights } from "./shared-weights.js";
 
 export interface AggregatorThreadData {
   readonly options: Omit<AggregatorOptions, "shards">;
@@ -33,7 +36,30 @@ const report = (message: ThreadReport) => {
   coordinator.postMessage(message);
 };
 
-const aggregator = new Aggregator({ ...options, shards: parameterShards(options.layout) }, state);
+const { layout } = options;
+const arena = new VectorArena();
+const sharedStates = SharedWeights.create(layout, arena);
+const aggregator = new Aggregator(
+  { ...options, shards: parameterShards(layout) },
+  state,
+  arena,
+  sharedStates ?? undefined,
+);
+
+function openSegment(offered: SegmentAddress): Segment | null {
+  const length = gradientLength(layout);
+  const segment = SharedSegment.open(offered, pagedBytes(length));
+  if (segment === null) return null;
+  const gradient = arena.map(length, segment.file, segment.position(0));
+  segment.close();
+  return {
+    gradient,
+    close: () => {
+      arena.unmap(gradient);
+    },
+  };
+}
+
 const socket = new RouterSocket(workerDataCodec, aggregatorCodec, {
   guard,
   misread: (_peer, error) => {
@@ -46,7 +72,7 @@ const socket = new RouterSocket(workerDataCodec, aggregatorCodec, {
     plane.obey({ kind: "tick" });
   },
 });
-const plane = new DataPlane(runId, options.layout, deadAfterMs, aggregator, {
+const plane = new DataPlane(runId, layout, deadAfterMs, aggregator, {
   now: () => performance.now(),
   send: (address, message, frames) => {
     socket.post(address, message, frames, () => {
@@ -54,7 +80,8 @@ const plane = new DataPlane(runId, options.layout, deadAfterMs, aggregator, {
     });
   },
   report,
-  openSegment: (offered, bytes) => SharedSegment.open(offered, bytes),
+  openSegment,
+  sharedStates,
   digestOf: ({ query, key, queryBuffers }) => sha256OfFloats(query, key, queryBuffers),
 });
 

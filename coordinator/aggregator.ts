@@ -53,6 +53,13 @@ export interface TrainingState {
   readonly keyBuffers: Float32Array;
 }
 
+/** Where a state's weights lie. */
+export interface WeightsMemory {
+  take(): Pick<TrainingState, "query" | "key" | "queryBuffers">;
+  /** nobody looks at them any more */
+  release(weights: Pick<TrainingState, "query" | "key" | "queryBuffers">): void;
+}
+
 /** Everything but the counts, always in the same order. */
 function vectorsOf({ query, key, optimizer, queryBuffers, keyBuffers }: TrainingState): readonly Float32Array[] {
   return [query, key, ...optimizer, queryBuffers, keyBuffers];
@@ -72,6 +79,8 @@ export class Aggregator {
   private current: TrainingState;
   /** versions in use by others, and how often; their vectors are not written */
   private readonly held = new Map<number, { readonly state: TrainingState; holders: number }>();
+  /** what waits until nothing of the open step is needed any more */
+  private readonly whenCleared: (() => void)[] = [];
   /** gradients that came twice, or for another step: counted, never used */
   ignored = 0;
 
@@ -80,6 +89,7 @@ export class Aggregator {
     private readonly options: AggregatorOptions,
     initial: TrainingState,
     private readonly arena = new VectorArena(),
+    private readonly weights: WeightsMemory = inArena(options.layout, arena),
   ) {
     this.tree = new SumTree(options.worldSize, arena);
     this.layers = this.shards.map((shard) =>
@@ -122,11 +132,16 @@ export class Aggregator {
 
   /**
    * Takes the sum of one node of step `step`'s tree; a second copy, or one of another step, changes nothing.
-   * @param read fills the vector, called only where it is wanted
+   * @param source fills a vector, called only where it is wanted; or a vector of the arena's that was mapped, which the tree has from now on
+   *   until the step is over
    * @returns the ranks held of the open step; null where nothing changed
    * @throws WireError where the node is not in the tree, or `read` does
    */
-  accept(step: number, node: TreeNode, read: (target: Float32Array) => void): readonly number[] | null {
+  accept(
+    step: number,
+    node: TreeNode,
+    source: Float32Array | ((target: Float32Array) => void),
+  ): readonly number[] | null {
     if (!isNode(node, this.options.worldSize)) {
       throw new WireError(`gradient of node ${String(node.level)}/${String(node.index)}, which no rank is under`);
     }
@@ -134,15 +149,25 @@ export class Aggregator {
       this.ignored++;
       return null;
     }
+    this.tree.add(node, typeof source === "function" ? this.read(source) : source);
+    return this.tree.ranks();
+  }
+
+  private read(fill: (target: Float32Array) => void): Float32Array {
     const vector = this.arena.take(gradientLength(this.options.layout));
     try {
-      read(vector);
+      fill(vector);
+      return vector;
     } catch (error) {
       this.arena.release(vector);
       throw error;
     }
-    this.tree.add(node, vector);
-    return this.tree.ranks();
+  }
+
+  /** Calls once no vector that was accepted by now is needed any more. */
+  afterStep(done: () => void): void {
+    if (this.tree.isEmpty) done();
+    else this.whenCleared.push(done);
   }
 
   /**
@@ -198,6 +223,7 @@ export class Aggregator {
   private advance(next: TrainingState): void {
     const { current } = this;
     this.tree.clear();
+    for (const done of this.whenCleared.splice(0)) done();
     this.current = next;
     if (!this.held.has(current.version)) this.recycle(current);
   }
@@ -207,15 +233,27 @@ export class Aggregator {
     return {
       version,
       updates,
-      query: this.arena.take(parameterCount),
-      key: this.arena.take(parameterCount),
+      ...this.weights.take(),
       optimizer: optimizerVectors(this.options.rule.kind).map(() => this.arena.take(parameterCount)),
-      queryBuffers: this.arena.take(bufferCount),
       keyBuffers: this.arena.take(bufferCount),
     };
   }
 
   private recycle(state: TrainingState): void {
-    for (const vector of vectorsOf(state)) this.arena.release(vector);
+    this.weights.release(state);
+    for (const vector of [...state.optimizer, state.keyBuffers]) this.arena.release(vector);
   }
+}
+
+function inArena({ parameterCount, bufferCount }: ParameterLayout, arena: VectorArena): WeightsMemory {
+  return {
+    take: () => ({
+      query: arena.take(parameterCount),
+      key: arena.take(parameterCount),
+      queryBuffers: arena.take(bufferCount),
+    }),
+    release: ({ query, key, queryBuffers }) => {
+      for (const vector of [query, key, queryBuffers]) arena.release(vector);
+    },
+  };
 }

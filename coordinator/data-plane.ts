@@ -2,7 +2,7 @@
  * The aggregator's end of the data plane: which worker has which weights, what is on its way to it, and whose gradients count.
  * No socket or clock in here: `DataPlanePorts` are all it touches, so a simulation can drive it.
  */
-import { gradientPosition, segmentBytes, weightsParts } from "../src/models/exchange.js";
+import { weightsParts } from "../src/models/exchange.js";
 import type { ParameterLayout } from "../src/models/parameters.js";
 import { sliceOf } from "../src/models/shards.js";
 import { fromFrames, toFrames } from "../src/protocol/frames.js";
@@ -45,9 +45,16 @@ export interface WeightsHeld {
 
 /** Memory that a worker on this machine shares; see `SharedSegment`. */
 export interface Segment {
-  write(position: number, values: Float32Array): void;
-  read(position: number, target: Float32Array): void;
+  /** where its gradients lie, in the aggregator's arena */
+  readonly gradient: Float32Array;
   close(): void;
+}
+
+/** Memory that the aggregator shares with workers on its machine. */
+export interface SharedStates {
+  readonly address: SegmentAddress;
+  /** null: its weights are not in it */
+  slotOf(state: TrainingState): number | null;
 }
 
 export interface DataPlanePorts {
@@ -57,7 +64,9 @@ export interface DataPlanePorts {
   readonly send: (address: string, message: AggregatorMessage, frames: readonly Uint8Array[]) => void;
   readonly report: (report: AggregatorReport) => void;
   /** null where the segment is not on this machine */
-  readonly openSegment: (offered: SegmentAddress, bytes: number) => Segment | null;
+  readonly openSegment: (offered: SegmentAddress) => Segment | null;
+  /** null: none */
+  readonly sharedStates: SharedStates | null;
   /** hex sha256 of θq, θk and the query encoder's buffers, one after another */
   readonly digestOf: (state: TrainingState) => string;
 }
@@ -191,11 +200,13 @@ export class DataPlane {
     }
     if (peer.address !== null) throw new WireError(`a second data connection of ${peer.worker}`);
     if (peer.incoming.arrived(number) !== "due") throw new WireError("open comes first on a data connection");
-    const { name, token } = segment ?? {};
-    const isOffered = typeof name === "string" && token instanceof Uint8Array;
-    peer.segment = isOffered ? this.ports.openSegment({ name, token }, segmentBytes(this.layout)) : null;
+    const { process, file, token } = segment ?? {};
+    const isOffered = typeof process === "number" && typeof file === "number" && token instanceof Uint8Array;
+    const { sharedStates, openSegment } = this.ports;
+    peer.segment = isOffered && sharedStates !== null ? openSegment({ process, file, token }) : null;
     peer.address = address;
     this.byAddress.set(address, peer);
+    if (peer.segment !== null) this.tell(peer, { body: "memory", memory: sharedStates?.address ?? {} });
     this.begin(peer);
   }
 
@@ -222,11 +233,14 @@ export class DataPlane {
     if (gradient.runId !== this.runId) throw new WireError(`gradient of run ${String(gradient.runId)}`);
     const step = gradient.step ?? 0;
     const node = { level: gradient.level ?? 0, index: gradient.index ?? 0 };
-    const ranks = this.aggregator.accept(step, node, (target) => {
-      if (gradient.shared !== true) fromFrames(frames, target);
-      else if (peer.segment !== null) peer.segment.read(gradientPosition(this.layout), target);
-      else throw new WireError(`${peer.worker} speaks of memory that it does not share`);
-    });
+    const shared = gradient.shared === true ? peer.segment : null;
+    if (gradient.shared === true && shared === null) {
+      throw new WireError(`${peer.worker} speaks of memory that it does not share`);
+    }
+    const read = (target: Float32Array) => {
+      fromFrames(frames, target);
+    };
+    const ranks = this.aggregator.accept(step, node, shared?.gradient ?? read);
     if (ranks !== null) this.ports.report({ kind: "held", step, ranks });
   }
 
@@ -239,25 +253,31 @@ export class DataPlane {
       ({ isAdmitted, address, sending }) => isAdmitted && address !== null && sending === null,
     );
     const { version } = aggregator.state;
-    const upToDate = receivers.filter(({ holds }) => holds === version);
-    const behind = receivers.filter(({ holds }) => holds !== version);
+    // Those with whom memory is shared find the whole where it is made; the others are sent it as it is made.
+    const sharing = receivers.filter(({ segment }) => segment !== null);
+    const apart = receivers.filter(({ segment }) => segment === null);
+    const upToDate = apart.filter(({ holds }) => holds === version);
+    const behind = apart.filter(({ holds }) => holds !== version);
     const applied = () => {
       ports.report({ kind: "applied", step, applyMs: ports.now() - start });
     };
     if (rates === null) {
       aggregator.skip();
       applied();
-      for (const peer of upToDate) this.confirm(peer, aggregator.state);
-      for (const peer of behind) this.sendWhole(peer);
+      for (const peer of receivers) {
+        if (peer.holds === version) this.confirm(peer, aggregator.state);
+        else this.sendWhole(peer);
+      }
       return;
     }
-    for (const { next, shard } of aggregator.apply(rates, behind.length > 0)) {
-      if (shard === 0) for (const peer of receivers) peer.sending = aggregator.hold(next).version;
+    for (const { next, shard } of aggregator.apply(rates, behind.length + sharing.length > 0)) {
+      if (shard === 0) for (const peer of apart) peer.sending = aggregator.hold(next).version;
       this.sendShard(upToDate, next, shard, rates.keyMomentum);
       this.sendShard(behind, next, shard, null);
       // θk may still have to follow; nothing else's turn comes before.
       if (shard === aggregator.shards.length - 1) applied();
     }
+    for (const peer of sharing) this.sendWhole(peer);
   }
 
   /** What the worker holds is the state, under another number or the same: nothing has to travel. */
@@ -269,30 +289,29 @@ export class DataPlane {
   /** Everything of the state as it is now. */
   private sendWhole(peer: Peer): void {
     const current = this.aggregator.hold();
-    peer.sending = current.version;
+    const { version } = current;
+    peer.sending = version;
+    const slot = peer.segment === null ? null : (this.ports.sharedStates?.slotOf(current) ?? null);
+    if (slot !== null) {
+      this.tell(peer, { body: "weights", weights: { runId: this.runId, version, slot } });
+      return;
+    }
     for (const shard of this.aggregator.shards.keys()) this.sendShard([peer], current, shard, null);
   }
 
   /**
-   * Without shared memory ZeroMQ sends from the state's own, so the state is held until the worker has it, or is gone.
+   * ZeroMQ sends from the state's own memory, so the state is held until the worker has it, or is gone.
    * @param keyMomentum m by which the worker lets θk follow; null: θk is sent
    */
   private sendShard(peers: readonly Peer[], of: TrainingState, shard: number, keyMomentum: number | null): void {
     if (peers.length === 0) return;
     const place = this.aggregator.shards[shard];
-    const parts = weightsParts(this.layout, place, shard, keyMomentum !== null).map(({ name, position }) => ({
-      position,
-      source: name === "buffers" ? of.queryBuffers : sliceOf(of[name], place),
-    }));
-    const frames = toFrames(...parts.map(({ source }) => source));
-    for (const peer of peers) {
-      if (peer.sending !== of.version) continue;
-      const { segment } = peer;
-      // One version at a time is on its way, so the worker has read whatever is overwritten here.
-      if (segment !== null) for (const { source, position } of parts) segment.write(position, source);
-      const weights = { runId: this.runId, version: of.version, shard, shared: segment !== null, keyMomentum };
-      this.tell(peer, { body: "weights", weights }, segment === null ? frames : []);
-    }
+    const parts = weightsParts(this.layout, place, shard, keyMomentum !== null);
+    const frames = toFrames(
+      ...parts.map(({ name }) => (name === "buffers" ? of.queryBuffers : sliceOf(of[name], place))),
+    );
+    const weights = { runId: this.runId, version: of.version, shard, keyMomentum };
+    for (const peer of peers) if (peer.sending === of.version) this.tell(peer, { body: "weights", weights }, frames);
   }
 
   private tell(peer: Peer, message: AggregatorMessage, frames: readonly Uint8Array[] = []): void {
@@ -308,7 +327,14 @@ export class DataPlane {
   private close(peer: Peer): void {
     if (this.peers.get(peer.worker) === peer) this.peers.delete(peer.worker);
     if (peer.address !== null) this.byAddress.delete(peer.address);
-    peer.segment?.close();
+    // A gradient of the open step may lie there, which counts.
+    const { segment } = peer;
+    if (segment !== null) {
+      this.aggregator.afterStep(() => {
+        segment.close();
+      });
+    }
+    peer.segment = null;
     peer.address = null;
     if (peer.sending !== null) this.aggregator.release(peer.sending);
     peer.sending = null;

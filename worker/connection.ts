@@ -1,5 +1,6 @@
 /** The sockets of one link of a worker to its run: control and data, and the memory it may share with the aggregator. */
 import type { ParameterLayout } from "../src/models/parameters.js";
+import type { VectorArena } from "../src/optim/index.js";
 import {
   aggregatorCodec,
   coordinatorCodec,
@@ -7,6 +8,7 @@ import {
   workerDataCodec,
   type AggregatorMessage,
   type CoordinatorMessage,
+  type SegmentOffer,
   type WorkerDataMessage,
   type WorkerMessage,
 } from "../src/protocol/wire.js";
@@ -18,6 +20,8 @@ export class Connection {
   private control: DealerSocket<CoordinatorMessage, WorkerMessage> | null = null;
   private data: DealerSocket<AggregatorMessage, WorkerDataMessage> | null = null;
   private shared: SharedExchange | null = null;
+  /** not after an aggregator has taken an offer whose own memory is out of reach */
+  private mayShare = true;
 
   /** @param endpoint control plane, `tcp://HOST:PORT` */
   constructor(
@@ -46,14 +50,22 @@ export class Connection {
     port: number,
     open: WorkerDataMessage & { readonly body: "open" },
     layout: ParameterLayout,
+    arena: VectorArena,
   ): void {
-    this.shared = SharedExchange.offer(layout);
+    this.shared = this.mayShare ? SharedExchange.offer(layout, arena) : null;
     this.data = new DealerSocket(aggregatorCodec, workerDataCodec, this.listener(link));
     this.data.connect(`${this.endpoint.slice(0, this.endpoint.lastIndexOf(":"))}:${String(port)}`);
     void this.listen(this.data, (message, frames) => {
       this.session().heardData(link, message, frames);
     });
     this.data.post({ ...open, open: { ...open.open, segment: this.shared?.address } });
+  }
+
+  /** @throws WireError where the aggregator's memory is out of reach */
+  takeMemory(theirs: SegmentOffer): void {
+    this.mayShare = false;
+    this.shared?.take(theirs);
+    this.mayShare = true;
   }
 
   say(message: WorkerMessage, frames: readonly Uint8Array[]): void {

@@ -1,4 +1,4 @@
-/** Weights as they arrive at a worker, shard by shard: one vector is in use while the next version fills the other. */
+/** Weights as they arrive at a worker: shard by shard, one vector in use while the next version fills the other, or in shared memory. */
 import { weightsParts } from "../src/models/exchange.js";
 import type { ParameterLayout } from "../src/models/parameters.js";
 import { parameterShards, sliceOf, type ParameterShard } from "../src/models/shards.js";
@@ -19,37 +19,35 @@ export interface WeightVectors {
 
 export interface WholeWeights {
   readonly version: number;
-  /** unwritten until the version after the next begins to arrive */
+  /** unwritten until the version after the next begins to arrive or, in shared memory, until it is acknowledged */
   readonly vectors: WeightVectors;
 }
 
-interface SlicedVectors {
+/** Vectors of this process alone, which frames fill. */
+interface OwnVectors {
   readonly vectors: WeightVectors;
   /** of each shard */
   readonly slices: readonly Pick<WeightVectors, "query" | "key">[];
 }
 
+const NOTHING: WeightVectors = {
+  query: new Float32Array(0),
+  key: new Float32Array(0),
+  buffers: new Float32Array(0),
+};
+
 export class IncomingWeights {
   private memory: SharedExchange | null = null;
-  private held: WholeWeights & SlicedVectors;
-  private filling: SlicedVectors;
+  private held: WholeWeights = { version: -1, vectors: NOTHING };
+  /** what holds the version before while frames fill the other; null: no frames have come yet */
+  private own: { readonly before: OwnVectors; readonly filling: OwnVectors } | null = null;
   private arriving = { version: -1, shards: new Set<number>() };
 
   constructor(
     private readonly layout: ParameterLayout,
     private readonly shards: readonly ParameterShard[] = parameterShards(layout),
-    private readonly arena = new VectorArena(),
-  ) {
-    // Vectors of their own: the kernels may run over a vector's end.
-    const take = (): SlicedVectors => {
-      const query = this.arena.take(layout.parameterCount);
-      const key = this.arena.take(layout.parameterCount);
-      const slices = shards.map((shard) => ({ query: sliceOf(query, shard), key: sliceOf(key, shard) }));
-      return { vectors: { query, key, buffers: this.arena.take(layout.bufferCount) }, slices };
-    };
-    this.held = { version: -1, ...take() };
-    this.filling = take();
-  }
+    readonly arena = new VectorArena(),
+  ) {}
 
   /** The last version that was whole; −1: none yet. */
   get whole(): WholeWeights {
@@ -58,6 +56,8 @@ export class IncomingWeights {
 
   /** A new connection: what has come of a version by the one before is void. @param memory shared with the aggregator */
   restart(memory: SharedExchange | null): void {
+    // What lies in memory that was shared is no longer ours to look at.
+    if (this.held.vectors !== this.own?.before.vectors) this.held = { version: -1, vectors: NOTHING };
     this.memory = memory;
     this.arriving = { version: -1, shards: new Set() };
   }
@@ -67,35 +67,47 @@ export class IncomingWeights {
    * @throws WireError where the message does not fit the model, or what it builds on is not here
    */
   take(header: Weights, frames: readonly Uint8Array[]): WholeWeights | null {
-    const { shared } = header;
-    const keyMomentum = momentumOf(header);
-    const [version, number] = [header.version ?? 0, header.shard ?? 0];
+    const { slot } = header;
+    const version = header.version ?? 0;
     if (header.unchanged === true) return this.renumber(version);
+    if (typeof slot !== "number") return this.takeShard(header, version, frames);
+    if (this.memory === null) throw new WireError("weights in memory that is not shared");
+    this.held = { version, vectors: this.memory.weightsIn(slot) };
+    return this.held;
+  }
+
+  private takeShard(header: Weights, version: number, frames: readonly Uint8Array[]): WholeWeights | null {
+    const keyMomentum = momentumOf(header);
+    const number = header.shard ?? 0;
     const shard = this.shards[number];
     if (shard === undefined) throw new WireError(`shard ${String(number)} of ${String(this.shards.length)}`);
-    if (keyMomentum !== null && version !== this.held.version + 1) {
+    this.own ??= { before: this.newVectors(), filling: this.newVectors() };
+    const { before, filling } = this.own;
+    if (keyMomentum !== null && (version !== this.held.version + 1 || this.held.vectors !== before.vectors)) {
       throw new WireError(
         `weights ${String(version)} build on those before, and ${String(this.held.version)} are here`,
       );
     }
     if (version !== this.arriving.version) this.arriving = { version, shards: new Set() };
-    const { filling } = this;
-    const [before, slices] = [this.held.slices[number], filling.slices[number]];
-    const parts = weightsParts(this.layout, shard, number, keyMomentum !== null).map(({ name, position }) => ({
-      position,
-      vector: name === "buffers" ? filling.vectors.buffers : slices[name],
-    }));
-    if (shared !== true) {
-      this.memory?.decline();
-      fromFrames(frames, ...parts.map(({ vector }) => vector));
-    } else if (this.memory !== null) this.memory.readWeights(parts);
-    else throw new WireError("weights in memory that is not shared");
-    if (keyMomentum !== null) this.arena.mix(before.key, slices.query, keyMomentum, slices.key);
+    const slices = filling.slices[number];
+    const parts = weightsParts(this.layout, shard, number, keyMomentum !== null).map(({ name }) =>
+      name === "buffers" ? filling.vectors.buffers : slices[name],
+    );
+    fromFrames(frames, ...parts);
+    if (keyMomentum !== null) this.arena.mix(before.slices[number].key, slices.query, keyMomentum, slices.key);
     this.arriving.shards.add(number);
     if (this.arriving.shards.size < this.shards.length) return null;
-    this.filling = this.held;
-    this.held = { ...filling, version };
+    this.own = { before: filling, filling: before };
+    this.held = { version, vectors: filling.vectors };
     return this.held;
+  }
+
+  private newVectors(): OwnVectors {
+    // Vectors of their own: the kernels may run over a vector's end.
+    const { parameterCount, bufferCount } = this.layout;
+    const [query, key] = [this.arena.take(parameterCount), this.arena.take(parameterCount)];
+    const slices = this.shards.map((shard) => ({ query: sliceOf(query, shard), key: sliceOf(key, shard) }));
+    return { vectors: { query, key, buffers: this.arena.take(bufferCount) }, slices };
   }
 
   /** What is held is also `version`: it was confirmed, or the update was skipped. */

@@ -102,8 +102,11 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
           },
           openData: (number, port, open) => {
             const { executor, weights } = parts();
-            link.openData(number, port, open, executor.layout);
+            link.openData(number, port, open, executor.layout, weights.arena);
             weights.restart(link.memory);
+          },
+          takeMemory: (theirs) => {
+            link.takeMemory(theirs);
           },
           prepare: (config) => {
             start(config).catch(reject);

@@ -15,13 +15,13 @@ import { inverseOf, keyOrder, shuffled } from "../src/data/permutation.js";
 import type { SampleValues } from "../src/data/run-samples.js";
 import { CompiledStep, readTimestamp, tf, type Tensor, type Tensor1D, type Tensor2D } from "../src/engine/index.js";
 import { backboneFeatures } from "../src/evaluation/features.js";
-import { gradientLength, gradientPosition, segmentBytes } from "../src/models/exchange.js";
+import { gradientLength } from "../src/models/exchange.js";
 import { encoderOf, type BufferSpec, type Encoder } from "../src/models/index.js";
 import { KeyQueue, type Exchanged } from "../src/objectives/index.js";
 import { SumTree, VectorArena } from "../src/optim/index.js";
 import { sha256OfFloats } from "../src/protocol/digest.js";
 import { Purpose, Stream } from "../src/protocol/philox.js";
-import { SharedSegment } from "../src/transport/shared-segment.js";
+import { pagedBytes, SharedSegment } from "../src/transport/shared-segment.js";
 import type { WeightVectors } from "./incoming-weights.js";
 import type { Place, RunRequest, Unanswered } from "./compute-thread.js";
 import { Lockstep, type Span } from "./lockstep.js";
@@ -184,7 +184,8 @@ export class RankComputer {
     this.openStep(`${String(link)}/${String(step)}`);
     const { result, graphMs, inputs, before } = this.execute(place, batch);
     const parts = this.parts(result, rank);
-    const memory = segment === null ? null : SharedSegment.ofFile(segment, segmentBytes(this.encoder.layout));
+    const memory =
+      segment === null ? null : SharedSegment.ofFile(segment, pagedBytes(gradientLength(this.encoder.layout)));
     const { parameters } = this.encoder.layout;
     const { nodes, faulty } = this.sum(rank, parts, flush, memory);
     const scalar = (value: Tensor) => value.dataSync()[0];
@@ -331,7 +332,7 @@ export class RankComputer {
     };
     if (memory !== null && flush && this.sums.nodes().length === 0) {
       // Straight to where it is wanted.
-      let position = gradientPosition(layout);
+      let position = 0;
       read((values) => {
         memory.write(position, values);
         position += values.byteLength;
@@ -352,7 +353,7 @@ export class RankComputer {
     const nodes = this.flush();
     if (memory === null) return nodes;
     const [first, ...rest] = nodes;
-    memory.write(gradientPosition(this.encoder.layout), first.sum);
+    memory.write(0, first.sum);
     return [{ node: first.node, sum: null }, ...rest];
   }
 

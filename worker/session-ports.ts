@@ -3,7 +3,7 @@ import type { BatchUse } from "../src/data/loader.js";
 import type { RunConfig } from "../src/config/schema.js";
 import type { UserError } from "../src/protocol/errors.js";
 import type { RankMetrics } from "../src/protocol/rank-metrics.js";
-import type { FeatureRequest, Weights, WorkerDataMessage, WorkerMessage } from "../src/protocol/wire.js";
+import type { FeatureRequest, SegmentOffer, Weights, WorkerDataMessage, WorkerMessage } from "../src/protocol/wire.js";
 import type { TreeNode } from "../src/optim/index.js";
 
 /** What engine and data set turn out to be. */
@@ -54,6 +54,8 @@ export interface SessionPorts {
    * @param open the first message, to which the offer is added
    */
   readonly openData: (link: number, port: number, open: WorkerDataMessage & { readonly body: "open" }) => void;
+  /** the offer is taken. @throws WireError where the aggregator's memory is out of reach */
+  readonly takeMemory: (theirs: SegmentOffer) => void;
   readonly tell: (message: WorkerDataMessage, frames: readonly Uint8Array[]) => void;
   /** starts engine and data set; answered by `prepared` */
   readonly prepare: (config: RunConfig) => void;

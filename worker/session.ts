@@ -369,6 +369,7 @@ export class WorkerSession {
     this.dataHeardAt = this.ports.now();
     this.guarded(() => {
       if (message.body === "weights") this.takeWeights(message.weights, frames);
+      else if (message.body === "memory") this.ports.takeMemory(message.memory);
     });
   }
 

@@ -1,8 +1,11 @@
-/** The worker's end of a segment of memory that it shares with an aggregator on the same machine. */
-import { segmentBytes } from "../src/models/exchange.js";
+/** Memory that a worker shares with an aggregator on the same machine: its gradient, and the aggregator's weights. */
+import { gradientLength, slotLength, slotVectors } from "../src/models/exchange.js";
 import type { ParameterLayout } from "../src/models/parameters.js";
+import { VectorArena } from "../src/optim/index.js";
 import { WireError } from "../src/protocol/wire-error.js";
-import { SharedSegment, type SegmentAddress } from "../src/transport/index.js";
+import type { SegmentOffer } from "../src/protocol/wire.js";
+import { pagedBytes, SharedSegment, type SegmentAddress } from "../src/transport/index.js";
+import type { WeightVectors } from "./incoming-weights.js";
 
 export class SharedExchange {
   private state: "offered" | "taken" | "closed" = "offered";
@@ -10,38 +13,62 @@ export class SharedExchange {
   private gradientStep = -1;
   /** the engine's thread has the descriptor, which must stay this file's until it is done */
   private isBeingWritten = false;
+  private weights: SharedSegment | null = null;
+  /** the aggregator's slots, as far as they have been mapped */
+  private readonly slots = new Map<number, Float32Array>();
 
-  private constructor(private readonly segment: SharedSegment) {}
+  private constructor(
+    private readonly layout: ParameterLayout,
+    private readonly gradient: SharedSegment,
+    private readonly arena: VectorArena,
+  ) {}
 
-  /** @returns null where this system has no memory to share */
-  static offer(layout: ParameterLayout): SharedExchange | null {
-    const segment = SharedSegment.create(segmentBytes(layout));
-    return segment === null ? null : new SharedExchange(segment);
+  /**
+   * @param arena where the aggregator's weights are mapped
+   * @returns null where this system has no memory to share
+   */
+  static offer(layout: ParameterLayout, arena: VectorArena): SharedExchange | null {
+    const segment = SharedSegment.create(pagedBytes(gradientLength(layout)));
+    return segment === null ? null : new SharedExchange(layout, segment, arena);
   }
 
   /** For the engine's thread, which writes gradients there. */
   get file(): number {
-    return this.segment.file;
+    return this.gradient.file;
   }
 
   get address(): SegmentAddress {
-    return this.segment.address;
+    return this.gradient.address;
   }
 
   /**
-   * Weights have come by it, so the offer is taken, and nobody else needs its name.
-   * @throws WireError where it was declined before
+   * The offer is taken.
+   * @param theirs the aggregator's memory
+   * @throws WireError where it cannot be opened: the aggregator sees our memory, and we do not see its
    */
-  readWeights(parts: readonly { readonly position: number; readonly vector: Float32Array }[]): void {
-    if (this.state === "closed") throw new WireError("weights in memory that is no longer shared");
-    if (this.state === "offered") this.segment.unlink();
+  take(theirs: SegmentOffer): void {
+    const { process: maker, file, token } = theirs;
+    const isAddress = typeof maker === "number" && typeof file === "number" && token instanceof Uint8Array;
+    this.weights =
+      isAddress && this.state === "offered" ? SharedSegment.open({ process: maker, file, token }, 0) : null;
+    if (this.weights === null) throw new WireError("the aggregator's memory cannot be shared");
     this.state = "taken";
-    for (const { position, vector } of parts) this.segment.read(position, vector);
   }
 
-  /** Weights have come by themselves: the aggregator is on another machine. */
-  decline(): void {
-    if (this.state === "offered") this.close();
+  /**
+   * The weights in a slot of the aggregator's, where they lie.
+   * @throws WireError where there is no such slot
+   */
+  weightsIn(slot: number): WeightVectors {
+    let place = this.slots.get(slot);
+    if (place === undefined) {
+      const length = slotLength(this.layout);
+      const bytes = pagedBytes(length);
+      if (this.weights?.holds((slot + 1) * bytes) !== true) throw new WireError(`weights in slot ${String(slot)}`);
+      place = this.arena.map(length, this.weights.file, this.weights.position(slot * bytes));
+      this.slots.set(slot, place);
+    }
+    return slotVectors(this.layout, place);
   }
 
   /**
@@ -58,13 +85,16 @@ export class SharedExchange {
   /** The engine's thread has written what was claimed. */
   gradientWritten(): void {
     this.isBeingWritten = false;
-    if (this.state === "closed") this.segment.close();
+    if (this.state === "closed") this.gradient.close();
   }
 
+  /** Weights that lie in the aggregator's memory are gone with it. */
   close(): void {
     if (this.state === "closed") return;
     this.state = "closed";
-    this.segment.unlink();
-    if (!this.isBeingWritten) this.segment.close();
+    this.weights?.close();
+    for (const place of this.slots.values()) this.arena.unmap(place);
+    this.slots.clear();
+    if (!this.isBeingWritten) this.gradient.close();
   }
 }

@@ -1,4 +1,4 @@
-/** The native code beside libtensorflow: tfjs-node's binding and Tandem's decoder of JPEGs. Links to the library, and a g++ call each. */
+/** The native code: tfjs-node's binding, Tandem's decoder of JPEGs and its shared pages. Links to libtensorflow, and a g++ call each. */
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { linkTo, readIfThere, sha256, sync, temporaryName, writeWhole } from "./files.mjs";
@@ -6,8 +6,10 @@ import { runTool } from "./run-tool.mjs";
 import { compiler } from "./toolchain.mjs";
 
 const PACKAGE = "node_modules/@tensorflow/tfjs-node-gpu";
-/** What runs when either is loaded. */
+/** What runs when one with libtensorflow is loaded. */
 const DEFAULTS = new URL("native-defaults.cc", import.meta.url).pathname;
+/** @param {string} path below src/ */
+const ours = (path) => new URL(`../../src/${path}`, import.meta.url).pathname;
 
 /**
  * Where each addon goes, and what it is made of. Node-API 8 keeps its binary interface: one build serves every Node from 16 on, and
@@ -15,7 +17,8 @@ const DEFAULTS = new URL("native-defaults.cc", import.meta.url).pathname;
  */
 const ADDONS = {
   "lib/napi-v8/tfjs_binding.node": ["binding/tfjs_backend.cc", "binding/tfjs_binding.cc", DEFAULTS],
-  "lib/napi-v8/jpeg_square.node": [new URL("../../src/data/native/jpeg-square.cc", import.meta.url).pathname, DEFAULTS],
+  "lib/napi-v8/jpeg_square.node": [ours("data/native/jpeg-square.cc"), DEFAULTS],
+  "lib/napi-v8/shared_pages.node": [ours("optim/native/shared-pages.cc")],
 };
 const STAMP = "lib/napi-v8/tfjs_binding.stamp";
 
@@ -30,6 +33,8 @@ const LINKS = {
   nvidia: "nvidia",
 };
 
+const LIBRARIES = ["-Ldeps/lib", "-Wl,-rpath,$ORIGIN/../../deps/lib", "-ltensorflow", "-ltensorflow_framework"];
+
 /** @param {readonly string[]} sources @param {string} output */
 const flags = (sources, output) => [
   ...["-O2", "-std=c++17", "-shared", "-fPIC", "-DNAPI_VERSION=8"],
@@ -39,7 +44,8 @@ const flags = (sources, output) => [
   "-Wl,-z,initfirst",
   // A thread of Node's that ends would take the code from under those that it has started.
   "-Wl,-z,nodelete",
-  ...["-Ldeps/lib", "-Wl,-rpath,$ORIGIN/../../deps/lib", "-ltensorflow", "-ltensorflow_framework", "-o", output],
+  ...(sources.includes(DEFAULTS) ? LIBRARIES : []),
+  ...["-o", output],
 ];
 
 /** @param {string} folder the package's */
@@ -48,7 +54,10 @@ function digest(folder) {
     .filter((name) => name.endsWith(".h"))
     .sort()
     .map((name) => join("binding", name));
-  const parts = Object.entries(ADDONS).flatMap(([addon, sources]) => [...flags([], addon), ...read(folder, sources)]);
+  const parts = Object.entries(ADDONS).flatMap(([addon, sources]) => [
+    ...flags(sources, addon),
+    ...read(folder, sources),
+  ]);
   return sha256(...parts, ...read(folder, headers));
 }
 

@@ -87,9 +87,11 @@ function summary({ workers, parameterCount }: ExchangeOptions, { ms, traffic, rs
 function line(result: ExchangeBenchmark): string {
   const { workers, params, medianMs, bestMs, bytesSent, bytesReceived, sharedMemory, rssBytes } = result;
   const [sent, received] = [bytesSent, bytesReceived].map((bytes) => (bytes / params).toFixed(2));
-  const way = sharedMemory ? "shared memory" : "TCP";
+  const way = sharedMemory
+    ? "through shared memory"
+    : `each worker ${sent} bytes a parameter out and ${received} in by TCP`;
   return (
-    `${workers} workers, ${params} parameters: ${medianMs.toFixed(1)} ms an exchange (best ${bestMs.toFixed(1)}), each ` +
-    `worker ${sent} bytes a parameter out and ${received} in by ${way}; aggregator ${(rssBytes / 2 ** 20).toFixed(0)} MiB\n`
+    `${workers} workers, ${params} parameters: ${medianMs.toFixed(1)} ms an exchange (best ${bestMs.toFixed(1)}), ${way}; ` +
+    `aggregator ${(rssBytes / 2 ** 20).toFixed(0)} MiB\n`
   );
 }

@@ -1,19 +1,12 @@
-/**
- * What travels between a worker and an aggregator, float32 throughout, and where it lies in a segment of memory that the
- * two share: θq, θk, the query encoder's batch-norm buffers, then one gradient.
- */
+/** What travels between a worker and an aggregator, float32 throughout, and how it lies in memory that the two share. */
 import type { ParameterLayout } from "./parameters.js";
 import type { ParameterShard } from "./shards.js";
-
-const { BYTES_PER_ELEMENT } = Float32Array;
 
 /** A stretch of one of the weights' three vectors. */
 export interface WeightsPart {
   readonly name: "query" | "key" | "buffers";
   readonly offset: number;
   readonly size: number;
-  /** first byte in a shared segment */
-  readonly position: number;
 }
 
 /**
@@ -21,15 +14,14 @@ export interface WeightsPart {
  * @param keyFollows leaves θk out
  */
 export function weightsParts(
-  { parameterCount, bufferCount }: ParameterLayout,
+  { bufferCount }: ParameterLayout,
   { offset, size }: ParameterShard,
   shard: number,
   keyFollows: boolean,
 ): readonly WeightsPart[] {
-  const at = (index: number) => BYTES_PER_ELEMENT * index;
-  const query = { name: "query", offset, size, position: at(offset) } as const;
-  const key = { name: "key", offset, size, position: at(parameterCount + offset) } as const;
-  const buffers = { name: "buffers", offset: 0, size: bufferCount, position: at(2 * parameterCount) } as const;
+  const query = { name: "query", offset, size } as const;
+  const key = { name: "key", offset, size } as const;
+  const buffers = { name: "buffers", offset: 0, size: bufferCount } as const;
   return [query, ...(keyFollows ? [] : [key]), ...(shard === 0 ? [buffers] : [])];
 }
 
@@ -38,11 +30,21 @@ export function gradientLength({ parameterCount, bufferCount }: ParameterLayout)
   return parameterCount + 2 * bufferCount;
 }
 
-/** First byte of the gradient in a shared segment. */
-export function gradientPosition({ parameterCount, bufferCount }: ParameterLayout): number {
-  return BYTES_PER_ELEMENT * (2 * parameterCount + bufferCount);
+/** Weights of one version in memory that processes share: θq, θk and the query encoder's buffers, each on a cache line. */
+const SLOT_ALIGNMENT = 16;
+const aligned = (length: number) => Math.ceil((length + 1) / SLOT_ALIGNMENT) * SLOT_ALIGNMENT;
+
+/** Values in a slot. */
+export function slotLength({ parameterCount, bufferCount }: ParameterLayout): number {
+  return 2 * aligned(parameterCount) + aligned(bufferCount);
 }
 
-export function segmentBytes(layout: ParameterLayout): number {
-  return gradientPosition(layout) + BYTES_PER_ELEMENT * gradientLength(layout);
+/** @param slot float32 `[slotLength]` */
+export function slotVectors({ parameterCount, bufferCount }: ParameterLayout, slot: Float32Array) {
+  const [key, buffers] = [aligned(parameterCount), 2 * aligned(parameterCount)];
+  return {
+    query: slot.subarray(0, parameterCount),
+    key: slot.subarray(key, key + parameterCount),
+    buffers: slot.subarray(buffers, buffers + bufferCount),
+  };
 }

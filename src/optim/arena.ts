@@ -4,6 +4,7 @@
  * copy takes 2 ms), so a step must not ask for any.
  */
 import { readFileSync } from "node:fs";
+import { putPages } from "./shared-pages.js";
 
 /** See `assembly/kernels.ts`. Places are byte offsets, numbers become float32 on the way in. */
 export interface Kernels {
@@ -48,6 +49,8 @@ const PAGE_BYTES = 65_536;
 const MOST_PAGES = 65_536;
 /** Vectors begin on a cache line; the kernels may run over a vector's end by less than this. */
 const ALIGNMENT = 64;
+/** What files are mapped by. */
+const FILE_PAGE_BYTES = 4096;
 
 const MODULE = new WebAssembly.Module(readFileSync(new URL("./generated/kernels.wasm", import.meta.url)));
 
@@ -56,6 +59,9 @@ export class VectorArena {
   readonly kernels: Kernels;
   /** released vectors by length */
   private readonly free = new Map<number, Float32Array[]>();
+  /** the same of those that were mapped, which begin on a page */
+  private readonly freeMapped = new Map<number, Float32Array[]>();
+  private readonly mapped = new Set<Float32Array>();
   private end = ALIGNMENT;
 
   constructor() {
@@ -73,10 +79,32 @@ export class VectorArena {
    * @throws RangeError where the vectors in use pass 4 GiB
    */
   take(length: number): Float32Array {
-    const used = this.free.get(length)?.pop();
-    if (used !== undefined) return used;
-    const start = this.end;
-    const end = start + Math.ceil((4 * length + 1) / ALIGNMENT) * ALIGNMENT;
+    return this.free.get(length)?.pop() ?? this.claim(length, ALIGNMENT);
+  }
+
+  /**
+   * A vector whose memory is a file's: others who have mapped it see what is written. It is the caller's until `unmap`.
+   * @param file descriptor, which may be closed afterwards
+   * @param position byte in the file, a multiple of 4096
+   * @throws RangeError as `take`
+   */
+  map(length: number, file: number, position: number): Float32Array {
+    const vector = this.freeMapped.get(length)?.pop() ?? this.claim(length, FILE_PAGE_BYTES);
+    putPages(pagesOf(vector), file, position);
+    this.mapped.add(vector);
+    return vector;
+  }
+
+  /** Takes back a vector that was mapped. The file is let go. */
+  unmap(vector: Float32Array): void {
+    putPages(pagesOf(vector), -1, 0);
+    this.mapped.delete(vector);
+    keep(this.freeMapped, vector);
+  }
+
+  private claim(length: number, alignment: number): Float32Array {
+    const start = Math.ceil(this.end / alignment) * alignment;
+    const end = start + Math.ceil((4 * length + 1) / alignment) * alignment;
     const pages = Math.ceil(end / PAGE_BYTES) - this.memory.buffer.byteLength / PAGE_BYTES;
     try {
       if (pages > 0) this.memory.grow(pages);
@@ -87,11 +115,10 @@ export class VectorArena {
     return new Float32Array(this.memory.buffer, start, length);
   }
 
-  /** Takes a vector back; nobody may read or write it from now on. */
+  /** Takes a vector back; nobody may read or write it from now on. One that is mapped stays its owner's. */
   release(vector: Float32Array): void {
-    const list = this.free.get(vector.length);
-    if (list === undefined) this.free.set(vector.length, [vector]);
-    else list.push(vector);
+    if (this.mapped.has(vector)) return;
+    keep(this.free, vector);
   }
 
   /** `target ← target + other` */
@@ -118,4 +145,15 @@ export class VectorArena {
     if (!isOurs) throw new RangeError("the kernels work on vectors of their own arena");
     return byteOffset;
   }
+}
+
+function keep(free: Map<number, Float32Array[]>, vector: Float32Array): void {
+  const list = free.get(vector.length);
+  if (list === undefined) free.set(vector.length, [vector]);
+  else list.push(vector);
+}
+
+/** All pages that a mapped vector's memory reaches into. */
+function pagesOf({ buffer, byteOffset, byteLength }: Float32Array): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, Math.ceil(byteLength / FILE_PAGE_BYTES) * FILE_PAGE_BYTES);
 }

@@ -89,6 +89,10 @@ export class SumTree {
     return [...this.held.values()];
   }
 
+  get isEmpty(): boolean {
+    return this.held.size === 0;
+  }
+
   /** Sum over all ranks, or null while some are missing. */
   root(): Float32Array | null {
     return this.held.get(ROOT)?.sum ?? null;

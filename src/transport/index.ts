@@ -3,4 +3,4 @@ export { createKeys, readClientKeys, readServerKeys, type ClientKeys, type Serve
 export { openGuard, type Guard } from "./authenticator.js";
 export { isLoopback } from "./endpoint.js";
 export { DealerSocket, RouterSocket, type Received } from "./sockets.js";
-export { SharedSegment, type SegmentAddress } from "./shared-segment.js";
+export { pagedBytes, SharedSegment, type SegmentAddress } from "./shared-segment.js";

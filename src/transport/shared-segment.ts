@@ -1,35 +1,34 @@
 /**
- * Memory that two processes on one machine share: a file in `/dev/shm`, written and read by ordinary calls, each one copy
- * (8 GB/s, measured), where loopback TCP makes four. Whoever holds both ends agrees by messages on who may write when.
+ * Memory that processes on one machine share: a file in `/dev/shm` whose name is removed as soon as it is made, so that nothing is
+ * left behind by a crash. Others open it as `/proc/PROCESS/fd/FILE` and map it. Who may write when is agreed on by messages.
  */
 import { randomBytes, timingSafeEqual } from "node:crypto";
 import {
   closeSync,
   constants,
   fstatSync,
-  lstatSync,
+  ftruncateSync,
   openSync,
-  readdirSync,
   readSync,
   statfsSync,
+  statSync,
   unlinkSync,
   writeSync,
 } from "node:fs";
 import { join } from "node:path";
 
 const FOLDER = "/dev/shm";
-const NAME = /^tandem-[0-9a-f]{32}$/;
-/** Shows that both ends see the same file, and not two of the same name on two machines. */
+/** Shows that both ends see the same file, and not that of a process of the same number on another machine. */
 const TOKEN_BYTES = 32;
-/** Values begin on a page. */
-const HEAD_BYTES = 4096;
-/** How long a handshake may take, weights included, in ms. */
-const NAMED_MS = 30 * 60_000;
+/** A page, and what is shared begins on one. */
+const PAGE_BYTES = 4096;
 const ZEROS = new Uint8Array(1 << 20);
 
-/** How the other process finds the segment. */
+/** How another process finds the segment. */
 export interface SegmentAddress {
-  readonly name: string;
+  readonly process: number;
+  /** descriptor there */
+  readonly file: number;
   readonly token: Uint8Array;
 }
 
@@ -38,7 +37,7 @@ export class SharedSegment {
     /** its descriptor, by which another thread of this process gets at it */
     readonly file: number,
     readonly address: SegmentAddress,
-    private readonly size: number,
+    private size: number,
   ) {}
 
   /**
@@ -46,46 +45,42 @@ export class SharedSegment {
    * @returns null where the system has no such memory, or too little
    */
   static create(size: number): SharedSegment | null {
-    sweep();
-    if (!hasRoom(size)) return null;
-    const name = `tandem-${randomBytes(16).toString("hex")}`;
-    const path = join(FOLDER, name);
+    const path = join(FOLDER, `tandem-${randomBytes(16).toString("hex")}`);
     let file: number;
     try {
       file = openSync(path, constants.O_CREAT | constants.O_EXCL | constants.O_RDWR | constants.O_NOFOLLOW, 0o600);
+      unlinkSync(path);
     } catch {
       return null;
     }
-    const segment = new SharedSegment(file, { name, token: randomBytes(TOKEN_BYTES) }, size);
-    try {
-      transfer(writeSync, file, segment.address.token, 0);
-      for (let at = TOKEN_BYTES; at < HEAD_BYTES + size; at += ZEROS.length) {
-        transfer(writeSync, file, ZEROS.subarray(0, HEAD_BYTES + size - at), at);
-      }
+    const token = randomBytes(TOKEN_BYTES);
+    const segment = new SharedSegment(file, { process: process.pid, file, token }, -PAGE_BYTES);
+    if (segment.grow(size + PAGE_BYTES)) {
+      transfer(writeSync, file, token, 0);
       return segment;
-    } catch {
-      segment.unlink();
-      segment.close();
-      return null;
     }
+    segment.close();
+    return null;
   }
 
   /**
-   * @param size in bytes, which both ends know
-   * @returns null where there is no such segment: its maker is on another machine, or in another container
+   * @param size least that it has, in bytes
+   * @returns null where there is no such segment: its maker is on another machine or in another container, or another user's
    */
-  static open({ name, token }: SegmentAddress, size: number): SharedSegment | null {
-    if (!NAME.test(name) || token.length !== TOKEN_BYTES) return null;
+  static open({ process: maker, file: theirs, token }: SegmentAddress, size: number): SharedSegment | null {
+    const path = `/proc/${String(maker)}/fd/${String(theirs)}`;
     let file: number;
     try {
-      file = openSync(join(FOLDER, name), constants.O_RDWR | constants.O_NOFOLLOW);
+      // Asked before it is opened, which does something to a device.
+      if (!statSync(path).isFile()) return null;
+      file = openSync(path, constants.O_RDWR);
     } catch {
       return null;
     }
-    const segment = new SharedSegment(file, { name, token }, size);
-    const found = new Uint8Array(TOKEN_BYTES);
     const { size: bytes, uid } = fstatSync(file);
-    const isWhole = bytes >= HEAD_BYTES + size && uid === process.getuid?.();
+    const segment = new SharedSegment(file, { process: maker, file: theirs, token }, bytes - PAGE_BYTES);
+    const found = new Uint8Array(TOKEN_BYTES);
+    const isWhole = segment.size >= size && token.length === TOKEN_BYTES && uid === process.getuid?.();
     if (isWhole) transfer(readSync, file, found, 0);
     if (isWhole && timingSafeEqual(found, token)) return segment;
     segment.close();
@@ -94,61 +89,59 @@ export class SharedSegment {
 
   /** A segment that another thread of this process has made or opened, and will close. */
   static ofFile(file: number, size: number): SharedSegment {
-    return new SharedSegment(file, { name: "", token: new Uint8Array(0) }, size);
+    return new SharedSegment(file, { process: process.pid, file, token: new Uint8Array(0) }, size);
   }
 
-  /** @param at byte within the segment, where the vectors begin, one after another */
-  write(at: number, ...vectors: readonly Float32Array[]): void {
-    this.each(writeSync, at, vectors);
+  /** Whether so many bytes are shared by now: its maker may have made it grow. */
+  holds(bytes: number): boolean {
+    return fstatSync(this.file).size >= this.position(bytes);
   }
 
-  read(at: number, ...vectors: readonly Float32Array[]): void {
-    this.each(readSync, at, vectors);
+  /** Byte in the file where what is shared at `at` lies: on a page where `at` is a multiple of one. */
+  position(at: number): number {
+    return PAGE_BYTES + at;
   }
 
-  /** Takes the name away. Who has it open keeps it, and nothing is left behind when both have closed it, or died. */
-  unlink(): void {
+  /** Claims more memory. @param bytes a multiple of a page's @returns false where there is too little: nothing has changed */
+  grow(bytes: number): boolean {
+    const before = PAGE_BYTES + this.size;
+    if (!hasRoom(bytes)) return false;
     try {
-      unlinkSync(join(FOLDER, this.address.name));
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+      for (let done = 0; done < bytes; done += ZEROS.length) {
+        transfer(writeSync, this.file, ZEROS.subarray(0, bytes - done), before + done);
+      }
+    } catch {
+      ftruncateSync(this.file, before);
+      return false;
     }
+    this.size += bytes;
+    return true;
   }
 
+  /** @param at byte within what is shared */
+  write(at: number, { buffer, byteOffset, byteLength }: Float32Array): void {
+    if (at + byteLength > this.size) throw new RangeError(`${String(at + byteLength)} bytes do not fit`);
+    transfer(writeSync, this.file, new Uint8Array(buffer, byteOffset, byteLength), this.position(at));
+  }
+
+  /** Whoever has mapped it keeps it. */
   close(): void {
     closeSync(this.file);
   }
+}
 
-  private each(call: Transfer, start: number, vectors: readonly Float32Array[]): void {
-    let at = start;
-    for (const { buffer, byteOffset, byteLength } of vectors) {
-      if (at + byteLength > this.size) throw new RangeError(`${String(at + byteLength)} bytes do not fit`);
-      transfer(call, this.file, new Uint8Array(buffer, byteOffset, byteLength), HEAD_BYTES + at);
-      at += byteLength;
-    }
-  }
+/** Whole pages for as many float32 values, in bytes. */
+export function pagedBytes(length: number): number {
+  return Math.ceil((Float32Array.BYTES_PER_ELEMENT * length) / PAGE_BYTES) * PAGE_BYTES;
 }
 
 /** Half of what is free at most, which others need too. */
 function hasRoom(size: number): boolean {
   try {
     const { bavail, bsize } = statfsSync(FOLDER);
-    return HEAD_BYTES + size <= (bavail * bsize) / 2;
+    return size <= (bavail * bsize) / 2;
   } catch {
     return false;
-  }
-}
-
-/** A process that died during a handshake has left its segment's name, and with it the memory: names are short-lived. */
-function sweep(): void {
-  try {
-    for (const name of readdirSync(FOLDER).filter((entry) => NAME.test(entry))) {
-      const path = join(FOLDER, name);
-      const { mtimeMs, uid } = lstatSync(path);
-      if (uid === process.getuid?.() && Date.now() - mtimeMs > NAMED_MS) unlinkSync(path);
-    }
-  } catch {
-    // No such folder, or somebody else was faster.
   }
 }
 

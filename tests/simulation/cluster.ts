@@ -408,6 +408,7 @@ class Cluster implements Surroundings {
         });
       },
       openSegment: () => null,
+      sharedStates: null,
       digestOf: ({ query, key, queryBuffers }) => String(fingerprintOf(query, key, queryBuffers)),
     });
     const server = new Server(

@@ -203,6 +203,7 @@ export class SimulatedWorker {
           }
         });
       },
+      takeMemory: () => undefined,
       takeWeights: (header, frames) => this.weights.take(header, frames)?.version ?? null,
       loadWeights: (link) => {
         const { vectors } = this.weights.whole;

@@ -124,7 +124,7 @@ export async function timeExchanges(options: ExchangeOptions): Promise<ExchangeT
 
 /** @param sum resolves when all gradients of a step are summed */
 async function exchange(
-  { parameterCount, rounds, warmup }: ExchangeOptions,
+  { rounds, warmup }: ExchangeOptions,
   aggregator: EmbeddedAggregator,
   remotes: readonly Remote[],
   sum: () => Promise<void>,
@@ -154,10 +154,9 @@ async function exchange(
   if (ends.some((end) => end.digest !== digest)) throw new Error("a worker has other weights than the aggregator");
   const [{ traffic }] = ends;
   const perExchange = (bytes: number) => bytes / (warmup + rounds);
-  const first = 2 * Float32Array.BYTES_PER_ELEMENT * parameterCount;
   return {
     ms: ms.slice(warmup),
-    traffic: { ...traffic, sent: perExchange(traffic.sent), received: perExchange(traffic.received - first) },
+    traffic: { ...traffic, sent: perExchange(traffic.sent), received: perExchange(traffic.received) },
     rss,
   };
 }

@@ -17,7 +17,7 @@ export type FromWorker =
   | { readonly kind: "ended"; readonly digest: string; readonly traffic: Traffic }
   | { readonly kind: "failed"; readonly reason: string };
 
-/** Values that a worker has sent and been sent, in bytes. */
+/** Values that a worker has sent and been sent, in bytes; none through memory. */
 export interface Traffic {
   readonly sent: number;
   readonly received: number;

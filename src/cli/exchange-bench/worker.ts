@@ -2,21 +2,17 @@
  * A worker's process of a benchmark of the exchange: the data plane's end as a worker has it, and, for an engine, a gradient
  * that is always ready.
  */
-import { gradientPosition, segmentBytes, weightsParts } from "../../models/exchange.js";
 import { initialParameters } from "../../models/parameters.js";
-import { parameterShards } from "../../models/shards.js";
 import { VectorArena } from "../../optim/index.js";
 import { sha256OfFloats } from "../../protocol/digest.js";
 import { toFrames } from "../../protocol/frames.js";
 import { Numbering } from "../../protocol/numbering.js";
 import { aggregatorCodec, workerDataCodec, type WorkerDataMessage } from "../../protocol/wire.js";
-import { DealerSocket, SharedSegment } from "../../transport/index.js";
+import { DealerSocket, pagedBytes, SharedSegment } from "../../transport/index.js";
 import { IncomingWeights } from "../../../worker/incoming-weights.js";
 import { SharedExchange } from "../../../worker/shared-exchange.js";
 import type { FromWorker, ToWorker, WorkerTask } from "./messages.js";
 import { benchmarkLayout } from "./model.js";
-
-const BYTES = Float32Array.BYTES_PER_ELEMENT;
 
 const { runId, workerId, ticket, rank, endpoint, parameterCount, sharesMemory } = JSON.parse(
   process.argv[2],
@@ -26,12 +22,11 @@ const say = (message: FromWorker) => {
 };
 
 const layout = benchmarkLayout(parameterCount);
-const shards = parameterShards(layout);
 // An initial draw has each layer's own scale, as a gradient does.
 const gradient = new VectorArena().take(parameterCount);
 gradient.set(initialParameters(layout, rank + 1));
 const weights = new IncomingWeights(layout);
-const memory = sharesMemory ? SharedExchange.offer(layout) : null;
+const memory = sharesMemory ? SharedExchange.offer(layout, weights.arena) : null;
 const numbers = new Numbering();
 let [sent, received, shared] = [0, 0, false];
 
@@ -66,11 +61,11 @@ socket.connect(endpoint);
 tell({ body: "open", open: { runId, workerId, ticket, segment: memory?.address } });
 say({ kind: "ready" });
 for await (const { message, frames } of socket) {
+  if (message.body === "memory") memory?.take(message.memory);
   if (message.body !== "weights") continue;
-  const { version, shard, keyMomentum } = message.weights;
-  const place = shards[shard ?? 0];
-  const parts = weightsParts(layout, place, shard ?? 0, typeof keyMomentum === "number");
-  received += parts.reduce((sum, { size }) => sum + BYTES * size, 0);
+  const { version } = message.weights;
+  // The first weights are no exchange's.
+  if ((version ?? 0) > 0) received += frames.reduce((sum, frame) => sum + frame.byteLength, 0);
   if (weights.take(message.weights, frames) === null) continue;
   tell({ body: "received", received: { runId, version: version ?? 0 } });
   say({ kind: "arrived", version: version ?? 0 });
@@ -80,9 +75,9 @@ function send(step: number): void {
   const node = { runId, step, level: 0, index: rank };
   shared = memory?.claimGradient(step) === true;
   if (shared && memory !== null) {
-    SharedSegment.ofFile(memory.file, segmentBytes(layout)).write(gradientPosition(layout), gradient);
+    SharedSegment.ofFile(memory.file, pagedBytes(gradient.length)).write(0, gradient);
     memory.gradientWritten();
   }
   tell({ body: "gradient", gradient: { ...node, shared } }, shared ? [] : toFrames(gradient));
-  sent += gradient.byteLength;
+  sent += shared ? 0 : gradient.byteLength;
 }

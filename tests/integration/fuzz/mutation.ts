@@ -61,7 +61,12 @@ export function workerDataMessage(draw: Random): WorkerDataMessage {
   const messages: (() => WorkerDataMessage)[] = [
     () => ({
       body: "open",
-      open: { runId, workerId: word(draw), ticket: word(draw), segment: { name: word(draw), token: Buffer.alloc(32) } },
+      open: {
+        runId,
+        workerId: word(draw),
+        ticket: word(draw),
+        segment: { process: number(draw), file: number(draw), token: Buffer.alloc(32) },
+      },
     }),
     () => ({
       body: "gradient",
@@ -107,7 +112,11 @@ export function aggregatorMessage(draw: Random, runId: string): AggregatorMessag
     weights: {
       runId: draw.chance(0.9) ? runId : word(draw),
       ...{ version: number(draw), shard: draw.chance(0.7) ? 0 : number(draw) },
-      ...{ shared: draw.chance(0.3), keyMomentum: draw.chance(0.3) ? 0.9 : null, unchanged: draw.chance(0.3) },
+      ...{
+        slot: draw.chance(0.3) ? number(draw) : null,
+        keyMomentum: draw.chance(0.3) ? 0.9 : null,
+        unchanged: draw.chance(0.3),
+      },
     },
   };
 }

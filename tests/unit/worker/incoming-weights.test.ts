@@ -74,12 +74,12 @@ describe("weights arriving at a worker", () => {
   it("are refused where they build on a version that is not here, or name a shard that is none", () => {
     const aggregator = started();
     const incoming = new IncomingWeights(layout);
-    expect(() => send(aggregator.state, aggregator, 0, KEY_MOMENTUM, new IncomingWeights(layout))).not.toThrow(); // prettier-ignore
+    expect(() => send(aggregator.state, aggregator, 0, KEY_MOMENTUM, incoming)).toThrow(/and -1 are here/);
     sendAll(aggregator, incoming);
     const later = { ...aggregator.state, version: 2 };
     expect(() => send(later, aggregator, 0, KEY_MOMENTUM, incoming)).toThrow(WireError);
     expect(() => incoming.take({ version: 1, shard: 0, keyMomentum: 1.5 }, [])).toThrow(/key momentum of 1.5/);
     expect(() => incoming.take({ version: 1, shard: 99 }, [])).toThrow(/shard 99 of \d+/);
-    expect(() => incoming.take({ version: 1, shard: 0, shared: true }, [])).toThrow(/not shared/);
+    expect(() => incoming.take({ version: 1, slot: 0 }, [])).toThrow(/not shared/);
   });
 });
