@@ -1,14 +1,13 @@
 /** The thread of the embedded aggregator: the data plane's socket, and the commands of the coordinator's main thread. */
 import { parentPort, workerData } from "node:worker_threads";
-import { gradientLength } from "../src/models/exchange.js";
 import { parameterShards } from "../src/models/shards.js";
 import { VectorArena } from "../src/optim/index.js";
 import { aggregatorCodec, workerDataCodec } from "../src/protocol/wire.js";
 import { sha256OfFloats } from "../src/protocol/digest.js";
-import { pagedBytes, RouterSocket, SharedSegment, type Guard, type SegmentAddress } from "../src/transport/index.js";
+import { RouterSocket, type Guard } from "../src/transport/index.js";
 import { Aggregator, type AggregatorOptions, type TrainingState } from "./aggregator.js";
-import { DataPlane, type AggregatorCommand, type AggregatorReport, type Segment } from "./data-plane.js";
-import { SharedWeights } from "./shared-weights.js";
+import { DataPlane, type AggregatorCommand, type AggregatorReport } from "./data-plane.js";
+import { openGradient, SharedWeights } from "./shared-memory.js";
 
 export interface AggregatorThreadData {
   readonly options: Omit<AggregatorOptions, "shards">;
@@ -46,20 +45,6 @@ const aggregator = new Aggregator(
   sharedStates ?? undefined,
 );
 
-function openSegment(offered: SegmentAddress): Segment | null {
-  const length = gradientLength(layout);
-  const segment = SharedSegment.open(offered, pagedBytes(length));
-  if (segment === null) return null;
-  const gradient = arena.map(length, segment.file, segment.position(0));
-  segment.close();
-  return {
-    gradient,
-    close: () => {
-      arena.unmap(gradient);
-    },
-  };
-}
-
 const socket = new RouterSocket(workerDataCodec, aggregatorCodec, {
   guard,
   misread: (_peer, error) => {
@@ -80,7 +65,7 @@ const plane = new DataPlane(runId, layout, deadAfterMs, aggregator, {
     });
   },
   report,
-  openSegment,
+  openSegment: (offered) => openGradient(offered, layout, arena),
   sharedStates,
   digestOf: ({ query, key, queryBuffers }) => sha256OfFloats(query, key, queryBuffers),
 });

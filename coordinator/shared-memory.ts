@@ -1,12 +1,14 @@
-/** Weights of states in memory that workers on this machine map: a segment cut into slots, one for each state that is in use. */
-import { slotLength, slotVectors } from "../src/models/exchange.js";
+/** Memory that the aggregator and workers on its machine share: each maps the other's, so weights are not copied, and gradients once. */
+import { gradientLength, slotLength, slotVectors } from "../src/models/exchange.js";
 import type { ParameterLayout } from "../src/models/parameters.js";
 import type { VectorArena } from "../src/optim/index.js";
 import { pagedBytes, SharedSegment, type SegmentAddress } from "../src/transport/index.js";
 import type { TrainingState, WeightsMemory } from "./aggregator.js";
+import type { Segment } from "./data-plane.js";
 
 type Weights = Pick<TrainingState, "query" | "key" | "queryBuffers">;
 
+/** Weights of states in a segment of ours, cut into slots: one for each state that is in use. */
 export class SharedWeights implements WeightsMemory {
   private slots = 0;
   /** slot of each state's weights, by their θq; null: there was no room for one */
@@ -51,4 +53,23 @@ export class SharedWeights implements WeightsMemory {
   release({ query, key, queryBuffers }: Weights): void {
     this.free.push({ query, key, queryBuffers });
   }
+}
+
+/**
+ * Where a worker on this machine leaves its gradients.
+ * @param arena that the aggregator's kernels work in
+ * @returns null where the worker is on another machine
+ */
+export function openGradient(offered: SegmentAddress, layout: ParameterLayout, arena: VectorArena): Segment | null {
+  const length = gradientLength(layout);
+  const segment = SharedSegment.open(offered, pagedBytes(length));
+  if (segment === null) return null;
+  const gradient = arena.map(length, segment.file, segment.position(0));
+  segment.close();
+  return {
+    gradient,
+    close: () => {
+      arena.unmap(gradient);
+    },
+  };
 }

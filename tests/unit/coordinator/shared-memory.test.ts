@@ -1,0 +1,170 @@
+/** Aggregator and workers on one machine: nothing but messages travels, and the bits are those of an aggregator by itself. */
+import { expect, it } from "vitest";
+import { Aggregator, type TrainingState } from "../../../coordinator/aggregator.js";
+import { DataPlane, type AggregatorReport } from "../../../coordinator/data-plane.js";
+import { openGradient, SharedWeights } from "../../../coordinator/shared-memory.js";
+import { gradientLength } from "../../../src/models/exchange.js";
+import { initialBuffers, initialParameters, resnetArchitecture } from "../../../src/models/index.js";
+import { parameterShards } from "../../../src/models/shards.js";
+import { layerSlices } from "../../../src/models/treatment.js";
+import { VectorArena } from "../../../src/optim/index.js";
+import { sha256OfFloats } from "../../../src/protocol/digest.js";
+import { workerId } from "../../../src/protocol/identifiers.js";
+import { Numbering } from "../../../src/protocol/numbering.js";
+import type { AggregatorMessage, WorkerDataMessage } from "../../../src/protocol/wire.js";
+import { pagedBytes, SharedSegment } from "../../../src/transport/index.js";
+import { IncomingWeights } from "../../../worker/incoming-weights.js";
+import { SharedExchange } from "../../../worker/shared-exchange.js";
+
+const RUN = "run";
+const RATES = { learningRate: 0.06, keyMomentum: 0.99 };
+const { layout } = resnetArchitecture({ encoder: "resnet-tiny", stem: "3x3", head: "linear", embeddingDim: 7 });
+
+function startedIn(arena: VectorArena, worldSize: number, weights?: SharedWeights): Aggregator {
+  const rule = { kind: "sgd", momentum: 0.9, weightDecay: 5e-4 } as const;
+  const layers = layerSlices(layout, { decayNormAndBias: false, exclude: [] });
+  const initial: TrainingState = {
+    ...{ version: 0, updates: 0, query: initialParameters(layout, 1), key: initialParameters(layout, 2) },
+    optimizer: [new Float32Array(layout.parameterCount)],
+    ...{ queryBuffers: initialBuffers(layout), keyBuffers: initialBuffers(layout) },
+  };
+  const options = { layout, shards: parameterShards(layout), worldSize, rule, layers, clipNorm: null };
+  return new Aggregator(options, initial, arena, weights);
+}
+
+const gradientOf = (step: number, rank: number) =>
+  Float32Array.from({ length: gradientLength(layout) }, (_, i) => Math.sin(i * 0.37 + step + 10 * rank) / 10);
+const digestOf = ({ query, key, queryBuffers }: TrainingState) => sha256OfFloats(query, key, queryBuffers);
+
+/** A plane, and what it says, worker by worker. */
+function machine(worldSize: number) {
+  const arena = new VectorArena();
+  const states = SharedWeights.create(layout, arena);
+  if (states === null) throw new Error("this machine has no /dev/shm");
+  const aggregator = startedIn(arena, worldSize, states);
+  const reports: AggregatorReport[] = [];
+  const hears = new Map<string, (message: AggregatorMessage, frames: readonly Uint8Array[]) => void>();
+  const plane = new DataPlane(RUN, layout, 1000, aggregator, {
+    now: () => 0,
+    send: (address, message, frames) => hears.get(address)?.(message, frames),
+    report: (report) => reports.push(report),
+    openSegment: (offered) => openGradient(offered, layout, arena),
+    sharedStates: states,
+    digestOf,
+  });
+  const join = (name: string) => {
+    const weights = new IncomingWeights(layout);
+    const memory = SharedExchange.offer(layout, weights.arena);
+    if (memory === null) throw new Error("this machine has no /dev/shm");
+    weights.restart(memory);
+    const numbers = new Numbering();
+    const tell = (message: WorkerDataMessage) => {
+      plane.received(name, { ...message, number: numbers.next() }, []);
+    };
+    let framesSeen = 0;
+    hears.set(name, (message, frames) => {
+      framesSeen += frames.length;
+      if (message.body === "memory") memory.take(message.memory);
+      else if (message.body === "weights") weights.take(message.weights, frames);
+    });
+    const [worker, ticket] = [workerId(name), `ticket of ${name}`];
+    plane.obey({ kind: "expect", worker, ticket });
+    plane.obey({ kind: "admit", worker, holding: null });
+    tell({ body: "open", open: { runId: RUN, workerId: name, ticket, segment: memory.address } });
+    return {
+      memory,
+      framesSeen: () => framesSeen,
+      digest: () => {
+        const { query, key, buffers } = weights.whole.vectors;
+        return [weights.whole.version, sha256OfFloats(query, key, buffers)];
+      },
+      acknowledge: () => {
+        tell({ body: "received", received: { runId: RUN, version: weights.whole.version } });
+      },
+      send: (step: number, rank: number) => {
+        expect(memory.claimGradient(step)).toBe(true);
+        const bytes = pagedBytes(gradientLength(layout));
+        SharedSegment.ofFile(memory.file, bytes).write(0, gradientOf(step, rank));
+        memory.gradientWritten();
+        tell({ body: "gradient", gradient: { runId: RUN, step, level: 0, index: rank, shared: true } });
+      },
+      leave: () => {
+        plane.obey({ kind: "forget", worker });
+        memory.close();
+      },
+    };
+  };
+  return { aggregator, plane, states, reports, join };
+}
+
+it("workers have the bits of an aggregator by itself, without a frame, and slots are used again", () => {
+  const { aggregator, plane, states, join } = machine(3);
+  const workers = [join("a"), join("b"), join("c")];
+  const alone = startedIn(new VectorArena(), 3);
+  const slots = new Set<number | null>();
+  for (let step = 0; step < 6; step++) {
+    slots.add(states.slotOf(aggregator.state));
+    for (const worker of workers) {
+      expect(worker.digest()).toEqual([step, digestOf(alone.state)]);
+      worker.acknowledge();
+    }
+    for (const [rank, worker] of workers.entries()) {
+      worker.send(step, rank);
+      alone.accept(step, { level: 0, index: rank }, (target) => {
+        target.set(gradientOf(step, rank));
+      });
+    }
+    plane.obey({ kind: "apply", step, rates: RATES });
+    Array.from(alone.apply(RATES));
+  }
+  expect(workers.map(({ framesSeen }) => framesSeen())).toEqual([0, 0, 0]);
+  expect(slots).toEqual(new Set([0, 1]));
+});
+
+it("a gradient counts whose worker is gone before the step is over", () => {
+  const { aggregator, plane, reports, join } = machine(2);
+  const [a, b] = [join("a"), join("b")];
+  a.acknowledge();
+  b.acknowledge();
+  a.send(0, 0);
+  a.leave();
+  // Its place must not be another's yet.
+  const c = join("c");
+  c.acknowledge();
+  b.send(0, 1);
+  expect(reports.filter(({ kind }) => kind === "held").at(-1)).toMatchObject({ ranks: [0, 1] });
+  plane.obey({ kind: "apply", step: 0, rates: RATES });
+  const alone = startedIn(new VectorArena(), 2);
+  for (const rank of [0, 1]) {
+    alone.accept(0, { level: 0, index: rank }, (target) => {
+      target.set(gradientOf(0, rank));
+    });
+  }
+  Array.from(alone.apply(RATES));
+  expect(digestOf(aggregator.state)).toBe(digestOf(alone.state));
+  expect([b, c].map((worker) => worker.digest())).toEqual([b, c].map(() => [1, digestOf(alone.state)]));
+});
+
+it("weights stay as they are for whoever has not acknowledged them, whatever others have by then", () => {
+  const { aggregator, plane, join } = machine(1);
+  const [slow, quick] = [join("slow"), join("quick")];
+  const first = slow.digest();
+  for (let step = 0; step < 4; step++) {
+    quick.acknowledge();
+    quick.send(step, 0);
+    plane.obey({ kind: "apply", step, rates: RATES });
+    expect(quick.digest()).toEqual([step + 1, digestOf(aggregator.state)]);
+    expect(slow.digest()).toEqual(first);
+  }
+  slow.acknowledge();
+  expect(slow.digest()).toEqual([4, digestOf(aggregator.state)]);
+});
+
+it("a skipped update changes the number alone", () => {
+  const { plane, join } = machine(1);
+  const worker = join("a");
+  const [, digest] = worker.digest();
+  worker.acknowledge();
+  plane.obey({ kind: "apply", step: 0, rates: null });
+  expect(worker.digest()).toEqual([1, digest]);
+});
