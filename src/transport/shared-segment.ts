@@ -9,15 +9,17 @@ import {
   fstatSync,
   ftruncateSync,
   openSync,
+  readlinkSync,
   readSync,
   statfsSync,
-  statSync,
   unlinkSync,
   writeSync,
 } from "node:fs";
 import { join } from "node:path";
 
 const FOLDER = "/dev/shm";
+/** What the system calls such a file once its name is gone: nobody is made to open, or to write, anything else. */
+const NAMELESS = /^\/dev\/shm\/tandem-[0-9a-f]{32} \(deleted\)$/;
 /** Shows that both ends see the same file, and not that of a process of the same number on another machine. */
 const TOKEN_BYTES = 32;
 /** A page, and what is shared begins on one. */
@@ -71,8 +73,7 @@ export class SharedSegment {
     const path = `/proc/${String(maker)}/fd/${String(theirs)}`;
     let file: number;
     try {
-      // Asked before it is opened, which does something to a device.
-      if (!statSync(path).isFile()) return null;
+      if (!NAMELESS.test(readlinkSync(path))) return null;
       file = openSync(path, constants.O_RDWR);
     } catch {
       return null;

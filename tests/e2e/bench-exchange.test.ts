@@ -1,5 +1,9 @@
+import { spawnSync } from "node:child_process";
 import { describe, expect, it } from "vitest";
-import { tandem } from "./tandem.js";
+import { PROGRAM, tandem } from "./tandem.js";
+
+/** Whether this user may mount a file system for a process of his own. */
+const mayMount = spawnSync("unshare", ["-rm", "true"]).status === 0;
 
 describe("tandem bench exchange", () => {
   it.each([
@@ -21,6 +25,28 @@ describe("tandem bench exchange", () => {
       })),
     );
   });
+
+  // Room for nothing, for gradients of some, for those of all but not every version's weights, and for everything.
+  it.skipIf(!mayMount).each([4, 16, 40, 100])(
+    "leaves them with %i MiB of /dev/shm, which is another for each",
+    (size) => {
+      const bench = [
+        process.execPath,
+        PROGRAM,
+        "bench",
+        "exchange",
+        "--workers",
+        "3",
+        "--params",
+        "1500001",
+        "--rounds",
+        "3",
+      ];
+      const mount = `mount -t tmpfs -o size=${size}m tmpfs /dev/shm && exec "$@"`;
+      const { status, stderr } = spawnSync("unshare", ["-rm", "sh", "-c", mount, "sh", ...bench], { encoding: "utf8" });
+      expect(status, stderr).toBe(0);
+    },
+  );
 
   it.each([
     [["--workers", "2,x"], "--workers 2,x: give whole numbers from 1 to 64, as 2,4,8"],

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll } from "vitest";
 
-const PROGRAM = fileURLToPath(new URL("../../bin/tandem.js", import.meta.url));
+export const PROGRAM = fileURLToPath(new URL("../../bin/tandem.js", import.meta.url));
 
 /** A folder that goes with the test file. */
 export function temporaryFolder(): string {

@@ -38,7 +38,7 @@ export interface ExchangeOptions {
 export interface ExchangeTimes {
   /** of the exchanges that count, in ms */
   readonly ms: readonly number[];
-  /** of one worker and exchange */
+  /** of one worker and exchange, on average */
   readonly traffic: Traffic;
   /** resident memory of the aggregator's process, in bytes */
   readonly rss: number;
@@ -152,11 +152,15 @@ async function exchange(
   for (const remote of remotes) remote.say({ kind: "end" });
   const ends = await each("ended");
   if (ends.some((end) => end.digest !== digest)) throw new Error("a worker has other weights than the aggregator");
-  const [{ traffic }] = ends;
-  const perExchange = (bytes: number) => bytes / (warmup + rounds);
+  const mean = (of: (traffic: Traffic) => number) =>
+    ends.reduce((sum, { traffic }) => sum + of(traffic), 0) / (ends.length * (warmup + rounds));
   return {
     ms: ms.slice(warmup),
-    traffic: { ...traffic, sent: perExchange(traffic.sent), received: perExchange(traffic.received) },
+    traffic: {
+      sent: mean(({ sent }) => sent),
+      received: mean(({ received }) => received),
+      shared: ends.every(({ traffic }) => traffic.shared),
+    },
     rss,
   };
 }

@@ -21,7 +21,7 @@ export type FromWorker =
 export interface Traffic {
   readonly sent: number;
   readonly received: number;
-  /** whether they went through memory that it shares with the aggregator */
+  /** whether its last gradient lay in memory that it shares with the aggregator */
   readonly shared: boolean;
 }
 

@@ -68,16 +68,20 @@ describe("a shared segment", () => {
     expect(SharedSegment.open({ ...address, process: 2 ** 22 + 1 }, 4096)).toBeNull();
   });
 
-  it("is no device, folder or file that is too short", () => {
+  it("is nothing but what another process has made as one, whatever a message says", () => {
     const { address } = created(4096);
     const folder = mkdtempSync(join(tmpdir(), "tandem-segment-"));
-    writeFileSync(join(folder, "short"), "short");
-    for (const path of ["/dev/zero", folder, join(folder, "short")]) {
+    const like = Buffer.concat([address.token, Buffer.alloc(8192)]);
+    writeFileSync(join(folder, "file"), like);
+    const named = `/dev/shm/tandem-${"0".repeat(32)}`;
+    writeFileSync(named, like);
+    for (const path of ["/dev/zero", folder, join(folder, "file"), named]) {
       const file = openSync(path, "r");
       expect(SharedSegment.open({ ...address, file }, 0), path).toBeNull();
       closeSync(file);
     }
     rmSync(folder, { recursive: true });
+    rmSync(named);
   });
 
   it("leaves no name behind, and is not made where there is too little memory", () => {
