@@ -11,7 +11,6 @@ import { openGradient, SharedWeights } from "./shared-memory.js";
 
 export interface AggregatorThreadData {
   readonly options: Omit<AggregatorOptions, "shards">;
-  readonly state: TrainingState;
   readonly runId: string;
   /** where the data plane listens, e.g. `tcp://127.0.0.1:5556` */
   readonly endpoint: string;
@@ -28,7 +27,7 @@ export type ThreadReport =
   | { readonly kind: "listening"; readonly endpoint: string }
   | { readonly kind: "failed"; readonly code: string; readonly message: string };
 
-const { options, state, runId, endpoint, deadAfterMs, guard } = workerData as AggregatorThreadData;
+const { options, runId, endpoint, deadAfterMs, guard } = workerData as AggregatorThreadData;
 if (parentPort === null) throw new Error("the aggregator runs in a thread of the coordinator");
 const coordinator = parentPort;
 const report = (message: ThreadReport) => {
@@ -38,12 +37,13 @@ const report = (message: ThreadReport) => {
 const { layout } = options;
 const arena = new VectorArena();
 const sharedStates = SharedWeights.create(layout, arena);
-const aggregator = new Aggregator(
-  { ...options, shards: parameterShards(layout) },
-  state,
-  arena,
-  sharedStates ?? undefined,
-);
+// What it is handed at first is copied, and not kept.
+const aggregator = await new Promise<Aggregator>((resolve) => {
+  coordinator.once("message", (state: TrainingState) => {
+    const all = { ...options, shards: parameterShards(layout) };
+    resolve(new Aggregator(all, state, arena, sharedStates ?? undefined));
+  });
+});
 
 const socket = new RouterSocket(workerDataCodec, aggregatorCodec, {
   guard,

@@ -61,7 +61,7 @@ export interface WeightsMemory {
 }
 
 /** Everything but the counts, always in the same order. */
-function vectorsOf({ query, key, optimizer, queryBuffers, keyBuffers }: TrainingState): readonly Float32Array[] {
+export function vectorsOf({ query, key, optimizer, queryBuffers, keyBuffers }: TrainingState): readonly Float32Array[] {
   return [query, key, ...optimizer, queryBuffers, keyBuffers];
 }
 

@@ -1,7 +1,7 @@
 /** The coordinator's handle on the aggregator that lives in a thread of its own. */
 import { Worker } from "node:worker_threads";
 import { UserError } from "../src/protocol/errors.js";
-import type { TrainingState } from "./aggregator.js";
+import { vectorsOf, type TrainingState } from "./aggregator.js";
 import type { AggregatorThreadData, ThreadCommand, ThreadReport } from "./aggregator-thread.js";
 import type { AggregatorReport } from "./data-plane.js";
 
@@ -25,9 +25,14 @@ export class EmbeddedAggregator {
     thread.on("error", (error) => this.listener?.failed(error));
   }
 
-  /** @throws UserError `PORT_IN_USE`, `ENDPOINT_INVALID` */
-  static async start(data: AggregatorThreadData): Promise<EmbeddedAggregator> {
+  /**
+   * @param state handed over: its vectors are empty from now on
+   * @throws UserError `PORT_IN_USE`, `ENDPOINT_INVALID`
+   */
+  static async start(data: AggregatorThreadData, state: TrainingState): Promise<EmbeddedAggregator> {
     const thread = new Worker(new URL("./aggregator-thread.js", import.meta.url), { workerData: data });
+    const buffers = vectorsOf(state).map(({ buffer }) => buffer as ArrayBuffer);
+    thread.postMessage(state, [...new Set(buffers)]);
     const first = await new Promise<ThreadReport>((resolve, reject) => {
       thread.once("message", resolve);
       thread.once("error", reject);

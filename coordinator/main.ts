@@ -21,7 +21,6 @@ import { layerSlices } from "../src/models/treatment.js";
 import { KeyQueue, NO_LABEL } from "../src/objectives/key-queue.js";
 import { keyMomentumAt, learningRateAt } from "../src/optim/index.js";
 import { UserError } from "../src/protocol/errors.js";
-import { sharedFloats } from "../src/protocol/frames.js";
 import { runId } from "../src/protocol/identifiers.js";
 import { SOFTWARE_VERSION } from "../src/protocol/version.js";
 import { openGuard, type ServerKeys } from "../src/transport/index.js";
@@ -145,20 +144,22 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
   let aggregator: EmbeddedAggregator | null = null;
   try {
     const endpoint = await control.bind(options.listen);
-    aggregator = await EmbeddedAggregator.start({
-      options: {
-        layout,
-        worldSize: config.parallel.worldSize,
-        rule: updateRule(config.optimizer),
-        layers,
-        clipNorm: config.optimizer.clipNorm,
+    aggregator = await EmbeddedAggregator.start(
+      {
+        options: {
+          layout,
+          worldSize: config.parallel.worldSize,
+          rule: updateRule(config.optimizer),
+          layers,
+          clipNorm: config.optimizer.clipNorm,
+        },
+        runId: begun.id,
+        endpoint: dataEndpoint(options.listen, endpoint),
+        deadAfterMs: config.membership.deadAfterMs,
+        guard: guarded?.guard ?? null,
       },
-      state: begun.state,
-      runId: begun.id,
-      endpoint: dataEndpoint(options.listen, endpoint),
-      deadAfterMs: config.membership.deadAfterMs,
-      guard: guarded?.guard ?? null,
-    });
+      begun.state,
+    );
     // Only now: a port in use must not leave a run behind.
     if (!options.resume) {
       await openDirectory({ resume: false, id: begun.id, ...(init === null ? {} : { init: init.bytes }) });
@@ -259,16 +260,10 @@ function fresh(
   layout: ParameterLayout,
   init: InitialWeights | null,
 ): { state: TrainingState; queue: KeyQueue; initial: InitialReport | null } {
-  const share = (values: Float32Array) => {
-    const shared = sharedFloats(values.length);
-    shared.set(values);
-    return shared;
-  };
   const drawn = { parameters: initialParameters(layout, config.seed), buffers: initialBuffers(layout) };
   const imported = init === null ? null : initialisedBy(init, layout, drawn);
   const start = imported?.state ?? drawn;
-  const query = share(start.parameters);
-  const buffers = share(start.buffers);
+  const { parameters: query, buffers } = start;
   return {
     initial: imported?.report ?? null,
     state: {
@@ -276,7 +271,7 @@ function fresh(
       updates: 0,
       query,
       key: query,
-      optimizer: optimizerVectors(config.optimizer.kind).map(() => sharedFloats(layout.parameterCount)),
+      optimizer: optimizerVectors(config.optimizer.kind).map(() => new Float32Array(layout.parameterCount)),
       queryBuffers: buffers,
       keyBuffers: buffers,
     },

@@ -6,7 +6,6 @@ import type { RunConfig } from "../src/config/schema.js";
 import type { ParameterLayout } from "../src/models/parameters.js";
 import { KeyQueue } from "../src/objectives/key-queue.js";
 import { UserError } from "../src/protocol/errors.js";
-import { sharedFloats } from "../src/protocol/frames.js";
 import type { TrainingState } from "./aggregator.js";
 
 interface Slice {
@@ -32,7 +31,7 @@ function cut(vector: Float32Array, slices: readonly Slice[]): NamedTensor[] {
 
 function join(tensors: readonly NamedTensor[], slices: readonly Slice[], where: string): Float32Array {
   const byName = new Map(tensors.map((tensor) => [tensor.name, tensor]));
-  const vector = sharedFloats(slices.reduce((sum, { size }) => sum + size, 0));
+  const vector = new Float32Array(slices.reduce((sum, { size }) => sum + size, 0));
   for (const { name, shape, offset } of slices) {
     const tensor = byName.get(name);
     if (tensor === undefined || !(tensor.data instanceof Float32Array) || tensor.shape.join() !== shape.join()) {

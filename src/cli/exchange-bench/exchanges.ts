@@ -9,7 +9,6 @@ import { initialParameters } from "../../models/parameters.js";
 import { layerSlices } from "../../models/treatment.js";
 import { sha256OfFloats } from "../../protocol/digest.js";
 import { UserError } from "../../protocol/errors.js";
-import { sharedFloats } from "../../protocol/frames.js";
 import { workerId } from "../../protocol/identifiers.js";
 import { endWithin } from "../train/children.js";
 import type { FromWorker, ToWorker, Traffic, WorkerTask } from "./messages.js";
@@ -23,6 +22,7 @@ const DEAD_AFTER_MS = 3_600_000;
 const GRACE_MS = 10_000;
 /** MoCo's (He et al. 2020) */
 const RATES = { learningRate: 0.03, keyMomentum: 0.999 };
+const EVERYTHING_DECAYS = { decayNormAndBias: true, exclude: [] };
 const RULE = { kind: "sgd", weightDecay: 1e-4, momentum: 0.9 } as const;
 
 export interface ExchangeOptions {
@@ -171,18 +171,14 @@ function failure(worker: string, reason: string): UserError {
 
 async function startAggregator(worldSize: number, parameterCount: number): Promise<EmbeddedAggregator> {
   const layout = benchmarkLayout(parameterCount);
-  const query = sharedFloats(parameterCount);
-  query.set(initialParameters(layout, 0));
+  const query = initialParameters(layout, 0);
   const none = new Float32Array(0);
-  return EmbeddedAggregator.start({
-    options: {
-      ...{ layout, worldSize, rule: RULE, clipNorm: null },
-      layers: layerSlices(layout, { decayNormAndBias: true, exclude: [] }),
-    },
-    state: {
+  const options = { layout, worldSize, rule: RULE, layers: layerSlices(layout, EVERYTHING_DECAYS), clipNorm: null };
+  return EmbeddedAggregator.start(
+    { options, runId: RUN_ID, endpoint: "tcp://127.0.0.1:*", deadAfterMs: DEAD_AFTER_MS, guard: null },
+    {
       ...{ version: 0, updates: 0, query, key: query, queryBuffers: none, keyBuffers: none },
-      optimizer: [sharedFloats(parameterCount)],
+      optimizer: [new Float32Array(parameterCount)],
     },
-    ...{ runId: RUN_ID, endpoint: "tcp://127.0.0.1:*", deadAfterMs: DEAD_AFTER_MS, guard: null },
-  });
+  );
 }
