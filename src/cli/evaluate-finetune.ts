@@ -80,7 +80,7 @@ export const finetuneCommand: CommandModule<object, FinetuneArguments> = {
       given.json
         ? `${JSON.stringify({ checkpoint: path, step: checkpoint.step, out, ...options, ...result })}\n`
         : `fine-tuned accuracy ${percent(result.top1)} top-1, ${percent(result.top5)} top-5 from step ${checkpoint.step} ` +
-            `(${result.test} test samples, ${result.train} labelled ones, ${options.epochs} epochs, loss ${result.loss.toFixed(3)})\n`,
+            `(${result.test} test samples, ${result.train} labelled ones, ${options.epochs} ${options.epochs === 1 ? "epoch" : "epochs"}, loss ${result.loss.toFixed(3)})\n`,
     );
   },
 };
