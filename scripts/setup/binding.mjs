@@ -8,8 +8,8 @@ import { compiler } from "./toolchain.mjs";
 const PACKAGE = "node_modules/@tensorflow/tfjs-node-gpu";
 /** What runs when one with libtensorflow is loaded. */
 const DEFAULTS = new URL("native-defaults.cc", import.meta.url).pathname;
-/** @param {string} path below src/ */
-const ours = (path) => new URL(`../../src/${path}`, import.meta.url).pathname;
+/** @param {string} name of a source of Tandem's */
+const ours = (name) => new URL(`../../src/native/${name}`, import.meta.url).pathname;
 
 /**
  * Where each addon goes, and what it is made of. Node-API 8 keeps its binary interface: one build serves every Node from 16 on, and
@@ -17,8 +17,8 @@ const ours = (path) => new URL(`../../src/${path}`, import.meta.url).pathname;
  */
 const ADDONS = {
   "lib/napi-v8/tfjs_binding.node": ["binding/tfjs_backend.cc", "binding/tfjs_binding.cc", DEFAULTS],
-  "lib/napi-v8/jpeg_square.node": [ours("data/native/jpeg-square.cc"), DEFAULTS],
-  "lib/napi-v8/shared_pages.node": [ours("optim/native/shared-pages.cc")],
+  "lib/napi-v8/jpeg-square.node": [ours("jpeg-square.cc"), DEFAULTS],
+  "lib/napi-v8/shared-pages.node": [ours("shared-pages.cc")],
 };
 const STAMP = "lib/napi-v8/tfjs_binding.stamp";
 

@@ -2,11 +2,10 @@
  * The short way from a JPEG to a square, for nearly all that there are. Most of the time is libjpeg-turbo's for Huffman's code, which
  * every decoder spends; what libvips spends on top of that is left out.
  */
-import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
+import { loadAddon } from "../native/addon.js";
 import { jpegHeader } from "./jpeg-header.js";
 
-/** src/data/native/jpeg-square.cc */
+/** src/native/jpeg-square.cc */
 interface Addon {
   /**
    * @param target uint8 `[to, to, 3]`
@@ -36,11 +35,7 @@ let loaded: Addon | null = null;
 
 /** With libtensorflow, so only once there is a JPEG. */
 function addon(): Addon {
-  if (loaded !== null) return loaded;
-  const require = createRequire(import.meta.url);
-  const folder = dirname(require.resolve("@tensorflow/tfjs-node-gpu/package.json"));
-  loaded = require(join(folder, "lib/napi-v8/jpeg_square.node")) as Addon;
-  return loaded;
+  return (loaded ??= loadAddon<Addon>("jpeg-square"));
 }
 
 /** Pixels of the largest picture that libvips takes, too: what claims more is refused there before it takes memory. */
