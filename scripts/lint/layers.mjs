@@ -3,6 +3,7 @@ import { dirname, relative, resolve } from "node:path";
 
 /** Layers of src/, lowest first. A folder imports from layers below its own, and from itself. */
 const LAYERS = [
+  ["native"],
   ["config", "protocol"],
   ["transport", "engine", "optim", "checkpoint", "telemetry"],
   ["data"],
@@ -11,7 +12,7 @@ const LAYERS = [
   ["evaluation"],
 ];
 
-/** The two lowest know each other: the config is part of what the protocol carries. */
+/** These two know each other: the config is part of what the protocol carries. */
 const NEIGHBOURS = new Set(["config", "protocol"]);
 
 /** Package → the one folder of src/ that may import it. */
