@@ -1,5 +1,6 @@
 /** The thread of the embedded aggregator: the data plane's socket, and the commands of the coordinator's main thread. */
 import { parentPort, workerData } from "node:worker_threads";
+import { optimizerVectors } from "../src/config/optimizer.js";
 import { parameterShards } from "../src/models/shards.js";
 import { VectorArena } from "../src/optim/index.js";
 import { aggregatorCodec, workerDataCodec } from "../src/protocol/wire.js";
@@ -7,7 +8,7 @@ import { sha256OfFloats } from "../src/protocol/digest.js";
 import { RouterSocket, type Guard } from "../src/transport/index.js";
 import { Aggregator, type AggregatorOptions, type TrainingState } from "./aggregator.js";
 import { DataPlane, type AggregatorCommand, type AggregatorReport } from "./data-plane.js";
-import { openGradient, SharedWeights } from "./shared-memory.js";
+import { SharedGradients, SharedWeights, spareBytes } from "./shared-memory.js";
 
 export interface AggregatorThreadData {
   readonly options: Omit<AggregatorOptions, "shards">;
@@ -37,6 +38,8 @@ const report = (message: ThreadReport) => {
 const { layout } = options;
 const arena = new VectorArena();
 const sharedStates = SharedWeights.create(layout, arena);
+const spare = spareBytes(layout, options.worldSize, optimizerVectors(options.rule.kind).length);
+const gradients = new SharedGradients(layout, arena, spare);
 // What it is handed at first is copied, and not kept.
 const aggregator = await new Promise<Aggregator>((resolve) => {
   coordinator.once("message", (state: TrainingState) => {
@@ -65,7 +68,7 @@ const plane = new DataPlane(runId, layout, deadAfterMs, aggregator, {
     });
   },
   report,
-  openSegment: (offered) => openGradient(offered, layout, arena),
+  openSegment: (offered) => gradients.open(offered),
   sharedStates,
   digestOf: ({ query, key, queryBuffers }) => sha256OfFloats(query, key, queryBuffers),
 });

@@ -1,7 +1,7 @@
 /** Memory that the aggregator and workers on its machine share: each maps the other's, so weights are not copied, and gradients once. */
 import { gradientLength, slotLength, slotVectors } from "../src/models/exchange.js";
 import type { ParameterLayout } from "../src/models/parameters.js";
-import type { VectorArena } from "../src/optim/index.js";
+import { MOST_ARENA_BYTES, rootLevel, type VectorArena } from "../src/optim/index.js";
 import { pagedBytes, SharedSegment, type SegmentAddress } from "../src/transport/index.js";
 import type { TrainingState, WeightsMemory } from "./aggregator.js";
 import type { Segment } from "./data-plane.js";
@@ -55,21 +55,47 @@ export class SharedWeights implements WeightsMemory {
   }
 }
 
+/** Where workers on this machine leave their gradients, in the arena that the aggregator's kernels work in. */
+export class SharedGradients {
+  private mappedBytes = 0;
+
+  /** @param mostBytes of the arena that they may take; further workers' gradients travel as frames */
+  constructor(
+    private readonly layout: ParameterLayout,
+    private readonly arena: VectorArena,
+    private readonly mostBytes: number,
+  ) {}
+
+  /** @returns null where the worker is on another machine, or there is no more room */
+  open(offered: SegmentAddress): Segment | null {
+    const length = gradientLength(this.layout);
+    const bytes = pagedBytes(length);
+    if (this.mappedBytes + bytes > this.mostBytes) return null;
+    const segment = SharedSegment.open(offered, bytes);
+    if (segment === null) return null;
+    const gradient = this.arena.map(length, segment.file, segment.position(0));
+    segment.close();
+    this.mappedBytes += bytes;
+    return {
+      gradient,
+      close: () => {
+        this.arena.unmap(gradient);
+        this.mappedBytes -= bytes;
+      },
+    };
+  }
+}
+
+/** States in use at a time while workers keep up: the one of now, the next, and one that is being stored. */
+const STATES = 3;
+
 /**
- * Where a worker on this machine leaves its gradients.
- * @param arena that the aggregator's kernels work in
- * @returns null where the worker is on another machine
+ * What an aggregator's arena has left beside states and sums, in bytes.
+ * @param optimizerVectors that each state has
  */
-export function openGradient(offered: SegmentAddress, layout: ParameterLayout, arena: VectorArena): Segment | null {
-  const length = gradientLength(layout);
-  const segment = SharedSegment.open(offered, pagedBytes(length));
-  if (segment === null) return null;
-  const gradient = arena.map(length, segment.file, segment.position(0));
-  segment.close();
-  return {
-    gradient,
-    close: () => {
-      arena.unmap(gradient);
-    },
-  };
+export function spareBytes(layout: ParameterLayout, worldSize: number, optimizerVectors: number): number {
+  const { parameterCount, bufferCount } = layout;
+  const state = slotLength(layout) + optimizerVectors * parameterCount + bufferCount;
+  const sums = (rootLevel(worldSize) + 2) * gradientLength(layout);
+  return MOST_ARENA_BYTES - Float32Array.BYTES_PER_ELEMENT * (STATES * state + sums);
 }

@@ -93,6 +93,7 @@ export class IncomingWeights {
     const parts = weightsParts(this.layout, shard, number, keyMomentum !== null).map(({ name }) =>
       name === "buffers" ? filling.vectors.buffers : slices[name],
     );
+    this.memory?.decline();
     fromFrames(frames, ...parts);
     if (keyMomentum !== null) this.arena.mix(before.slices[number].key, slices.query, keyMomentum, slices.key);
     this.arriving.shards.add(number);

@@ -55,6 +55,11 @@ export class SharedExchange {
     this.state = "taken";
   }
 
+  /** Weights have come by themselves, and nobody has taken the offer: the aggregator is on another machine, or has no room. */
+  decline(): void {
+    if (this.state === "offered") this.close();
+  }
+
   /**
    * The weights in a slot of the aggregator's, where they lie.
    * @throws WireError where there is no such slot

@@ -47,6 +47,7 @@ export interface Kernels {
 const PAGE_BYTES = 65_536;
 /** What 32-bit addresses reach: 4 GiB. */
 const MOST_PAGES = 65_536;
+export const MOST_ARENA_BYTES = MOST_PAGES * PAGE_BYTES;
 /** Vectors begin on a cache line; the kernels may run over a vector's end by less than this. */
 const ALIGNMENT = 64;
 /** What files are mapped by. */

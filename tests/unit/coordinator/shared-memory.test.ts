@@ -1,13 +1,14 @@
 /** Aggregator and workers on one machine: nothing but messages travels, and the bits are those of an aggregator by itself. */
+import { fstatSync } from "node:fs";
 import { expect, it } from "vitest";
 import { Aggregator, type TrainingState } from "../../../coordinator/aggregator.js";
 import { DataPlane, type AggregatorReport } from "../../../coordinator/data-plane.js";
-import { openGradient, SharedWeights } from "../../../coordinator/shared-memory.js";
+import { SharedGradients, SharedWeights, spareBytes } from "../../../coordinator/shared-memory.js";
 import { gradientLength } from "../../../src/models/exchange.js";
 import { initialBuffers, initialParameters, resnetArchitecture } from "../../../src/models/index.js";
 import { parameterShards } from "../../../src/models/shards.js";
 import { layerSlices } from "../../../src/models/treatment.js";
-import { VectorArena } from "../../../src/optim/index.js";
+import { MOST_ARENA_BYTES, VectorArena } from "../../../src/optim/index.js";
 import { sha256OfFloats } from "../../../src/protocol/digest.js";
 import { workerId } from "../../../src/protocol/identifiers.js";
 import { Numbering } from "../../../src/protocol/numbering.js";
@@ -37,18 +38,19 @@ const gradientOf = (step: number, rank: number) =>
 const digestOf = ({ query, key, queryBuffers }: TrainingState) => sha256OfFloats(query, key, queryBuffers);
 
 /** A plane, and what it says, worker by worker. */
-function machine(worldSize: number) {
+function machine(worldSize: number, mostBytes = MOST_ARENA_BYTES) {
   const arena = new VectorArena();
   const states = SharedWeights.create(layout, arena);
   if (states === null) throw new Error("this machine has no /dev/shm");
   const aggregator = startedIn(arena, worldSize, states);
+  const gradients = new SharedGradients(layout, arena, mostBytes);
   const reports: AggregatorReport[] = [];
   const hears = new Map<string, (message: AggregatorMessage, frames: readonly Uint8Array[]) => void>();
   const plane = new DataPlane(RUN, layout, 1000, aggregator, {
     now: () => 0,
     send: (address, message, frames) => hears.get(address)?.(message, frames),
     report: (report) => reports.push(report),
-    openSegment: (offered) => openGradient(offered, layout, arena),
+    openSegment: (offered) => gradients.open(offered),
     sharedStates: states,
     digestOf,
   });
@@ -167,4 +169,41 @@ it("a skipped update changes the number alone", () => {
   worker.acknowledge();
   plane.obey({ kind: "apply", step: 0, rates: null });
   expect(worker.digest()).toEqual([1, digest]);
+});
+
+it("maps gradients as long as there is room, and again when a worker has gone", () => {
+  const arena = new VectorArena();
+  const bytes = pagedBytes(gradientLength(layout));
+  const gradients = new SharedGradients(layout, arena, 2 * bytes);
+  const offered = () =>
+    SharedExchange.offer(layout, new VectorArena())?.address ?? { process: 0, file: 0, token: new Uint8Array(0) };
+  const [first, second, third] = [gradients.open(offered()), gradients.open(offered()), gradients.open(offered())];
+  expect([first === null, second === null, third]).toEqual([false, false, null]);
+  first?.close();
+  const before = arena.bytes;
+  expect(gradients.open(offered())).not.toBeNull();
+  expect(arena.bytes).toBe(before);
+});
+
+it("a worker whose offer is not taken gives the memory back with the first weights, and has the same bits", () => {
+  const { aggregator, join } = machine(1, 0);
+  const worker = join("a");
+  expect(worker.framesSeen()).toBeGreaterThan(0);
+  expect(worker.digest()).toEqual([0, digestOf(aggregator.state)]);
+  expect(() => fstatSync(worker.memory.file)).toThrow(/EBADF/);
+});
+
+it("leaves states and sums their room in the arena", () => {
+  const large = { ...layout, parameterCount: 60_000_000, bufferCount: 10_000 };
+  // 4 GiB, less three states of 12 bytes a parameter and 4 + 2 sums: nearly three gradients are left.
+  expect(spareBytes(large, 16, 1) / (4 * gradientLength(large))).toBeCloseTo(2.9, 1);
+  expect(spareBytes({ ...large, parameterCount: 120_000_000 }, 16, 1)).toBeLessThan(0);
+});
+
+it("tells a worker whose offer is taken, and who cannot open the aggregator's memory, to go without", () => {
+  const memory = SharedExchange.offer(layout, new VectorArena());
+  const { process: maker, token } = memory?.address ?? {};
+  expect(() => memory?.take({ process: maker, file: 100_000, token })).toThrow(/cannot be shared/);
+  expect(() => memory?.take({})).toThrow(/cannot be shared/);
+  expect(memory?.claimGradient(0)).toBe(false);
 });
