@@ -87,6 +87,8 @@ interface Peer {
   /** when its connection was last heard of, or was due from, in ms */
   heardAt: number;
   segment: Segment | null;
+  /** step of the gradient that has lain in the segment last; −1: none yet */
+  sharedStep: number;
 }
 
 export class DataPlane {
@@ -189,6 +191,7 @@ export class DataPlane {
     this.peers.set(worker, {
       ...{ worker, ticket, incoming: new Numbering(), outgoing: new Numbering() },
       ...{ isAdmitted: false, holding: null, address: null, sending: null, holds: -1, heardAt: 0, segment: null },
+      sharedStep: -1,
     });
   }
 
@@ -236,6 +239,11 @@ export class DataPlane {
     const shared = gradient.shared === true ? peer.segment : null;
     if (gradient.shared === true && shared === null) {
       throw new WireError(`${peer.worker} speaks of memory that it does not share`);
+    }
+    if (shared !== null) {
+      // The first may be part of a sum by now, which lies there.
+      if (peer.sharedStep === step) throw new WireError(`a second gradient of ${peer.worker} in the same memory`);
+      peer.sharedStep = step;
     }
     const read = (target: Float32Array) => {
       fromFrames(frames, target);

@@ -63,6 +63,9 @@ function machine(worldSize: number, mostBytes = MOST_ARENA_BYTES) {
     const tell = (message: WorkerDataMessage) => {
       plane.received(name, { ...message, number: numbers.next() }, []);
     };
+    const announce = (step: number, rank: number) => {
+      tell({ body: "gradient", gradient: { runId: RUN, step, level: 0, index: rank, shared: true } });
+    };
     let framesSeen = 0;
     hears.set(name, (message, frames) => {
       framesSeen += frames.length;
@@ -88,8 +91,9 @@ function machine(worldSize: number, mostBytes = MOST_ARENA_BYTES) {
         const bytes = pagedBytes(gradientLength(layout));
         SharedSegment.ofFile(memory.file, bytes).write(0, gradientOf(step, rank));
         memory.gradientWritten();
-        tell({ body: "gradient", gradient: { runId: RUN, step, level: 0, index: rank, shared: true } });
+        announce(step, rank);
       },
+      announce,
       leave: () => {
         plane.obey({ kind: "forget", worker });
         memory.close();
@@ -160,6 +164,25 @@ it("weights stay as they are for whoever has not acknowledged them, whatever oth
   }
   slow.acknowledge();
   expect(slow.digest()).toEqual([4, digestOf(aggregator.state)]);
+});
+
+it("a second gradient of a step in the same memory does not count, and changes nothing", () => {
+  const { aggregator, plane, reports, join } = machine(2);
+  const [a, b] = [join("a"), join("b")];
+  for (const worker of [a, b]) worker.acknowledge();
+  a.send(0, 0);
+  a.announce(0, 1);
+  expect(reports.at(-1)).toMatchObject({ kind: "dropped", reason: expect.stringContaining("a second gradient of a") });
+  b.send(0, 1);
+  plane.obey({ kind: "apply", step: 0, rates: RATES });
+  const alone = startedIn(new VectorArena(), 2);
+  for (const rank of [0, 1]) {
+    alone.accept(0, { level: 0, index: rank }, (target) => {
+      target.set(gradientOf(0, rank));
+    });
+  }
+  Array.from(alone.apply(RATES));
+  expect(digestOf(aggregator.state)).toBe(digestOf(alone.state));
 });
 
 it("a skipped update changes the number alone", () => {
