@@ -135,7 +135,7 @@ export class Aggregator {
    * @param source fills a vector, called only where it is wanted; or a vector of the arena's that was mapped, which the tree has from now on
    *   until the step is over
    * @returns the ranks held of the open step; null where nothing changed
-   * @throws WireError where the node is not in the tree, or `read` does
+   * @throws WireError where the node is not in the tree, or `source` does
    */
   accept(
     step: number,

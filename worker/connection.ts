@@ -63,9 +63,12 @@ export class Connection {
 
   /** @throws WireError where the aggregator's memory is out of reach */
   takeMemory(theirs: SegmentOffer): void {
-    this.mayShare = false;
-    this.shared?.take(theirs);
-    this.mayShare = true;
+    try {
+      this.shared?.take(theirs);
+    } catch (error) {
+      this.mayShare = false;
+      throw error;
+    }
   }
 
   say(message: WorkerMessage, frames: readonly Uint8Array[]): void {

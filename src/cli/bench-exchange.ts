@@ -3,7 +3,7 @@ import type { CommandModule } from "yargs";
 import { UserError } from "../protocol/errors.js";
 import { timeExchanges, type ExchangeOptions, type ExchangeTimes } from "./exchange-bench/exchanges.js";
 import { median } from "./median.js";
-import { once } from "./run-options.js";
+import { once, wholeNumber } from "./run-options.js";
 
 interface ExchangeArguments {
   readonly workers: string;
@@ -52,12 +52,9 @@ export const exchangeCommand: CommandModule<object, ExchangeArguments> = {
       .option("json", { type: "boolean", default: false, describe: "Print one JSON object a line" })
       .example("$0 bench exchange --workers 8", "25 million parameters, eight workers on this machine"),
   handler: async (given) => {
-    const whole = (name: "params" | "rounds" | "warmup", least: number) => {
-      const value = once(name, given[name]);
-      if (Number.isInteger(value) && value >= least) return value;
-      throw new UserError("USAGE", `--${name} ${String(value)}: give a whole number from ${String(least)} on`);
-    };
-    const [parameterCount, rounds, warmup] = [whole("params", 1), whole("rounds", 1), whole("warmup", 0)];
+    const parameterCount = wholeNumber("params", given.params);
+    const rounds = wholeNumber("rounds", given.rounds);
+    const warmup = wholeNumber("warmup", given.warmup, 0);
     const counts = once("workers", given.workers).split(",").map(Number);
     if (!counts.every((count) => Number.isInteger(count) && count >= 1 && count <= MOST_WORKERS)) {
       const wanted = `give whole numbers from 1 to ${String(MOST_WORKERS)}, as 2,4,8`;

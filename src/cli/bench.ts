@@ -10,7 +10,7 @@ import { UserError } from "../protocol/errors.js";
 import { exchangeCommand } from "./bench-exchange.js";
 import { loaderCommand } from "./bench-loader.js";
 import { median } from "./median.js";
-import { configOf, once, withRunOptions, type RunArguments } from "./run-options.js";
+import { configOf, once, wholeNumber, withRunOptions, type RunArguments } from "./run-options.js";
 import { endWithin, startWorker } from "./train/children.js";
 import type { CommandBody } from "./commands.js";
 
@@ -60,12 +60,8 @@ const stepCommand: CommandModule<object, BenchArguments> = {
       .example("$0 bench step --encoder resnet18 --batch 64", "Images per second of ResNet-18")
       .example("$0 bench step --encoder resnet-tiny --batch 256 --json", "… as JSON"),
   handler: async (given) => {
-    for (const name of ["measured", "warmup"] as const) {
-      const least = name === "measured" ? 1 : 0;
-      if (!Number.isInteger(once(name, given[name])) || given[name] < least) {
-        throw new UserError("USAGE", `--${name} ${given[name]}: give a whole number from ${least} on`);
-      }
-    }
+    wholeNumber("measured", given.measured);
+    wholeNumber("warmup", given.warmup, 0);
     const threads = given.threads ?? availableParallelism();
     const asked = await configOf({ ...given, preset: "cifar10", threads }, null);
     const { batchSize } = asked.parallel;

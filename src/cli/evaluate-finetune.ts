@@ -4,13 +4,12 @@ import { UserError } from "../protocol/errors.js";
 import {
   openEvaluation,
   shareOf,
-  wholeNumber,
   withEvaluationOptions,
   withLabels,
   type EvaluationArguments,
 } from "./evaluation-options.js";
 import { percent } from "./run-display.js";
-import { once, pathOf } from "./run-options.js";
+import { once, pathOf, wholeNumber } from "./run-options.js";
 
 interface FinetuneArguments extends EvaluationArguments {
   readonly labels: string;
@@ -57,15 +56,15 @@ export const finetuneCommand: CommandModule<object, FinetuneArguments> = {
       .example("$0 evaluate finetune --checkpoint runs/a --labels 10%", "SimCLR's few-label protocol")
       .epilogue("SGD with Nesterov momentum 0.9; random resized crops and flips; batch norm by batch statistics."),
   handler: async (given) => {
-    const batch = wholeNumber("batch", given.batch) ?? 1;
+    const batch = wholeNumber("batch", given.batch);
     const options = {
       head: once("head", given.head),
       freeze: given.freeze,
-      epochs: wholeNumber("epochs", given.epochs) ?? 1,
+      epochs: wholeNumber("epochs", given.epochs),
       batch,
       learningRate: once("learning-rate", given["learning-rate"]) ?? (RATE_PER_256 * batch) / 256,
       weightDecay: once("weight-decay", given["weight-decay"]),
-      seed: wholeNumber("seed", given.seed, 0) ?? 0,
+      seed: wholeNumber("seed", given.seed, 0),
       share: shareOf(given.labels),
     };
     if (!(options.learningRate > 0)) throw new UserError("USAGE", "--learning-rate wants a number above 0");

@@ -2,15 +2,9 @@
 import type { CommandModule } from "yargs";
 import { writeSynced } from "../checkpoint/index.js";
 import { UserError } from "../protocol/errors.js";
-import {
-  openEvaluation,
-  wholeNumber,
-  withEvaluationOptions,
-  withSeed,
-  type EvaluationArguments,
-} from "./evaluation-options.js";
+import { openEvaluation, withEvaluationOptions, withSeed, type EvaluationArguments } from "./evaluation-options.js";
 import { writeOutput } from "./output-file.js";
-import { pathOf } from "./run-options.js";
+import { pathOf, wholeNumber } from "./run-options.js";
 
 export const geometryCommand: CommandModule<object, EvaluationArguments & { readonly seed: number }> = {
   command: "geometry",
@@ -21,7 +15,7 @@ export const geometryCommand: CommandModule<object, EvaluationArguments & { read
       "Of the backbone and the projection; no labels are needed",
     ),
   handler: async (given) => {
-    const seed = wholeNumber("seed", given.seed, 0) ?? 0;
+    const seed = wholeNumber("seed", given.seed, 0);
     const opened = await openEvaluation(given);
     const { evaluateGeometry } = await import("./geometry-evaluation.js");
     const result = await evaluateGeometry(opened, seed);

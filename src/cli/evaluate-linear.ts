@@ -4,13 +4,12 @@ import { SOLVERS, type Solver } from "../evaluation/solvers.js";
 import {
   openEvaluation,
   shareOf,
-  wholeNumber,
   withEvaluationOptions,
   withLabels,
   type EvaluationArguments,
 } from "./evaluation-options.js";
 import { percent } from "./run-display.js";
-import { once, pathOf } from "./run-options.js";
+import { once, pathOf, wholeNumber } from "./run-options.js";
 
 interface LinearArguments extends EvaluationArguments {
   readonly solver: Solver;
@@ -59,10 +58,10 @@ export const linearCommand: CommandModule<object, LinearArguments> = {
   handler: async (given) => {
     const options = {
       solver: once("solver", given.solver),
-      epochs: wholeNumber("epochs", given.epochs) ?? 1,
-      seed: wholeNumber("seed", given.seed, 0) ?? 0,
+      epochs: wholeNumber("epochs", given.epochs),
+      seed: wholeNumber("seed", given.seed, 0),
       share: shareOf(given.labels),
-      copies: wholeNumber("augment", given.augment, 0) ?? 0,
+      copies: wholeNumber("augment", given.augment, 0),
     };
     const opened = await openEvaluation(given);
     // Only now: the engine reads its environment when it loads.

@@ -4,7 +4,7 @@ import type { Argv } from "yargs";
 import type { CheckpointState } from "../checkpoint/index.js";
 import { UserError } from "../protocol/errors.js";
 import { openCheckpoint, WHICH_CHECKPOINT } from "./checkpoint.js";
-import { once } from "./run-options.js";
+import { once, wholeNumber } from "./run-options.js";
 
 export interface EvaluationArguments {
   readonly checkpoint: string;
@@ -49,13 +49,6 @@ export async function openEvaluation(given: EvaluationArguments): Promise<Opened
   configureEngine({ threads });
   const spec = once("data", given.data) ?? checkpoint.meta.config.data.spec;
   return { path, checkpoint, spec, maxTrain, maxTest };
-}
-
-/** @throws UserError where it is given and no whole number from `least` on, or given twice */
-export function wholeNumber(name: string, given: number | undefined, least = 1): number | undefined {
-  const value = once(name, given);
-  if (value === undefined || (Number.isInteger(value) && value >= least)) return value;
-  throw new UserError("USAGE", `--${name} ${value}: give a whole number from ${least} on`);
 }
 
 export function withSeed<T>(yargs: Argv<T>) {

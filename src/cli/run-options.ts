@@ -68,6 +68,13 @@ export function once<T>(name: string, value: T): T {
   return value;
 }
 
+/** @throws UserError where it is given and no whole number from `least` on, or given twice */
+export function wholeNumber<T extends number | undefined>(name: string, given: T, least = 1): T {
+  const value = once(name, given);
+  if (value === undefined || (Number.isInteger(value) && value >= least)) return value;
+  throw new UserError("USAGE", `--${name} ${value}: give a whole number from ${least} on`);
+}
+
 /** @param name a flag with its dashes, or what the argument is @throws UserError where a path is given and empty, as by an unset shell variable, or given twice */
 export function pathOf(name: string, value: string | undefined): string | undefined {
   if (once(name.replace(/^--/, ""), value) === "") throw new UserError("USAGE", `${name} is empty: name a directory`);

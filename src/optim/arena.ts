@@ -4,7 +4,7 @@
  * copy takes 2 ms), so a step must not ask for any.
  */
 import { readFileSync } from "node:fs";
-import { putPages } from "./shared-pages.js";
+import { PAGE_BYTES as FILE_PAGE_BYTES, putPages, wholePages } from "../native/shared-pages.js";
 
 /** See `assembly/kernels.ts`. Places are byte offsets, numbers become float32 on the way in. */
 export interface Kernels {
@@ -50,8 +50,6 @@ const MOST_PAGES = 65_536;
 export const MOST_ARENA_BYTES = MOST_PAGES * PAGE_BYTES;
 /** Vectors begin on a cache line; the kernels may run over a vector's end by less than this. */
 const ALIGNMENT = 64;
-/** What files are mapped by. */
-const FILE_PAGE_BYTES = 4096;
 
 const MODULE = new WebAssembly.Module(readFileSync(new URL("./generated/kernels.wasm", import.meta.url)));
 
@@ -156,5 +154,5 @@ function keep(free: Map<number, Float32Array[]>, vector: Float32Array): void {
 
 /** All pages that a mapped vector's memory reaches into. */
 function pagesOf({ buffer, byteOffset, byteLength }: Float32Array): Uint8Array {
-  return new Uint8Array(buffer, byteOffset, Math.ceil(byteLength / FILE_PAGE_BYTES) * FILE_PAGE_BYTES);
+  return new Uint8Array(buffer, byteOffset, wholePages(byteLength));
 }

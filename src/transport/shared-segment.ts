@@ -16,14 +16,15 @@ import {
   writeSync,
 } from "node:fs";
 import { join } from "node:path";
+import { PAGE_BYTES, wholePages } from "../native/shared-pages.js";
 
 const FOLDER = "/dev/shm";
 /** What the system calls such a file once its name is gone: nobody is made to open, or to write, anything else. */
 const NAMELESS = /^\/dev\/shm\/tandem-[0-9a-f]{32} \(deleted\)$/;
 /** Shows that both ends see the same file, and not that of a process of the same number on another machine. */
 const TOKEN_BYTES = 32;
-/** A page, and what is shared begins on one. */
-const PAGE_BYTES = 4096;
+/** The token has a page to itself, so what is shared begins on one. */
+const HEAD_BYTES = PAGE_BYTES;
 const ZEROS = new Uint8Array(1 << 20);
 
 /** How another process finds the segment. */
@@ -39,6 +40,7 @@ export class SharedSegment {
     /** its descriptor, by which another thread of this process gets at it */
     readonly file: number,
     readonly address: SegmentAddress,
+    /** the file's size as far as it is known here, in bytes */
     private size: number,
   ) {}
 
@@ -56,8 +58,8 @@ export class SharedSegment {
       return null;
     }
     const token = randomBytes(TOKEN_BYTES);
-    const segment = new SharedSegment(file, { process: process.pid, file, token }, -PAGE_BYTES);
-    if (segment.grow(size + PAGE_BYTES)) {
+    const segment = new SharedSegment(file, { process: process.pid, file, token }, 0);
+    if (segment.grow(HEAD_BYTES + size)) {
       transfer(writeSync, file, token, 0);
       return segment;
     }
@@ -79,9 +81,9 @@ export class SharedSegment {
       return null;
     }
     const { size: bytes, uid } = fstatSync(file);
-    const segment = new SharedSegment(file, { process: maker, file: theirs, token }, bytes - PAGE_BYTES);
+    const segment = new SharedSegment(file, { process: maker, file: theirs, token }, bytes);
     const found = new Uint8Array(TOKEN_BYTES);
-    const isWhole = segment.size >= size && token.length === TOKEN_BYTES && uid === process.getuid?.();
+    const isWhole = bytes >= segment.position(size) && token.length === TOKEN_BYTES && uid === process.getuid?.();
     if (isWhole) transfer(readSync, file, found, 0);
     if (isWhole && timingSafeEqual(found, token)) return segment;
     segment.close();
@@ -90,7 +92,7 @@ export class SharedSegment {
 
   /** A segment that another thread of this process has made or opened, and will close. */
   static ofFile(file: number, size: number): SharedSegment {
-    return new SharedSegment(file, { process: process.pid, file, token: new Uint8Array(0) }, size);
+    return new SharedSegment(file, { process: process.pid, file, token: new Uint8Array(0) }, HEAD_BYTES + size);
   }
 
   /** Whether so many bytes are shared by now: its maker may have made it grow. */
@@ -100,12 +102,12 @@ export class SharedSegment {
 
   /** Byte in the file where what is shared at `at` lies: on a page where `at` is a multiple of one. */
   position(at: number): number {
-    return PAGE_BYTES + at;
+    return HEAD_BYTES + at;
   }
 
   /** Claims more memory. @param bytes a multiple of a page's @returns false where there is too little: nothing has changed */
   grow(bytes: number): boolean {
-    const before = PAGE_BYTES + this.size;
+    const before = this.size;
     if (!hasRoom(bytes)) return false;
     try {
       for (let done = 0; done < bytes; done += ZEROS.length) {
@@ -121,7 +123,7 @@ export class SharedSegment {
 
   /** @param at byte within what is shared */
   write(at: number, { buffer, byteOffset, byteLength }: Float32Array): void {
-    if (at + byteLength > this.size) throw new RangeError(`${String(at + byteLength)} bytes do not fit`);
+    if (this.position(at) + byteLength > this.size) throw new RangeError(`${String(at + byteLength)} bytes do not fit`);
     transfer(writeSync, this.file, new Uint8Array(buffer, byteOffset, byteLength), this.position(at));
   }
 
@@ -133,7 +135,7 @@ export class SharedSegment {
 
 /** Whole pages for as many float32 values, in bytes. */
 export function pagedBytes(length: number): number {
-  return Math.ceil((Float32Array.BYTES_PER_ELEMENT * length) / PAGE_BYTES) * PAGE_BYTES;
+  return wholePages(Float32Array.BYTES_PER_ELEMENT * length);
 }
 
 /** Half of what is free at most, which others need too. */

@@ -6,9 +6,9 @@
  *   [-- FLAGS OF tandem bench exchange]
  *   PYTHON has torch; FILE FLOATS PROCESSES prints {"median_ms": …} of one all-reduce among as many processes
  */
-import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { lastLine } from "./last-line.mjs";
 import { median } from "./median.mjs";
 
 const PROGRAM = fileURLToPath(new URL("../../bin/tandem.js", import.meta.url));
@@ -27,13 +27,6 @@ const { python, peer, params } = values;
 if (python === undefined || peer === undefined) {
   process.stderr.write("usage: node tests/bench/allreduce.mjs --python PYTHON --peer FILE [--workers 2,4,8]\n");
   process.exit(2);
-}
-
-/** @param {string} command @param {readonly string[]} args @returns {Record<string, number>} the last line, as JSON */
-function lastLine(command, args) {
-  const { status, stdout, stderr } = spawnSync(command, args, { encoding: "utf8" });
-  if (status !== 0) throw new Error(`${command} ${args.join(" ")} ended with ${status}: ${stderr}`);
-  return JSON.parse(stdout.trim().split("\n").at(-1) ?? "");
 }
 
 for (const workers of values.workers.split(",")) {

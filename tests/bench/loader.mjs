@@ -7,9 +7,9 @@
  * Not quite the same work: torchvision cuts the crop from the whole picture and scales it to 224. Tandem scales the picture to
  * data.decodeSize (256), and the device cuts both views from that as part of the step, which is not counted here.
  */
-import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { lastLine } from "./last-line.mjs";
 import { median } from "./median.mjs";
 
 const PROGRAM = fileURLToPath(new URL("../../bin/tandem.js", import.meta.url));
@@ -30,20 +30,13 @@ if (python === undefined || data === undefined) {
   process.exit(2);
 }
 
-/** @param {string} command @param {readonly string[]} args @returns {number} images per second, from the last line */
-function rate(command, args) {
-  const { status, stdout, stderr } = spawnSync(command, args, { encoding: "utf8" });
-  if (status !== 0) throw new Error(`${command} ${args.join(" ")} ended with ${status}: ${stderr}`);
-  return JSON.parse(stdout.trim().split("\n").at(-1) ?? "").imagesPerSecond;
-}
-
 const shared = ["--images", images];
 const ours = [];
 const theirs = [];
 for (let round = 0; round < Number(rounds); round++) {
   const bench = ["bench", "loader", "--data", `folder:${data}`, "--threads", threads, "--json"];
-  ours.push(rate(process.execPath, [PROGRAM, ...bench, ...shared]));
-  theirs.push(rate(python, [PEER, "--data", data, "--workers", threads, ...shared]));
+  ours.push(lastLine(process.execPath, [PROGRAM, ...bench, ...shared]).imagesPerSecond);
+  theirs.push(lastLine(python, [PEER, "--data", data, "--workers", threads, ...shared]).imagesPerSecond);
 }
 const ratio = median(ours.map((value, round) => value / theirs[round]));
 process.stdout.write(

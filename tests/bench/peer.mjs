@@ -4,9 +4,9 @@
  * usage: node tests/bench/peer.mjs --python PYTHON --data DIR [--rounds 3] [--threads 2] [--only resnet18-bf16]
  *   PYTHON has torch, torchvision, numpy and pillow; DIR is CIFAR-10 as DIR/train/<class>/*.jpg and DIR/test/…
  */
-import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { lastLine } from "./last-line.mjs";
 import { median } from "./median.mjs";
 
 const PROGRAM = fileURLToPath(new URL("../../bin/tandem.js", import.meta.url));
@@ -34,13 +34,6 @@ if (values.help || values.python === undefined || values.data === undefined) {
     "usage: node tests/bench/peer.mjs --python PYTHON --data DIR [--rounds 3] [--threads 2] [--only CASE]\n",
   );
   process.exit(2);
-}
-
-/** @param {string} command @param {readonly string[]} args @returns {Record<string, number>} the last line, as JSON */
-function lastLine(command, args) {
-  const { status, stdout, stderr } = spawnSync(command, args, { encoding: "utf8" });
-  if (status !== 0) throw new Error(`${command} ${args.join(" ")} ended with ${status}: ${stderr}`);
-  return JSON.parse(stdout.trim().split("\n").at(-1) ?? "");
 }
 
 const { threads } = values;

@@ -11,8 +11,8 @@ export type ToWorker =
 export type FromWorker =
   /** it has opened its data connection */
   | { readonly kind: "ready" }
-  /** it has θq and θk of this version */
-  | { readonly kind: "arrived"; readonly version: number }
+  /** it has θq and θk of the next version */
+  | { readonly kind: "arrived" }
   /** hex sha256 of θq and θk, and what has travelled, in bytes of values */
   | { readonly kind: "ended"; readonly digest: string; readonly traffic: Traffic }
   | { readonly kind: "failed"; readonly reason: string };

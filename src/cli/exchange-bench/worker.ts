@@ -63,12 +63,12 @@ say({ kind: "ready" });
 for await (const { message, frames } of socket) {
   if (message.body === "memory") memory?.take(message.memory);
   if (message.body !== "weights") continue;
-  const { version } = message.weights;
+  const version = message.weights.version ?? 0;
   // The first weights are no exchange's.
-  if ((version ?? 0) > 0) received += frames.reduce((sum, frame) => sum + frame.byteLength, 0);
+  if (version > 0) received += frames.reduce((sum, frame) => sum + frame.byteLength, 0);
   if (weights.take(message.weights, frames) === null) continue;
-  tell({ body: "received", received: { runId, version: version ?? 0 } });
-  say({ kind: "arrived", version: version ?? 0 });
+  tell({ body: "received", received: { runId, version } });
+  say({ kind: "arrived" });
 }
 
 function send(step: number): void {

@@ -35,6 +35,17 @@ function startedIn(arena: VectorArena, worldSize: number, weights?: SharedWeight
 
 const gradientOf = (step: number, rank: number) =>
   Float32Array.from({ length: gradientLength(layout) }, (_, i) => Math.sin(i * 0.37 + step + 10 * rank) / 10);
+
+/** A step of an aggregator that no worker shares memory with. */
+function stepAlone(aggregator: Aggregator, step: number, worldSize: number): void {
+  for (let rank = 0; rank < worldSize; rank++) {
+    aggregator.accept(step, { level: 0, index: rank }, (target) => {
+      target.set(gradientOf(step, rank));
+    });
+  }
+  Array.from(aggregator.apply(RATES));
+}
+
 const digestOf = ({ query, key, queryBuffers }: TrainingState) => sha256OfFloats(query, key, queryBuffers);
 
 /** A plane, and what it says, worker by worker. */
@@ -114,14 +125,9 @@ it("workers have the bits of an aggregator by itself, without a frame, and slots
       expect(worker.digest()).toEqual([step, digestOf(alone.state)]);
       worker.acknowledge();
     }
-    for (const [rank, worker] of workers.entries()) {
-      worker.send(step, rank);
-      alone.accept(step, { level: 0, index: rank }, (target) => {
-        target.set(gradientOf(step, rank));
-      });
-    }
+    for (const [rank, worker] of workers.entries()) worker.send(step, rank);
     plane.obey({ kind: "apply", step, rates: RATES });
-    Array.from(alone.apply(RATES));
+    stepAlone(alone, step, 3);
   }
   expect(workers.map(({ framesSeen }) => framesSeen())).toEqual([0, 0, 0]);
   expect(slots).toEqual(new Set([0, 1]));
@@ -141,12 +147,7 @@ it("a gradient counts whose worker is gone before the step is over", () => {
   expect(reports.filter(({ kind }) => kind === "held").at(-1)).toMatchObject({ ranks: [0, 1] });
   plane.obey({ kind: "apply", step: 0, rates: RATES });
   const alone = startedIn(new VectorArena(), 2);
-  for (const rank of [0, 1]) {
-    alone.accept(0, { level: 0, index: rank }, (target) => {
-      target.set(gradientOf(0, rank));
-    });
-  }
-  Array.from(alone.apply(RATES));
+  stepAlone(alone, 0, 2);
   expect(digestOf(aggregator.state)).toBe(digestOf(alone.state));
   expect([b, c].map((worker) => worker.digest())).toEqual([b, c].map(() => [1, digestOf(alone.state)]));
 });
@@ -176,12 +177,7 @@ it("a second gradient of a step in the same memory does not count, and changes n
   b.send(0, 1);
   plane.obey({ kind: "apply", step: 0, rates: RATES });
   const alone = startedIn(new VectorArena(), 2);
-  for (const rank of [0, 1]) {
-    alone.accept(0, { level: 0, index: rank }, (target) => {
-      target.set(gradientOf(0, rank));
-    });
-  }
-  Array.from(alone.apply(RATES));
+  stepAlone(alone, 0, 2);
   expect(digestOf(aggregator.state)).toBe(digestOf(alone.state));
 });
 
