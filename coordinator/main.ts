@@ -19,6 +19,7 @@ import { architectureOf } from "../src/models/architecture.js";
 import { initialBuffers, initialParameters, type ParameterLayout } from "../src/models/parameters.js";
 import { layerSlices } from "../src/models/treatment.js";
 import { KeyQueue, NO_LABEL } from "../src/objectives/key-queue.js";
+import { tryMethodApart } from "../src/objectives/try-method.js";
 import { keyMomentumAt, learningRateAt } from "../src/optim/index.js";
 import { UserError } from "../src/protocol/errors.js";
 import { runId } from "../src/protocol/identifiers.js";
@@ -106,7 +107,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
   const dataset = await openRunDataset(config.data.spec, config);
   const { train } = dataset.splits;
   checkAgainstDataset(config, { length: train.length, unlabelled: train.length - labelledLength(train) });
-  const architecture = await architectureOf(config);
+  const [architecture] = await Promise.all([architectureOf(config), tryMethodApart(config)]);
   const { layout } = architecture;
   const layers = layerSlices(layout, config.optimizer);
   const asked = options.init == null ? null : await readInitialWeights(options.init);

@@ -1,16 +1,14 @@
 /** Which page a run's method is on. */
-import type { RunConfig } from "../config/schema.js";
 import { moco } from "./moco.js";
 import { mocoV3 } from "./moco-v3.js";
 import type { Objective } from "./objective.js";
 import { ownMethod } from "./own-method.js";
 import { simClr } from "./simclr.js";
 import { supCon, supConWithQueue } from "./supcon.js";
+import type { MethodConfig } from "./try-method.js";
 
 /** @throws UserError `METHOD_…` where the method is a file of the user's own, and does not serve */
-export async function objectiveOf(
-  config: Pick<RunConfig, "method" | "moco" | "supcon" | "ownMethod">,
-): Promise<Objective> {
+export async function objectiveOf(config: MethodConfig): Promise<Objective> {
   const { method, supcon } = config;
   const { temperature } = config.moco;
   switch (method) {
