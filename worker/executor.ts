@@ -48,6 +48,9 @@ export type ExecutorOptions = Pick<
   "connect" | "data" | "encoder" | "tokenizer" | "method" | "device" | "warn" | "log" | "signal"
 >;
 
+/** A recording that takes longer is told to whoever waits for it. */
+const TOLD_AFTER_MS = 10_000;
+
 /** Starts the engine's and the loader's threads for a run. Whoever owns `threads` closes them. */
 export async function startExecutor(
   announced: RunConfig,
@@ -85,7 +88,15 @@ export async function startExecutor(
   const prepare = async () => {
     const start = performance.now();
     const isNew = await compute.call("needsRecording", { config });
-    if (isNew) await recordApart(config, signal);
+    if (isNew) {
+      const soon = setTimeout(() => {
+        warn(
+          "the training step is being recorded, which is kept for the next start: a minute or more for large encoders",
+        );
+      }, TOLD_AFTER_MS);
+      await recordApart(config, signal);
+      clearTimeout(soon);
+    }
     signal.throwIfAborted();
     const found = await compute.call("start", { config });
     const seconds = ((performance.now() - start) / 1000).toFixed(1);

@@ -264,7 +264,7 @@ export async function latestCheckpoint(
   }
   throw new UserError(
     "CHECKPOINT_MISSING",
-    `${runDirectory} holds no checkpoint: check the path, or start the run anew, without --resume`,
+    `${runDirectory} holds no checkpoint: name the folder of a run that has written one`,
   );
 }
 

@@ -179,7 +179,10 @@ function closing(
   const next =
     outcome === "finished"
       ? [
-          `npx tandem evaluate knn --checkpoint ${out} --data ${shellWord(config.data.spec)}`,
+          // Where nothing was classified, labels or a test split may be missing.
+          last === null
+            ? `npx tandem export --checkpoint ${out} --out encoder.safetensors`
+            : `npx tandem evaluate knn --checkpoint ${out} --data ${shellWord(config.data.spec)}`,
           `npx tandem checkpoint ${out}`,
         ]
       : [`npx tandem ${again}`];

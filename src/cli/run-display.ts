@@ -10,6 +10,9 @@ export class RunDisplay implements RunObserver {
   first: { readonly step: number; readonly accuracy: number } | null = null;
   last: { readonly step: number; readonly accuracy: number } | null = null;
 
+  /** what the encoder is at step 0 */
+  private atFirst = "untrained encoder";
+
   constructor(
     private readonly config: RunConfig,
     private readonly progress: Progress,
@@ -20,6 +23,7 @@ export class RunDisplay implements RunObserver {
   ) {}
 
   initialised({ sha256, prefix, matched, missing, unexpected, elsewhere }: InitialReport): void {
+    this.atFirst = "the weights of --init";
     this.events.append({ kind: "initialised", sha256, matched: matched.length, missing });
     const under = prefix === "" ? "" : ` behind ${prefix}`;
     this.note(`weights of sha256 ${sha256.slice(0, 12)}: ${matched.length} tensors of the backbone matched${under}`);
@@ -42,7 +46,7 @@ export class RunDisplay implements RunObserver {
     this.events.append({ kind: "evaluated", step, accuracy, linear: linear?.top1 ?? null });
     if (linear !== null)
       this.note(`linear accuracy ${percent(linear.top1)} top-1, ${percent(linear.top5)} top-5 at step ${step}`);
-    this.note(`kNN accuracy ${percent(accuracy)} at step ${step}${step === 0 ? " (untrained encoder)" : ""}`);
+    this.note(`kNN accuracy ${percent(accuracy)} at step ${step}${step === 0 ? ` (${this.atFirst})` : ""}`);
   }
 
   workerJoined(worker: string, workers: number): void {

@@ -164,12 +164,17 @@ class Family {
     const worker = startWorker(args, (line) => {
       // Of a stack, the line that says what happened.
       if (/^tandem: |Error\b.*: /.test(line)) lastLine = line;
-      this.note(`${name}: ${line}`);
+      // A warning comes with the name already.
+      this.note(line.startsWith(`${name}: `) ? line : `${name}: ${line}`);
     });
     this.workers.set(number, worker);
     void ended(worker).then((end) => {
       this.workers.delete(number);
       if (end === 0) return;
+      if (this.isOver && end === "SIGKILL") {
+        this.note(`${name}: it had not ended ${FAREWELL_MS / 1000} s after the run and was killed; nothing is lost`);
+        return;
+      }
       const isAgain = isCrash(end) && restarts > 0 && !this.isOver;
       this.note(`${name}: its process has ended with ${end}${isAgain ? "; it is started again" : `; its log: ${log}`}`);
       if (isAgain) {

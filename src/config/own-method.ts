@@ -1,4 +1,5 @@
 /** What a method of the user's own says of itself, for the config: no engine is needed to read it. */
+import { inspect } from "node:util";
 import { UserError } from "../protocol/errors.js";
 import { loadOwnFile } from "./load-own-file.js";
 import { readOwnFile } from "./own-file.js";
@@ -16,7 +17,7 @@ export async function describeOwnMethod(file: string): Promise<OwnMethod> {
   if (negatives !== "queue" && negatives !== "batch")
     throw new UserError(
       "METHOD_EXPORT",
-      `the method ${file} does not say: export const negatives = "batch" (or "queue")`,
+      `the method ${file} says negatives = ${inspect(negatives)}: export const negatives = "batch" (or "queue")`,
     );
   if (typeof labels !== "boolean")
     throw new UserError("METHOD_EXPORT", `the method ${file} has labels that are neither true nor false`);

@@ -333,7 +333,7 @@ export function checkAgainstDataset(
   if (stepsPerEpoch > 0) return;
   throw new UserError(
     "CONFIG_BATCH_TOO_LARGE",
-    `the global batch of ${String(globalBatch)} (parallel.worldSize × parallel.batchSize) is larger than the data set ` +
-      `of ${String(train.length)} training samples: lower one of the two, or use more data`,
+    `the global batch of ${String(globalBatch)} (--world-size × --batch) is larger than the data set of ` +
+      `${String(train.length)} training samples: lower one of the two, or use more data`,
   );
 }

@@ -112,9 +112,13 @@ function tryOut(file: string, loss: (rows: Tensor2D) => Scalar): void {
       gradient = tf.grad((x: Tensor) => loss(x as Tensor2D))(rows);
     } catch (cause) {
       if (cause instanceof UserError) throw cause;
-      throw new UserError("METHOD_IDLE", `the loss of the method ${file} has no gradient: ${firstLine(cause)}`, {
-        cause,
-      });
+      throw new UserError(
+        "METHOD_IDLE",
+        `the loss of the method ${file} has no gradient: it must follow from what it is given by operations of tfjs that have one`,
+        {
+          cause,
+        },
+      );
     }
     const values = [...loss(rows).dataSync(), ...gradient.dataSync()];
     if (!values.every(Number.isFinite))
