@@ -69,7 +69,7 @@ async function runAgain(env: NodeJS.ProcessEnv): Promise<void> {
 
 async function benchmark(config: RunConfig, images: number): Promise<LoaderBenchmark> {
   const { data, parallel } = config;
-  const dataset = await openRunImages(data.spec, config);
+  const dataset = await openRunImages(data.spec, config, "name a data set of pictures");
   const limit = new CorruptLimit(data.maxCorrupt);
   const loader = new Loader(
     imageViews(dataset, config, (name) => limit.count(name)),

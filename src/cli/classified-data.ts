@@ -14,8 +14,14 @@ import { UserError } from "../protocol/errors.js";
 export function classified<D extends Dataset | RunDataset>(dataset: D, spec: string): D {
   if (dataset.classes.length > 0 && dataset.splits.test.length > 0) return dataset;
   const missing = dataset.classes.length === 0 ? "no labels" : "no test split";
-  const wanted = dataset.modality === "image" ? "class folders under train/ and test/" : "labels and a test split";
-  throw new UserError("DATA_NOT_CLASSIFIABLE", `data ${spec} has ${missing}: classifying needs ${wanted}`);
+  throw new UserError("DATA_NOT_CLASSIFIABLE", `data ${spec} has ${missing}: classifying needs ${wanted(spec)}`);
+}
+
+/** What a data set of that kind must have. */
+function wanted(spec: string): string {
+  if (spec.startsWith("folder:")) return "class folders under train/ and test/";
+  if (spec.startsWith("pairs:")) return "a column of labels (label=COLUMN) and test=FILE";
+  return "labels and a test split";
 }
 
 /** @throws UserError as `classified` and `openRunDataset` */
@@ -25,7 +31,7 @@ export async function openClassified(spec: string, config: RunConfig): Promise<R
 
 /** @throws UserError as `classified` and `openRunImages` */
 export async function openClassifiedImages(spec: string, config: RunConfig): Promise<ImageDataset> {
-  return classified(await openRunImages(spec, config), spec);
+  return classified(await openRunImages(spec, config, "tandem evaluate linear takes texts too"), spec);
 }
 
 /** Labels of the first training samples, at most `most`; samples without a label stand behind them. int32 `[n]` */

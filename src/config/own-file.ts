@@ -24,7 +24,7 @@ export async function readOwnFile(path: string, kind: OwnKind): Promise<OwnFile>
     return { source: bytes.toString("utf8"), sha256: createHash("sha256").update(bytes).digest("hex") };
   } catch (cause) {
     const { code = "unreadable" } = cause as NodeJS.ErrnoException;
-    const message = `cannot read the ${kind} ${path} (${code}): check the path`;
+    const message = `cannot read the ${kind} ${path} (${code}): name the file with --${kind}`;
     throw new UserError(`${kind.toUpperCase()}_MISSING`, message, { cause });
   }
 }

@@ -34,11 +34,15 @@ export async function openRunDataset(spec: string, config: RunConfig): Promise<R
   return tokenized(dataset, await openTokenizer(config), { maxLength, maxBytes: cacheMiB * MIB });
 }
 
-/** As `openRunDataset`, where only images will do. @throws UserError also `DATA_NO_PICTURES` where the run is on texts */
-export async function openRunImages(spec: string, config: RunConfig): Promise<ImageDataset> {
+/**
+ * As `openRunDataset`, where only images will do.
+ * @param remedy what to do where they are texts, as a clause
+ * @throws UserError also `DATA_NO_PICTURES` where the run is on texts
+ */
+export async function openRunImages(spec: string, config: RunConfig, remedy: string): Promise<ImageDataset> {
   const dataset = await openRunDataset(spec, config);
   if (dataset.modality === "image") return dataset;
-  throw new UserError("DATA_NO_PICTURES", `data ${spec} holds texts, and this is made for pictures alone`);
+  throw new UserError("DATA_NO_PICTURES", `data ${spec} holds texts, and this is made for pictures alone: ${remedy}`);
 }
 
 /** Samples at rest, without augmentation. */

@@ -1,6 +1,6 @@
 /** Runs on texts over real processes: they learn, leave the same bits for any number of workers, and want one tokenizer. */
 import { spawnSync } from "node:child_process";
-import { appendFileSync, copyFileSync } from "node:fs";
+import { appendFileSync, copyFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { beforeAll, describe, expect, it, vi } from "vitest";
@@ -53,6 +53,14 @@ describe("a run on texts", () => {
     // The workers' features, and a process of its own.
     expect(stderr).toContain(`linear accuracy ${(100 * top1).toFixed(1)}% top-1`);
     expect((await tandem(["status", "learnt"], folder)).stdout).toContain(`${(100 * top1).toFixed(1)}% top-1`);
+    const finetune = await tandem(["evaluate", "finetune", "--checkpoint", "learnt"], folder);
+    expect(finetune).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining("evaluate linear takes texts too") as string,
+    });
+    writeFileSync(join(folder, "pairs.csv"), "query,key\nmorning,dawn\nevening,dusk\n");
+    const pairs = await tandem(["evaluate", "knn", "--checkpoint", "learnt", "--data", "pairs:pairs.csv"], folder);
+    expect(pairs).toMatchObject({ code: 2, stderr: expect.stringContaining("(label=COLUMN) and test=FILE") as string });
     const geometry = await tandem(["evaluate", "geometry", "--checkpoint", "learnt", "--json"], folder);
     const { projection, ...told } = JSON.parse(geometry.stdout) as { projection: { alignment: number } };
     expect(told).toMatchObject({ split: "test", samples: TEST });

@@ -56,7 +56,12 @@ describe("a tokenizer that does not serve is one line:", () => {
   const valid = JSON.parse(readFileSync(WORDPIECE, "utf8")) as Record<string, unknown>;
   const without = (change: Record<string, unknown>) => JSON.stringify({ ...valid, ...change });
   it.each([
-    ["./none.json", {}, "TOKENIZER_MISSING", "cannot read the tokenizer ./none.json (ENOENT): check the path"],
+    [
+      "./none.json",
+      {},
+      "TOKENIZER_MISSING",
+      "cannot read the tokenizer ./none.json (ENOENT): name the file with --tokenizer",
+    ],
     [folder.write("text.json", "[CLS]"), {}, "TOKENIZER_FORMAT", "it is no JSON"],
     [folder.write("list.json", "[]"), {}, "TOKENIZER_FORMAT", "it is no JSON object"],
     [folder.write("config.json", '{"do_lower_case": true}'), {}, "TOKENIZER_FORMAT", "no model with a vocabulary"],
