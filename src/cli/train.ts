@@ -172,7 +172,7 @@ class Family {
       this.workers.delete(number);
       if (end === 0) return;
       if (this.isOver && end === "SIGKILL") {
-        this.note(`${name}: it had not ended ${FAREWELL_MS / 1000} s after the run and was killed; nothing is lost`);
+        this.note(`${name}: killed, since it had not ended when the run was over`);
         return;
       }
       const isAgain = isCrash(end) && restarts > 0 && !this.isOver;

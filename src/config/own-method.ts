@@ -17,7 +17,7 @@ export async function describeOwnMethod(file: string): Promise<OwnMethod> {
   if (negatives !== "queue" && negatives !== "batch")
     throw new UserError(
       "METHOD_EXPORT",
-      `the method ${file} says negatives = ${inspect(negatives)}: export const negatives = "batch" (or "queue")`,
+      `the method ${file} says negatives = ${inspect(negatives, { breakLength: Infinity, depth: 0 })}: export const negatives = "batch" (or "queue")`,
     );
   if (typeof labels !== "boolean")
     throw new UserError("METHOD_EXPORT", `the method ${file} has labels that are neither true nor false`);

@@ -96,6 +96,11 @@ describe("a method of one's own", () => {
     ["METHOD_EXPORT", file(`${batch} export default 5`), "exports no function by default"],
     ["METHOD_EXPORT", file("export default () => 0"), "says negatives = undefined: export"],
     ["METHOD_EXPORT", file('export const negatives = "all"; export default () => 0'), "says negatives = 'all': export"],
+    [
+      "METHOD_EXPORT",
+      file('export const negatives = { of: ["x".repeat(99)] }; export default () => 0'),
+      "says negatives = { of: [Array] }: export",
+    ],
     ["METHOD_EXPORT", file(`${batch} export const labels = 2; export default () => 0`), "neither true nor false"],
     ["METHOD_FAILS", file(`${batch} export default () => { throw new Error("no idea"); }`), "no idea"],
     ["METHOD_SHAPE", file(`${batch} export default () => 5`), "gives number"],
