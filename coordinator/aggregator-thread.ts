@@ -1,7 +1,7 @@
 /** The thread of the embedded aggregator: the data plane's socket, and the commands of the coordinator's main thread. */
 import { parentPort, workerData } from "node:worker_threads";
 import { optimizerVectors } from "../src/config/optimizer.js";
-import { parameterShards } from "../src/models/shards.js";
+import { parameterBuckets } from "../src/models/buckets.js";
 import { VectorArena } from "../src/optim/index.js";
 import { aggregatorCodec, workerDataCodec } from "../src/protocol/wire.js";
 import { sha256OfFloats } from "../src/protocol/digest.js";
@@ -11,7 +11,7 @@ import { DataPlane, type AggregatorCommand, type AggregatorReport } from "./data
 import { SharedGradients, SharedWeights, spareBytes } from "./shared-memory.js";
 
 export interface AggregatorThreadData {
-  readonly options: Omit<AggregatorOptions, "shards">;
+  readonly options: Omit<AggregatorOptions, "buckets">;
   readonly runId: string;
   /** where the data plane listens, e.g. `tcp://127.0.0.1:5556` */
   readonly endpoint: string;
@@ -43,7 +43,7 @@ const gradients = new SharedGradients(layout, arena, spare);
 // What it is handed at first is copied, and not kept.
 const aggregator = await new Promise<Aggregator>((resolve) => {
   coordinator.once("message", (state: TrainingState) => {
-    const all = { ...options, shards: parameterShards(layout) };
+    const all = { ...options, buckets: parameterBuckets(layout) };
     resolve(new Aggregator(all, state, arena, sharedStates ?? undefined));
   });
 });

@@ -1,15 +1,15 @@
 /**
- * An aggregator owns the parameters, cut into shards: it sums the ranks' gradients by the fixed tree,
- * applies the optimizer in fp32 and lets the key encoder follow. No socket in here.
+ * An aggregator owns one parameter shard: it sums the ranks' gradients by the fixed tree, applies the optimizer in fp32 and lets
+ * the key encoder follow, bucket by bucket. Nothing in here knows of other shards, or of sockets.
  */
 import { optimizerVectors, type UpdateRule } from "../src/config/optimizer.js";
 import { BATCH_NORM_MOMENTUM } from "../src/models/constants.js";
 import { gradientLength } from "../src/models/exchange.js";
 import type { ParameterLayout } from "../src/models/parameters.js";
-import { sliceOf, type ParameterShard } from "../src/models/shards.js";
+import { sliceOf, type Slice } from "../src/models/shards.js";
 import {
-  clipFactor,
   isNode,
+  layerSquares,
   SumTree,
   update,
   VectorArena,
@@ -19,15 +19,14 @@ import {
 import { WireError } from "../src/protocol/wire-error.js";
 
 export interface AggregatorOptions {
+  /** of the shard */
   readonly layout: ParameterLayout;
-  /** how the parameters are cut */
-  readonly shards: readonly ParameterShard[];
+  /** how the shard is cut */
+  readonly buckets: readonly Slice[];
   readonly worldSize: number;
   readonly rule: UpdateRule;
   /** the parameters, one slice each, in order */
   readonly layers: readonly LayerSlice[];
-  /** norm that the mean gradient is clipped to; null: never */
-  readonly clipNorm: number | null;
 }
 
 /** Numbers that change from update to update. */
@@ -35,6 +34,11 @@ export interface StepRates {
   readonly learningRate: number;
   /** m of the key encoder's momentum update */
   readonly keyMomentum: number;
+}
+
+export interface UpdateRates extends StepRates {
+  /** what the mean gradient is multiplied by: see `clipFactor` */
+  readonly clip: number;
 }
 
 /** Everything that training changes, the queue aside. */
@@ -73,7 +77,7 @@ function copyInto(target: TrainingState, source: TrainingState): void {
 }
 
 export class Aggregator {
-  /** layers of each shard, counted from its first value */
+  /** layers of each bucket, counted from its first value */
   private readonly layers: readonly (readonly LayerSlice[])[];
   private readonly tree: SumTree;
   private current: TrainingState;
@@ -92,17 +96,17 @@ export class Aggregator {
     private readonly weights: WeightsMemory = inArena(options.layout, arena),
   ) {
     this.tree = new SumTree(options.worldSize, arena);
-    this.layers = this.shards.map((shard) =>
+    this.layers = this.buckets.map((bucket) =>
       options.layers
-        .filter(({ offset }) => offset >= shard.offset && offset < shard.offset + shard.size)
-        .map((layer) => ({ ...layer, offset: layer.offset - shard.offset })),
+        .filter(({ offset }) => offset >= bucket.offset && offset < bucket.offset + bucket.size)
+        .map((layer) => ({ ...layer, offset: layer.offset - bucket.offset })),
     );
     this.current = this.newState(initial.version, initial.updates);
     copyInto(this.current, initial);
   }
 
-  get shards(): readonly ParameterShard[] {
-    return this.options.shards;
+  get buckets(): readonly Slice[] {
+    return this.options.buckets;
   }
 
   get state(): TrainingState {
@@ -164,6 +168,18 @@ export class Aggregator {
     }
   }
 
+  /** Σ gradient² of each layer, where the gradient is the mean over the ranks. @throws Error where ranks are missing */
+  squares(): readonly number[] {
+    const { layers, worldSize } = this.options;
+    return layerSquares(this.arena, this.sum(), layers, 1 / worldSize);
+  }
+
+  private sum(): Float32Array {
+    const sum = this.tree.root();
+    if (sum === null) throw new Error(`step ${String(this.current.version)} was applied with ranks missing`);
+    return sum;
+  }
+
   /** Calls once no vector that was accepted by now is needed any more. */
   afterStep(done: () => void): void {
     if (this.tree.isEmpty) done();
@@ -171,19 +187,18 @@ export class Aggregator {
   }
 
   /**
-   * One optimizer update from the summed gradients, shard by shard; opens the next step when the last is done. Each shard of
-   * the next state may be read as soon as its number comes, buffers with shard 0.
-   * @param keysAtOnce whether θk of a shard is there with its number; otherwise it is when the last number has been taken
+   * One optimizer update from the summed gradients, bucket by bucket; opens the next step when the last is done. Each bucket of
+   * the next state may be read as soon as its number comes, buffers with bucket 0.
+   * @param keysAtOnce whether θk of a bucket is there with its number; otherwise it is when the last number has been taken
    * @throws Error where ranks are missing
    */
   *apply(
-    { learningRate, keyMomentum }: StepRates,
+    { learningRate, keyMomentum, clip }: UpdateRates,
     keysAtOnce = true,
-  ): Generator<{ readonly next: TrainingState; readonly shard: number }, void> {
+  ): Generator<{ readonly next: TrainingState; readonly bucket: number }, void> {
     const { arena, current } = this;
-    const { layout, worldSize, rule, layers, clipNorm } = this.options;
-    const sum = this.tree.root();
-    if (sum === null) throw new Error(`step ${String(current.version)} was applied with ranks missing`);
+    const { layout, worldSize, rule } = this.options;
+    const sum = this.sum();
 
     const { parameterCount, bufferCount } = layout;
     const scale = 1 / worldSize;
@@ -193,9 +208,8 @@ export class Aggregator {
     arena.mix(current.queryBuffers, statistics(parameterCount), keep, next.queryBuffers, scale);
     arena.mix(current.keyBuffers, statistics(parameterCount + bufferCount), keep, next.keyBuffers, scale);
 
-    const clip = clipNorm === null ? 1 : clipFactor(arena, sum, layers, scale, clipNorm);
     const step = { scale: scale * clip, learningRate, number: next.updates };
-    for (const [shard, place] of this.shards.entries()) {
+    for (const [bucket, place] of this.buckets.entries()) {
       const cut = (vector: Float32Array) => sliceOf(vector, place);
       const vectors = {
         parameters: cut(current.query),
@@ -204,9 +218,9 @@ export class Aggregator {
         nextParameters: cut(next.query),
         nextOptimizer: next.optimizer.map(cut),
       };
-      update(arena, rule, vectors, this.layers[shard], step);
+      update(arena, rule, vectors, this.layers[bucket], step);
       if (keysAtOnce) arena.mix(cut(current.key), cut(next.query), keyMomentum, cut(next.key));
-      yield { next, shard };
+      yield { next, bucket };
     }
     if (!keysAtOnce) arena.mix(current.key, next.query, keyMomentum, next.key);
     this.advance(next);

@@ -7,14 +7,17 @@ import { coordinatorCodec, workerCodec, type CoordinatorMessage, type WorkerMess
 import type { CheckpointMeta } from "../src/checkpoint/index.js";
 import { RouterSocket, type Guard } from "../src/transport/index.js";
 import type { CheckpointReport, CheckpointRequest, CheckpointThreadData } from "./checkpoint-thread.js";
-import type { EmbeddedAggregator } from "./embedded-aggregator.js";
+import type { TrainingState } from "./aggregator.js";
+import { Aggregators, type AggregationOptions, type AggregatorHandle } from "./aggregators.js";
 import type { OpenEvaluation } from "./evaluation.js";
 import type { End } from "./run-state.js";
 import { Server, type ServerParts, type ServerPorts } from "./server.js";
 
 export interface ControlPlaneOptions {
   readonly parts: ServerParts;
-  readonly aggregator: EmbeddedAggregator;
+  readonly aggregation: AggregationOptions;
+  /** one a shard */
+  readonly aggregators: readonly AggregatorHandle[];
   readonly checkpoints: CheckpointThreadData;
   /** of a checkpoint that is taken now */
   readonly describe: (knn: number | null) => CheckpointMeta;
@@ -88,7 +91,7 @@ export async function serveRun(
   options: ControlPlaneOptions,
   signals: RunSignals,
 ): Promise<Served> {
-  const { parts, aggregator, observer } = options;
+  const { parts, observer } = options;
   const settle: { resolve: (served: Served) => void; reject: (error: unknown) => void } = {
     resolve: () => undefined,
     reject: () => undefined,
@@ -107,8 +110,22 @@ export async function serveRun(
     };
   const writer = new Worker(new URL("./checkpoint-thread.js", import.meta.url), { workerData: options.checkpoints });
   let lastCheckpoint: string | null = null;
+  const captures: ((state: TrainingState) => void)[] = [];
+  const aggregators = new Aggregators(options.aggregation, options.aggregators, {
+    reported: guarded((report) => {
+      if (report.kind === "captured") captures.shift()?.(report.state);
+      else server.reported(report);
+    }),
+    failed: settle.reject,
+    gone: (reason) => {
+      settle.reject(new Error(reason));
+    },
+  });
   const checkpoint = async (step: number, meta: CheckpointMeta, queueKeys: Float32Array) => {
-    const state = await aggregator.capture();
+    const state = await new Promise<TrainingState>((resolve) => {
+      captures.push(resolve);
+      aggregators.command({ kind: "capture" });
+    });
     if (state.version !== step)
       throw new Error(`a checkpoint of step ${String(step)} met the state of ${String(state.version)}`);
     writer.postMessage({ meta, state, queueKeys } satisfies CheckpointRequest);
@@ -116,13 +133,13 @@ export async function serveRun(
   const classify = async (evaluation: OpenEvaluation) => {
     server.classified(evaluation.step, await evaluation.classify());
   };
-  const server = new Server(parts, {
+  const server: Server = new Server(parts, {
     now: () => performance.now(),
     send: (peer, message, frames) => {
       socket.send(peer, message, frames);
     },
     command: (command) => {
-      aggregator.command(command);
+      aggregators.command(command);
     },
     openEvaluation: options.openEvaluation,
     classify: (evaluation) => {
@@ -142,21 +159,15 @@ export async function serveRun(
   writer.on(
     "message",
     guarded((report: CheckpointReport) => {
-      aggregator.command({ kind: "release", version: report.step });
+      aggregators.command({ kind: "release", version: report.step });
       if (report.kind === "written") lastCheckpoint = report.directory;
       if (report.kind === "written") server.checkpointWritten(report.step, report.directory);
       else server.checkpointFailed(report.step, report.reason);
     }),
   );
   writer.on("error", settle.reject);
-  aggregator.listen({
-    reported: guarded((report) => {
-      server.reported(report);
-    }),
-    failed: settle.reject,
-  });
   const tick = guarded(() => {
-    aggregator.command({ kind: "tick" });
+    aggregators.command({ kind: "tick" });
     server.tick();
   });
   const stop = guarded(() => {

@@ -1,5 +1,5 @@
 /**
- * The aggregator's end of the data plane: which worker has which weights, what is on its way to it, and whose gradients count.
+ * An aggregator's end of the data plane: which worker has which weights, what is on its way to it, and whose gradients count.
  * No socket or clock in here: `DataPlanePorts` are all it touches, so a simulation can drive it.
  */
 import { weightsParts } from "../src/models/exchange.js";
@@ -11,26 +11,30 @@ import { Numbering } from "../src/protocol/numbering.js";
 import type { AggregatorMessage, Gradient, Open, WorkerDataMessage } from "../src/protocol/wire.js";
 import { WireError } from "../src/protocol/wire-error.js";
 import type { SegmentAddress } from "../src/transport/shared-segment.js";
-import type { Aggregator, StepRates, TrainingState } from "./aggregator.js";
+import type { Aggregator, TrainingState, UpdateRates } from "./aggregator.js";
 
-/** What the coordinator asks of its aggregator. */
+/** What the coordinator asks of an aggregator. */
 export type AggregatorCommand =
   /** a worker has been welcomed, and will open a connection with this ticket */
   | { readonly kind: "expect"; readonly worker: WorkerId; readonly ticket: string }
   /** it takes part from now on; `holding`: the weights that it says it has */
   | { readonly kind: "admit"; readonly worker: WorkerId; readonly holding: WeightsHeld | null }
   | { readonly kind: "forget"; readonly worker: WorkerId }
+  /** answered by `measured`: what the norm of the whole gradient of step `step` is made of */
+  | { readonly kind: "measure"; readonly step: number }
   /** the update of step `step`; without rates it is skipped, and the weights stay as they are */
-  | { readonly kind: "apply"; readonly step: number; readonly rates: StepRates | null }
+  | { readonly kind: "apply"; readonly step: number; readonly rates: UpdateRates | null }
   /** answered by `captured` with the state as it is now, which is held until `release` */
   | { readonly kind: "capture" }
   | { readonly kind: "release"; readonly version: number }
   /** every heartbeat interval */
   | { readonly kind: "tick" };
 
-/** What the aggregator tells its coordinator. */
+/** What an aggregator tells its coordinator. */
 export type AggregatorReport =
   | { readonly kind: "held"; readonly step: number; readonly ranks: readonly number[] }
+  /** see `Aggregator.squares` */
+  | { readonly kind: "measured"; readonly step: number; readonly squares: readonly number[] }
   | { readonly kind: "applied"; readonly step: number; readonly applyMs: number }
   | { readonly kind: "captured"; readonly state: TrainingState }
   /** a worker's connection is of no more use; the ticket tells which of its connections */
@@ -120,6 +124,9 @@ export class DataPlane {
         return;
       case "forget":
         if (peer !== undefined) this.close(peer);
+        return;
+      case "measure":
+        this.ports.report({ kind: "measured", step: command.step, squares: this.aggregator.squares() });
         return;
       case "apply":
         this.apply(command.step, command.rates);
@@ -252,8 +259,8 @@ export class DataPlane {
     if (ranks !== null) this.ports.report({ kind: "held", step, ranks });
   }
 
-  /** While one shard is on its way to the workers, the next is computed. */
-  private apply(step: number, rates: StepRates | null): void {
+  /** While one bucket is on its way to the workers, the next is computed. */
+  private apply(step: number, rates: UpdateRates | null): void {
     const { aggregator, ports } = this;
     const start = ports.now();
     // Those that have nothing on their way.
@@ -278,12 +285,12 @@ export class DataPlane {
       }
       return;
     }
-    for (const { next, shard } of aggregator.apply(rates, behind.length + sharing.length > 0)) {
-      if (shard === 0) for (const peer of apart) peer.sending = aggregator.hold(next).version;
-      this.sendShard(upToDate, next, shard, rates.keyMomentum);
-      this.sendShard(behind, next, shard, null);
+    for (const { next, bucket } of aggregator.apply(rates, behind.length + sharing.length > 0)) {
+      if (bucket === 0) for (const peer of apart) peer.sending = aggregator.hold(next).version;
+      this.sendBucket(upToDate, next, bucket, rates.keyMomentum);
+      this.sendBucket(behind, next, bucket, null);
       // θk may still have to follow; nothing else's turn comes before.
-      if (shard === aggregator.shards.length - 1) applied();
+      if (bucket === aggregator.buckets.length - 1) applied();
     }
     for (const peer of sharing) this.sendWhole(peer);
   }
@@ -304,21 +311,21 @@ export class DataPlane {
       this.tell(peer, { body: "weights", weights: { runId: this.runId, version, slot } });
       return;
     }
-    for (const shard of this.aggregator.shards.keys()) this.sendShard([peer], current, shard, null);
+    for (const bucket of this.aggregator.buckets.keys()) this.sendBucket([peer], current, bucket, null);
   }
 
   /**
    * ZeroMQ sends from the state's own memory, so the state is held until the worker has it, or is gone.
    * @param keyMomentum m by which the worker lets θk follow; null: θk is sent
    */
-  private sendShard(peers: readonly Peer[], of: TrainingState, shard: number, keyMomentum: number | null): void {
+  private sendBucket(peers: readonly Peer[], of: TrainingState, bucket: number, keyMomentum: number | null): void {
     if (peers.length === 0) return;
-    const place = this.aggregator.shards[shard];
-    const parts = weightsParts(this.layout, place, shard, keyMomentum !== null);
+    const place = this.aggregator.buckets[bucket];
+    const parts = weightsParts(this.layout, place, bucket, keyMomentum !== null);
     const frames = toFrames(
       ...parts.map(({ name }) => (name === "buffers" ? of.queryBuffers : sliceOf(of[name], place))),
     );
-    const weights = { runId: this.runId, version: of.version, shard, keyMomentum };
+    const weights = { runId: this.runId, version: of.version, bucket, keyMomentum };
     for (const peer of peers) if (peer.sending === of.version) this.tell(peer, { body: "weights", weights }, frames);
   }
 

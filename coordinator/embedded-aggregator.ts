@@ -1,18 +1,12 @@
-/** The coordinator's handle on the aggregator that lives in a thread of its own. */
+/** The handle on an aggregator that lives in a thread of this process. */
 import { Worker } from "node:worker_threads";
 import { UserError } from "../src/protocol/errors.js";
 import { vectorsOf, type TrainingState } from "./aggregator.js";
+import type { AggregatorHandle, AggregatorListener } from "./aggregators.js";
 import type { AggregatorThreadData, ThreadCommand, ThreadReport } from "./aggregator-thread.js";
-import type { AggregatorReport } from "./data-plane.js";
 
-export interface AggregatorListener {
-  reported(report: AggregatorReport): void;
-  failed(error: Error): void;
-}
-
-export class EmbeddedAggregator {
+export class EmbeddedAggregator implements AggregatorHandle {
   private listener: AggregatorListener | null = null;
-  private readonly captures: ((state: TrainingState) => void)[] = [];
 
   private constructor(
     private readonly thread: Worker,
@@ -51,14 +45,6 @@ export class EmbeddedAggregator {
     this.thread.postMessage(command);
   }
 
-  /** The state between two updates. Its vectors stay unwritten until `release` is commanded for its version. */
-  capture(): Promise<TrainingState> {
-    return new Promise((resolve) => {
-      this.captures.push(resolve);
-      this.command({ kind: "capture" });
-    });
-  }
-
   async close(): Promise<void> {
     const exited = new Promise((resolve) => this.thread.once("exit", resolve));
     this.command({ kind: "close" });
@@ -66,8 +52,7 @@ export class EmbeddedAggregator {
   }
 
   private take(report: ThreadReport): void {
-    if (report.kind === "captured") this.captures.shift()?.(report.state);
-    else if (report.kind === "failed") this.listener?.failed(new UserError(report.code, report.message));
+    if (report.kind === "failed") this.listener?.failed(new UserError(report.code, report.message));
     else if (report.kind !== "listening") this.listener?.reported(report);
   }
 }

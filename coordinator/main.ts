@@ -17,6 +17,7 @@ import type { RunConfig } from "../src/config/schema.js";
 import { CorruptLimit, labelledLength, openRunDataset, type RunDataset } from "../src/data/index.js";
 import { architectureOf } from "../src/models/architecture.js";
 import { initialBuffers, initialParameters, type ParameterLayout } from "../src/models/parameters.js";
+import { parameterShards } from "../src/models/shards.js";
 import { layerSlices } from "../src/models/treatment.js";
 import { KeyQueue, NO_LABEL } from "../src/objectives/key-queue.js";
 import { tryMethodApart } from "../src/objectives/try-method.js";
@@ -110,6 +111,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
   const [architecture] = await Promise.all([architectureOf(config), tryMethodApart(config)]);
   const { layout } = architecture;
   const layers = layerSlices(layout, config.optimizer);
+  const rule = updateRule(config.optimizer);
   const asked = options.init == null ? null : await readInitialWeights(options.init);
   const openDirectory = async (
     how: { readonly resume: true } | { readonly resume: false; readonly id: string; readonly init?: Uint8Array },
@@ -150,9 +152,8 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
         options: {
           layout,
           worldSize: config.parallel.worldSize,
-          rule: updateRule(config.optimizer),
+          rule,
           layers,
-          clipNorm: config.optimizer.clipNorm,
         },
         runId: begun.id,
         endpoint: dataEndpoint(options.listen, endpoint),
@@ -170,7 +171,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
         runId: begun.id,
         config,
         softwareVersion: SOFTWARE_VERSION,
-        dataPort: portOf(aggregator.endpoint),
+        aggregators: [{ port: portOf(aggregator.endpoint) }],
         manifestHash: dataset.manifestHash,
         rounds: roundsOf(config, layout.bufferCount),
         newTicket: () => randomBytes(16).toString("hex"),
@@ -193,7 +194,8 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
           keysPerRank: config.parallel.batchSize * queueRowLength(config),
           initial: initialState(planOf(config, dataset, totalSteps), step),
         },
-        aggregator,
+        aggregation: { layout, shards: parameterShards(layout, 1), rule, clipNorm: config.optimizer.clipNorm },
+        aggregators: [aggregator],
         checkpoints: { config, layout, out },
         describe: (knn) => ({
           runId: begun.id,

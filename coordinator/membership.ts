@@ -7,6 +7,7 @@ import { workerId, type RunId, type WorkerId } from "../src/protocol/identifiers
 import { Numbering } from "../src/protocol/numbering.js";
 import {
   PROTOCOL_VERSION,
+  type AggregatorAddress,
   type CoordinatorMessage,
   type Hello,
   type Holding,
@@ -36,7 +37,7 @@ export interface Door {
   readonly runId: RunId;
   readonly config: RunConfig;
   readonly softwareVersion: string;
-  readonly dataPort: number;
+  readonly aggregators: readonly AggregatorAddress[];
   readonly manifestHash: string;
   /** values that a rank shows in each round of a step; null: as the first worker says, since they follow from its graph */
   readonly rounds: readonly number[] | null;
@@ -166,8 +167,9 @@ export class Membership {
     this.byPeer.set(peer, session);
     this.byWorker.set(id, session);
     this.configJson ??= JSON.stringify(door.config);
-    const { runId, dataPort } = door;
-    const welcome = { runId, workerId: id, configJson: this.configJson, dataPort, ticket: session.ticket };
+    const { runId, aggregators } = door;
+    const { ticket } = session;
+    const welcome = { runId, workerId: id, configJson: this.configJson, aggregators: [...aggregators], ticket };
     return { session, answer: { body: "welcome", welcome } };
   }
 

@@ -21,7 +21,7 @@ import { WireError } from "../src/protocol/wire-error.js";
 import type { KeyQueue } from "../src/objectives/key-queue.js";
 import type { StepNumbers } from "../src/telemetry/index.js";
 import type { StepRates } from "./aggregator.js";
-import type { AggregatorCommand, AggregatorReport } from "./data-plane.js";
+import type { AggregationCommand, AggregationReport } from "./aggregators.js";
 import { DropLog } from "./drop-log.js";
 import type { OpenEvaluation } from "./evaluation.js";
 import type { Scores } from "./evaluation-thread.js";
@@ -66,7 +66,7 @@ export interface ServerPorts {
   /** what cannot be sent comes back as `unreachable` */
   readonly send: (peer: string, message: CoordinatorMessage, frames: readonly Uint8Array[]) => void;
   /** answered by `reported` */
-  readonly command: (command: AggregatorCommand) => void;
+  readonly command: (command: AggregationCommand) => void;
   readonly openEvaluation: (step: number) => OpenEvaluation;
   /** answered by `classified` */
   readonly classify: (evaluation: OpenEvaluation) => void;
@@ -182,7 +182,7 @@ export class Server {
     if (session !== undefined) this.drop(session, "its connection is closed or stalled");
   }
 
-  reported(report: AggregatorReport): void {
+  reported(report: AggregationReport): void {
     switch (report.kind) {
       case "held":
         this.dispatch({ kind: "gradients-held", step: report.step, ranks: report.ranks });
@@ -503,7 +503,7 @@ export class Server {
     if (session === undefined) return;
     const { holding } = session;
     const weights =
-      holding === null ? null : { version: holding.weightsVersion ?? 0, sha256: holding.weightsSha256 ?? "" };
+      holding === null ? null : { version: holding.weightsVersion ?? 0, sha256: holding.weightsSha256 ?? [] };
     this.ports.command({ kind: "admit", worker, holding: weights });
     this.sendQueue(session, holding);
     const { kind } = this.state.phase;

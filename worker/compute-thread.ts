@@ -5,9 +5,9 @@ import type { SampleValues } from "../src/data/run-samples.js";
 import { nodeBackend } from "../src/engine/index.js";
 import { encoderOf, type ParameterLayout } from "../src/models/index.js";
 import { engineFingerprint } from "./fingerprint.js";
-import type { WeightVectors } from "./incoming-weights.js";
 import { RankComputer, type RankOutcome } from "./rank-computer.js";
 import type { HandedOut } from "./session-ports.js";
+import type { WeightsInShards } from "./sharded-weights.js";
 import { isStepKept, type PreparedStep } from "./rank-step.js";
 import { serveCalls } from "./thread-call.js";
 
@@ -26,7 +26,7 @@ export type ComputeCalls = {
       stands: boolean;
     },
   ];
-  weights: [{ version: number; vectors: WeightVectors }, null];
+  weights: [WeightsInShards, null];
   queue: [{ position: number; keys: Float32Array }, null];
   keys: [{ block: Float32Array }, null];
   queueDigest: [null, string];
@@ -35,7 +35,7 @@ export type ComputeCalls = {
   /** what all ranks have shown in it, float32 `[W, E]` */
   embeddings: [{ step: number; round: number; block: Float32Array }, null];
   run: [RunRequest, RankOutcome | Unanswered];
-  flush: [null, readonly HandedOut[]];
+  flush: [{ shards: number }, readonly HandedOut[]];
   features: [{ samples: SampleValues }, Float32Array];
 };
 
@@ -57,7 +57,8 @@ export interface RunRequest {
   /** connection for which the rank is run: sums of another are not mixed with its own */
   readonly link: number;
   readonly flush: boolean;
-  readonly segment: number | null;
+  /** descriptor of the memory shared with each aggregator; null: what is handed out travels otherwise */
+  readonly segments: readonly (number | null)[];
 }
 
 let computer: RankComputer | null = null;
@@ -86,8 +87,8 @@ const notify = serveCalls<ComputeCalls, ComputeNotice>({
     const { mode, encoder, rounds, stands } = prepared;
     return { fingerprint, device, mode, layout: encoder.layout, rounds, stands };
   },
-  weights: ({ version, vectors }) => {
-    started().setWeights(version, vectors);
+  weights: (weights) => {
+    started().setWeights(weights);
     return null;
   },
   queue: ({ position, keys }) => {
@@ -105,6 +106,6 @@ const notify = serveCalls<ComputeCalls, ComputeNotice>({
     return null;
   },
   run: (request) => started().run(request),
-  flush: () => started().flush(),
+  flush: ({ shards }) => started().flush(shards),
   features: ({ samples }) => started().features(samples),
 });

@@ -1,25 +1,28 @@
-/** The sockets of one link of a worker to its run: control and data, and the memory it may share with the aggregator. */
-import type { ParameterLayout } from "../src/models/parameters.js";
+/** The sockets of one link of a worker to its run: control and data, and the memory it may share with aggregators. */
+import type { ParameterShard } from "../src/models/shards.js";
 import type { VectorArena } from "../src/optim/index.js";
 import {
   aggregatorCodec,
   coordinatorCodec,
   workerCodec,
   workerDataCodec,
+  type AggregatorAddress,
   type AggregatorMessage,
   type CoordinatorMessage,
   type SegmentOffer,
   type WorkerDataMessage,
   type WorkerMessage,
 } from "../src/protocol/wire.js";
+import { WireError } from "../src/protocol/wire-error.js";
 import { DealerSocket, type ClientKeys } from "../src/transport/index.js";
 import { SharedExchange } from "./shared-exchange.js";
 import type { WorkerSession } from "./session.js";
 
 export class Connection {
   private control: DealerSocket<CoordinatorMessage, WorkerMessage> | null = null;
-  private data: DealerSocket<AggregatorMessage, WorkerDataMessage> | null = null;
-  private shared: SharedExchange | null = null;
+  /** to each aggregator, in the order of their shards */
+  private data: DealerSocket<AggregatorMessage, WorkerDataMessage>[] = [];
+  private shared: (SharedExchange | null)[] = [];
   /** not after an aggregator has taken an offer whose own memory is out of reach */
   private mayShare = true;
 
@@ -32,8 +35,8 @@ export class Connection {
     private readonly failed: (error: unknown) => void,
   ) {}
 
-  /** shared with the aggregator; null: nothing */
-  get memory(): SharedExchange | null {
+  /** shared with each aggregator; null: nothing */
+  get memories(): readonly (SharedExchange | null)[] {
     return this.shared;
   }
 
@@ -47,24 +50,37 @@ export class Connection {
 
   openData(
     link: number,
-    port: number,
+    aggregators: readonly AggregatorAddress[],
     open: WorkerDataMessage & { readonly body: "open" },
-    layout: ParameterLayout,
+    shards: readonly ParameterShard[],
     arena: VectorArena,
   ): void {
-    this.shared = this.mayShare ? SharedExchange.offer(layout, arena) : null;
-    this.data = new DealerSocket(aggregatorCodec, workerDataCodec, this.listener(link));
-    this.data.connect(`${this.endpoint.slice(0, this.endpoint.lastIndexOf(":"))}:${String(port)}`);
-    void this.listen(this.data, (message, frames) => {
-      this.session().heardData(link, message, frames);
-    });
-    this.data.post({ ...open, open: { ...open.open, segment: this.shared?.address } });
+    for (const [index, { host, port, publicKey }] of aggregators.entries()) {
+      const memory = this.mayShare ? SharedExchange.offer(shards[index].layout, arena) : null;
+      const socket = new DealerSocket(aggregatorCodec, workerDataCodec, {
+        ...this.listener(link),
+        keys: this.keys === null || !publicKey ? this.keys : { ...this.keys, coordinator: publicKey },
+      });
+      this.shared.push(memory);
+      this.data.push(socket);
+      const ours = this.endpoint.slice(0, this.endpoint.lastIndexOf(":"));
+      const address = `${host ? `tcp://${host}` : ours}:${String(port)}`;
+      try {
+        socket.connect(address);
+      } catch (cause) {
+        throw new WireError(`a welcome with an aggregator at ${address}`, { cause });
+      }
+      void this.listen(socket, (message, frames) => {
+        this.session().heardData(link, index, message, frames);
+      });
+      socket.post({ ...open, open: { ...open.open, segment: memory?.address } });
+    }
   }
 
   /** @throws WireError where the aggregator's memory is out of reach */
-  takeMemory(theirs: SegmentOffer): void {
+  takeMemory(aggregator: number, theirs: SegmentOffer): void {
     try {
-      this.shared?.take(theirs);
+      this.shared[aggregator]?.take(theirs);
     } catch (error) {
       this.mayShare = false;
       throw error;
@@ -75,8 +91,8 @@ export class Connection {
     this.control?.post(message, frames);
   }
 
-  tell(message: WorkerDataMessage, frames: readonly Uint8Array[]): void {
-    this.data?.post(message, frames);
+  tell(aggregator: number, message: WorkerDataMessage, frames: readonly Uint8Array[]): void {
+    this.data[aggregator]?.post(message, frames);
   }
 
   /** Whatever was not sent is dropped: it is of no use to another link. */
@@ -87,7 +103,7 @@ export class Connection {
   /** At the end of all: what was said last may still go out. */
   async end(): Promise<void> {
     await Promise.race([
-      Promise.all([this.control?.drained(), this.data?.drained()]),
+      Promise.all([this.control?.drained(), ...this.data.map((socket) => socket.drained())]),
       new Promise((resolve) => setTimeout(resolve, 1000).unref()),
     ]);
     this.close();
@@ -95,9 +111,11 @@ export class Connection {
 
   private close(lingerMs?: number): void {
     this.control?.close(lingerMs);
-    this.data?.close(lingerMs);
-    this.shared?.close();
-    this.control = this.data = this.shared = null;
+    for (const socket of this.data) socket.close(lingerMs);
+    for (const memory of this.shared) memory?.close();
+    this.control = null;
+    this.data = [];
+    this.shared = [];
   }
 
   private listener(link: number) {

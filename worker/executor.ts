@@ -11,18 +11,18 @@ import { UserError } from "../src/protocol/errors.js";
 import { fromFrames, sharedFloats } from "../src/protocol/frames.js";
 import { isLoopback } from "../src/transport/index.js";
 import type { ComputeCalls, ComputeNotice, RunRequest, Unanswered } from "./compute-thread.js";
-import type { WeightVectors } from "./incoming-weights.js";
 import type { LoaderCalls, LoaderNotice } from "./loader-thread.js";
 import type { WorkerOptions } from "./main.js";
 import { recordApart } from "./record-apart.js";
 import type { FeatureSlice, HandedOut, Prepared, RankReport } from "./session-ports.js";
+import type { WeightsInShards } from "./sharded-weights.js";
 import { ThreadClient } from "./thread-call.js";
 
 /** Calls are served in their order, so nobody need await one before making the next. */
 export interface Executor {
   readonly layout: ParameterLayout;
-  /** @param vectors unwritten until the next call has returned */
-  setWeights(version: number, vectors: WeightVectors): Promise<unknown>;
+  /** @param weights unwritten until the next call has returned */
+  setWeights(weights: WeightsInShards): Promise<unknown>;
   /** @throws WireError at once, where the frames do not fit */
   setQueue(position: number, frames: readonly Uint8Array[]): Promise<unknown>;
   /** @throws WireError at once, where the frames do not fit */
@@ -36,8 +36,8 @@ export interface Executor {
   run(
     request: Omit<RunRequest, "batch"> & { readonly step: number; readonly rank: number },
   ): Promise<RankReport | null>;
-  /** hands out the partial sums of the open step */
-  flush(): Promise<readonly HandedOut[]>;
+  /** hands out the partial sums of the open step, cut into so many shards */
+  flush(shards: number): Promise<readonly HandedOut[]>;
   prefetch(step: number, ranks: readonly number[], use: BatchUse): void;
   /** float32 `[count, featureDim]` */
   features(slice: FeatureSlice): Promise<Float32Array>;
@@ -134,7 +134,7 @@ export async function startExecutor(
   };
   const executor: Executor = {
     layout,
-    setWeights: (version, vectors) => compute.call("weights", { version, vectors }),
+    setWeights: (weights) => compute.call("weights", weights),
     setQueue: (position, frames) => compute.call("queue", { position, keys: copied(frames, queueSize * row) }),
     appendKeys: (frames) => compute.call("keys", { block: copied(frames, worldSize * batchSize * row) }),
     queueDigest: () => compute.call("queueDigest", null),
@@ -160,14 +160,15 @@ export async function startExecutor(
       );
       return outcome === null ? null : { ...outcome, loadMs };
     },
-    flush: () => compute.call("flush", null),
+    flush: (shards) => compute.call("flush", { shards }),
     prefetch: (step, ranks, use) => {
       // A failed prefetch fails again, and is heard, when the batch is taken.
       loader.call("prefetch", { step, ranks: [...ranks], use }).catch(() => undefined);
     },
     features: async (request) => compute.call("features", { samples: await loader.call("read", request) }),
   };
-  return { executor, manifestHash, splitLengths, engineFingerprint: fingerprint, device, rounds };
+  const tensors = layout.parameters.length;
+  return { executor, manifestHash, splitLengths, tensors, engineFingerprint: fingerprint, device, rounds };
 }
 
 /**

@@ -1,8 +1,8 @@
-/** Weights as they arrive at a worker: shard by shard, one vector in use while the next version fills the other, or in shared memory. */
+/** One shard of the weights as it arrives at a worker: bucket by bucket, one vector in use while the next version fills the other, or in shared memory. */
 import { weightsParts } from "../src/models/exchange.js";
 import type { ParameterLayout } from "../src/models/parameters.js";
-import { parameterShards, sliceOf, type ParameterShard } from "../src/models/shards.js";
-import { VectorArena } from "../src/optim/index.js";
+import { sliceOf, type Slice } from "../src/models/shards.js";
+import type { VectorArena } from "../src/optim/index.js";
 import { fromFrames } from "../src/protocol/frames.js";
 import { WireError } from "../src/protocol/wire-error.js";
 import type { Weights } from "../src/protocol/wire.js";
@@ -26,7 +26,7 @@ export interface WholeWeights {
 /** Vectors of this process alone, which frames fill. */
 interface OwnVectors {
   readonly vectors: WeightVectors;
-  /** of each shard */
+  /** of each bucket */
   readonly slices: readonly Pick<WeightVectors, "query" | "key">[];
 }
 
@@ -41,12 +41,13 @@ export class IncomingWeights {
   private held: WholeWeights = { version: -1, vectors: NOTHING };
   /** what holds the version before while frames fill the other; null: no frames have come yet */
   private own: { readonly before: OwnVectors; readonly filling: OwnVectors } | null = null;
-  private arriving = { version: -1, shards: new Set<number>() };
+  private arriving = { version: -1, buckets: new Set<number>() };
 
   constructor(
     private readonly layout: ParameterLayout,
-    private readonly shards: readonly ParameterShard[] = parameterShards(layout),
-    readonly arena = new VectorArena(),
+    private readonly arena: VectorArena,
+    /** how it is cut */
+    private readonly buckets: readonly Slice[],
   ) {}
 
   /** The last version that was whole; −1: none yet. */
@@ -59,28 +60,28 @@ export class IncomingWeights {
     // What lies in memory that was shared is no longer ours to look at.
     if (this.held.vectors !== this.own?.before.vectors) this.held = { version: -1, vectors: NOTHING };
     this.memory = memory;
-    this.arriving = { version: -1, shards: new Set() };
+    this.arriving = { version: -1, buckets: new Set() };
   }
 
   /**
-   * @returns the version, once its last shard has come; null before
+   * @returns the version, once its last bucket has come; null before
    * @throws WireError where the message does not fit the model, or what it builds on is not here
    */
   take(header: Weights, frames: readonly Uint8Array[]): WholeWeights | null {
     const { slot } = header;
     const version = header.version ?? 0;
     if (header.unchanged === true) return this.renumber(version);
-    if (typeof slot !== "number") return this.takeShard(header, version, frames);
+    if (typeof slot !== "number") return this.takeBucket(header, version, frames);
     if (this.memory === null) throw new WireError("weights in memory that is not shared");
     this.held = { version, vectors: this.memory.weightsIn(slot) };
     return this.held;
   }
 
-  private takeShard(header: Weights, version: number, frames: readonly Uint8Array[]): WholeWeights | null {
+  private takeBucket(header: Weights, version: number, frames: readonly Uint8Array[]): WholeWeights | null {
     const keyMomentum = momentumOf(header);
-    const number = header.shard ?? 0;
-    const shard = this.shards[number];
-    if (shard === undefined) throw new WireError(`shard ${String(number)} of ${String(this.shards.length)}`);
+    const number = header.bucket ?? 0;
+    const bucket = this.buckets[number];
+    if (bucket === undefined) throw new WireError(`bucket ${String(number)} of ${String(this.buckets.length)}`);
     this.own ??= { before: this.newVectors(), filling: this.newVectors() };
     const { before, filling } = this.own;
     if (keyMomentum !== null && (version !== this.held.version + 1 || this.held.vectors !== before.vectors)) {
@@ -88,26 +89,35 @@ export class IncomingWeights {
         `weights ${String(version)} build on those before, and ${String(this.held.version)} are here`,
       );
     }
-    if (version !== this.arriving.version) this.arriving = { version, shards: new Set() };
+    if (version !== this.arriving.version) this.arriving = { version, buckets: new Set() };
     const slices = filling.slices[number];
-    const parts = weightsParts(this.layout, shard, number, keyMomentum !== null).map(({ name }) =>
+    const parts = weightsParts(this.layout, bucket, number, keyMomentum !== null).map(({ name }) =>
       name === "buffers" ? filling.vectors.buffers : slices[name],
     );
     this.memory?.decline();
     fromFrames(frames, ...parts);
     if (keyMomentum !== null) this.arena.mix(before.slices[number].key, slices.query, keyMomentum, slices.key);
-    this.arriving.shards.add(number);
-    if (this.arriving.shards.size < this.shards.length) return null;
+    this.arriving.buckets.add(number);
+    if (this.arriving.buckets.size < this.buckets.length) return null;
     this.own = { before: filling, filling: before };
     this.held = { version, vectors: filling.vectors };
     return this.held;
+  }
+
+  /** Nothing of it is looked at any more. */
+  close(): void {
+    for (const own of this.own === null ? [] : [this.own.before, this.own.filling]) {
+      const { query, key, buffers } = own.vectors;
+      for (const vector of [query, key, buffers]) this.arena.release(vector);
+    }
+    this.own = null;
   }
 
   private newVectors(): OwnVectors {
     // Vectors of their own: the kernels may run over a vector's end.
     const { parameterCount, bufferCount } = this.layout;
     const [query, key] = [this.arena.take(parameterCount), this.arena.take(parameterCount)];
-    const slices = this.shards.map((shard) => ({ query: sliceOf(query, shard), key: sliceOf(key, shard) }));
+    const slices = this.buckets.map((bucket) => ({ query: sliceOf(query, bucket), key: sliceOf(key, bucket) }));
     return { vectors: { query, key, buffers: this.arena.take(bufferCount) }, slices };
   }
 

@@ -4,14 +4,13 @@ import { hostname } from "node:os";
 import { clearInterval, setInterval } from "node:timers";
 import type { RunConfig } from "../src/config/schema.js";
 import type { DeviceChoice } from "../src/engine/environment.js";
-import { sha256OfFloats } from "../src/protocol/digest.js";
 import { PROTOCOL_VERSION } from "../src/protocol/wire.js";
 import { SOFTWARE_VERSION } from "../src/protocol/version.js";
 import type { ClientKeys } from "../src/transport/index.js";
 import { Connection } from "./connection.js";
 import { startExecutor, type Executor } from "./executor.js";
-import { IncomingWeights } from "./incoming-weights.js";
 import { WorkerSession } from "./session.js";
+import { digestsOf, ShardedWeights } from "./sharded-weights.js";
 
 export interface WorkerOptions {
   /** the coordinator's control plane, `tcp://HOST:PORT` */
@@ -62,12 +61,12 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
           onCorrupt,
           threads,
         );
-        engineParts = { executor, weights: new IncomingWeights(executor.layout) };
+        engineParts = { executor, weights: new ShardedWeights(executor.layout) };
         session.prepared(found);
       };
       const link = new Connection(options.connect, options.keys, () => session, reject);
       connection = link;
-      let engineParts: { executor: Executor; weights: IncomingWeights } | null = null;
+      let engineParts: { executor: Executor; weights: ShardedWeights } | null = null;
       const parts = () => {
         if (engineParts === null) throw new Error("the engine was used before it was started");
         return engineParts;
@@ -97,38 +96,40 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
           say: (message, frames) => {
             link.say(message, frames);
           },
-          tell: (message, frames) => {
-            link.tell(message, frames);
+          tell: (aggregator, message, frames) => {
+            link.tell(aggregator, message, frames);
           },
-          openData: (number, port, open) => {
-            const { executor, weights } = parts();
-            link.openData(number, port, open, executor.layout, weights.arena);
-            weights.restart(link.memory);
+          openData: (number, aggregators, open) => {
+            const { weights } = parts();
+            link.openData(number, aggregators, open, weights.cut(aggregators.length), weights.arena);
+            weights.restart(link.memories);
           },
-          takeMemory: (theirs) => {
-            link.takeMemory(theirs);
+          takeMemory: (aggregator, theirs) => {
+            link.takeMemory(aggregator, theirs);
           },
           prepare: (config) => {
             start(config).catch(reject);
           },
           prove: (number, queueVersion) => {
-            const { version, vectors } = parts().weights.whole;
-            if (version < 0 || queueVersion < 0) {
+            const weights = parts().weights.whole();
+            if (weights === null || queueVersion < 0) {
               session.proved(number, null);
               return;
             }
-            const weightsSha256 = sha256OfFloats(vectors.query, vectors.key, vectors.buffers);
+            const [weightsVersion, weightsSha256] = [weights.version, digestsOf(weights)];
             const prove = async () => {
               const queueSha256 = await parts().executor.queueDigest();
-              session.proved(number, { weightsVersion: version, weightsSha256, queueVersion, queueSha256 });
+              session.proved(number, { weightsVersion, weightsSha256, queueVersion, queueSha256 });
             };
             prove().catch(reject);
           },
-          takeWeights: (header, frames) => parts().weights.take(header, frames)?.version ?? null,
+          takeWeights: (aggregator, header, frames) => parts().weights.take(aggregator, header, frames),
           loadWeights: (number) => {
             const { executor, weights } = parts();
+            const whole = weights.whole();
+            if (whole === null) throw new Error("weights were to be loaded before all shards were there");
             executor
-              .setWeights(weights.whole.version, weights.whole.vectors)
+              .setWeights(whole)
               .then(() => {
                 session.weightsLoaded(number);
               })
@@ -152,19 +153,23 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
             parts().executor.setEmbeddings(step, round, frames).catch(reject);
           },
           run: (number, step, rank, flush) => {
-            const { memory } = link;
-            const segment = flush && memory?.claimGradient(step) === true ? memory.file : null;
+            const { memories } = link;
+            const segments = memories.map((memory) =>
+              flush && memory?.claimGradient(step) === true ? memory.file : null,
+            );
             parts()
-              .executor.run({ link: number, step, rank, flush, segment })
+              .executor.run({ link: number, step, rank, flush, segments })
               .then((report) => {
-                if (segment !== null) memory?.gradientWritten();
+                for (const [index, memory] of memories.entries()) {
+                  if (segments[index] !== null) memory?.gradientWritten();
+                }
                 session.rankDone(number, step, rank, flush, report);
               })
               .catch(reject);
           },
           flush: (number, step) => {
             parts()
-              .executor.flush()
+              .executor.flush(link.memories.length)
               .then((nodes) => {
                 session.flushed(number, step, nodes);
               })

@@ -15,14 +15,14 @@ import { inverseOf, keyOrder, shuffled } from "../src/data/permutation.js";
 import type { SampleValues } from "../src/data/run-samples.js";
 import { CompiledStep, readTimestamp, tf, type Tensor, type Tensor1D, type Tensor2D } from "../src/engine/index.js";
 import { backboneFeatures } from "../src/evaluation/features.js";
-import { gradientLength } from "../src/models/exchange.js";
-import { encoderOf, type BufferSpec, type Encoder } from "../src/models/index.js";
+import { gradientLength, gradientSlice } from "../src/models/exchange.js";
+import { encoderOf, parameterShards, type BufferSpec, type Encoder } from "../src/models/index.js";
+import { sliceOf, type Slice } from "../src/models/shards.js";
 import { KeyQueue, type Exchanged } from "../src/objectives/index.js";
 import { SumTree, VectorArena } from "../src/optim/index.js";
 import { sha256OfFloats } from "../src/protocol/digest.js";
 import { Purpose, Stream } from "../src/protocol/philox.js";
 import { pagedBytes, SharedSegment } from "../src/transport/shared-segment.js";
-import type { WeightVectors } from "./incoming-weights.js";
 import type { Place, RunRequest, Unanswered } from "./compute-thread.js";
 import { Lockstep, type Span } from "./lockstep.js";
 import { isFiniteThroughout } from "./non-finite.js";
@@ -36,10 +36,18 @@ import {
   type RankResult,
   type SampleInputs,
 } from "./rank-step.js";
+import type { WeightsInShards } from "./sharded-weights.js";
 import { sampleKind, type SampleKind } from "./sample-tensors.js";
 
 /** What a rank gives; partial sums are unwritten until a rank of another step is run. */
 export type RankOutcome = Omit<RankReport, "loadMs">;
+
+/** Where a shard's slice of a partial sum goes. */
+interface Exit {
+  readonly slice: Slice;
+  /** shared with the shard's aggregator; null: it travels */
+  readonly memory: SharedSegment | null;
+}
 
 function valuesOf(tensor: Tensor): Float32Array {
   return tensor.dataSync() as Float32Array;
@@ -104,21 +112,26 @@ export class RankComputer {
     return batch === null && !(step instanceof Lockstep && step.stands(place)) ? "needs-batch" : null;
   }
 
-  /** @param vectors must stay unwritten until the next call */
-  setWeights(version: number, vectors: WeightVectors): void {
+  /** @param weights must stay unwritten until the next call */
+  setWeights({ version, shards }: WeightsInShards): void {
     if (this.step instanceof Lockstep) this.step.clear();
     if (this.weights !== null) {
       tf.dispose([this.weights.query, this.weights.key]);
       for (const buffer of this.weights.buffers.values()) buffer.dispose();
     }
-    const { parameters, buffers } = this.encoder.layout;
-    const tensors = (vector: Float32Array) =>
-      parameters.map(({ offset, size, shape }) => tf.tensor(vector.subarray(offset, offset + size), [...shape]));
-    const bufferOf = ({ offset, size }: BufferSpec) => tf.tensor1d(vectors.buffers.subarray(offset, offset + size));
+    const { layout } = this.encoder;
+    const { buffers } = layout;
+    const layouts = parameterShards(layout, shards.length).map(({ layout: own }) => own);
+    const tensors = (part: "query" | "key") =>
+      layouts.flatMap(({ parameters }, index) =>
+        parameters.map(({ shape, ...slice }) => tf.tensor(sliceOf(shards[index][part], slice), [...shape])),
+      );
+    const { buffers: values } = shards[shards.length - 1];
+    const bufferOf = (spec: BufferSpec) => tf.tensor1d(sliceOf(values, spec));
     this.weights = {
       version,
-      query: tensors(vectors.query),
-      key: tensors(vectors.key),
+      query: tensors("query"),
+      key: tensors("key"),
       buffers: new Map(buffers.map((spec) => [spec.name, bufferOf(spec)])),
     };
   }
@@ -176,7 +189,7 @@ export class RankComputer {
   }
 
   /** A rank's part of a step, with the partial sums gathered so far in it if the request says `flush`. */
-  run({ step, rank, batch, link, flush, segment }: RunRequest): RankOutcome | Unanswered {
+  run({ step, rank, batch, link, flush, segments }: RunRequest): RankOutcome | Unanswered {
     const [from, start] = [Date.now(), performance.now()];
     const place = { step, rank, round: this.rounds.length };
     const obstacle = this.obstacle(place, batch);
@@ -184,10 +197,8 @@ export class RankComputer {
     this.openStep(`${String(link)}/${String(step)}`);
     const { result, graphMs, inputs, before } = this.execute(place, batch);
     const parts = this.parts(result, rank);
-    const memory =
-      segment === null ? null : SharedSegment.ofFile(segment, pagedBytes(gradientLength(this.encoder.layout)));
     const { parameters } = this.encoder.layout;
-    const { nodes, faulty } = this.sum(rank, parts, flush, memory);
+    const { nodes, faulty } = this.sum(rank, parts, flush ? this.exits(segments) : null);
     const scalar = (value: Tensor) => value.dataSync()[0];
     const outcome = {
       keys: result.rows === null ? new Float32Array(0) : valuesOf(result.rows),
@@ -308,18 +319,25 @@ export class RankComputer {
     return [...read(gradients), ...read(queryStatistics), ...ofKeys()];
   }
 
-  /** Hands out the partial sums gathered so far. */
-  flush(): readonly (HandedOut & { readonly sum: Float32Array })[] {
-    const nodes = this.sums.takeAll();
-    this.handedOut.push(...nodes.map(({ sum }) => sum));
-    return nodes;
+  /** Hands out the partial sums gathered so far, cut into so many shards. */
+  flush(shards: number): readonly HandedOut[] {
+    return this.handOut(this.exits(Array.from({ length: shards }, () => null)));
+  }
+
+  /** @param segments of each aggregator; see `RunRequest` */
+  private exits(segments: readonly (number | null)[]): readonly Exit[] {
+    return parameterShards(this.encoder.layout, segments.length).map((shard, index) => {
+      const [slice, segment] = [gradientSlice(shard), segments[index]];
+      return { slice, memory: segment === null ? null : SharedSegment.ofFile(segment, pagedBytes(slice.size)) };
+    });
   }
 
   /**
    * @param parts gradients, then statistics: each is read once, and let go before the next
-   * @returns partial sums, if asked for, and which of the parts is the first that is not finite
+   * @param exits where partial sums are handed out; null: they are kept
+   * @returns them, and which of the parts is the first that is not finite
    */
-  private sum(rank: number, parts: readonly (() => Float32Array)[], flush: boolean, memory: SharedSegment | null) {
+  private sum(rank: number, parts: readonly (() => Float32Array)[], exits: readonly Exit[] | null) {
     const { layout } = this.encoder;
     const leaf = { level: 0, index: rank };
     let faulty: number | null = null;
@@ -330,14 +348,17 @@ export class RankComputer {
         put(values);
       }
     };
-    if (memory !== null && flush && this.sums.nodes().length === 0) {
-      // Straight to where it is wanted.
-      let position = 0;
+    const memories = exits?.flatMap(({ slice, memory }) => (memory === null ? [] : { slice, memory })) ?? [];
+    if (exits !== null && memories.length === exits.length && this.sums.nodes().length === 0) {
+      // Straight to where it is wanted. Shards are cut between parts.
+      let [offset, shard] = [0, 0];
       read((values) => {
-        memory.write(position, values);
-        position += values.byteLength;
+        if (offset === memories[shard].slice.offset + memories[shard].slice.size) shard++;
+        const { slice, memory } = memories[shard];
+        memory.write(values.BYTES_PER_ELEMENT * (offset - slice.offset), values);
+        offset += values.length;
       });
-      return { nodes: [{ node: leaf, sum: null }], faulty };
+      return { nodes: [{ node: leaf, slices: exits.map(() => null) }], faulty };
     }
     const vector = this.arena.take(gradientLength(layout));
     let offset = 0;
@@ -346,15 +367,21 @@ export class RankComputer {
       offset += values.length;
     });
     this.sums.add(leaf, vector);
-    return { nodes: flush ? this.handOut(memory) : [], faulty };
+    return { nodes: exits === null ? [] : this.handOut(exits), faulty };
   }
 
-  private handOut(memory: SharedSegment | null): readonly HandedOut[] {
-    const nodes = this.flush();
-    if (memory === null) return nodes;
-    const [first, ...rest] = nodes;
-    memory.write(0, first.sum);
-    return [{ node: first.node, sum: null }, ...rest];
+  /** What lies in shared memory is one node's sum: the others travel. */
+  private handOut(exits: readonly Exit[]): readonly HandedOut[] {
+    const nodes = this.sums.takeAll();
+    this.handedOut.push(...nodes.map(({ sum }) => sum));
+    return nodes.map(({ node, sum }, index) => ({
+      node,
+      slices: exits.map(({ slice, memory }) => {
+        if (memory === null || index > 0) return sliceOf(sum, slice);
+        memory.write(0, sliceOf(sum, slice));
+        return null;
+      }),
+    }));
   }
 
   /** Another step begins, so the last one is over: whatever was sent of it has arrived, or nobody waits for it. */

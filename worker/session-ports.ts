@@ -3,7 +3,14 @@ import type { BatchUse } from "../src/data/loader.js";
 import type { RunConfig } from "../src/config/schema.js";
 import type { UserError } from "../src/protocol/errors.js";
 import type { RankMetrics } from "../src/protocol/rank-metrics.js";
-import type { FeatureRequest, SegmentOffer, Weights, WorkerDataMessage, WorkerMessage } from "../src/protocol/wire.js";
+import type {
+  AggregatorAddress,
+  FeatureRequest,
+  SegmentOffer,
+  Weights,
+  WorkerDataMessage,
+  WorkerMessage,
+} from "../src/protocol/wire.js";
 import type { TreeNode } from "../src/optim/index.js";
 
 /** What engine and data set turn out to be. */
@@ -12,15 +19,17 @@ export interface Prepared {
   /** samples of each split */
   readonly splitLengths: Readonly<Record<FeatureSlice["split"], number>>;
   readonly engineFingerprint: string;
+  /** of θ, at whose borders it is cut into parameter shards */
+  readonly tensors: number;
   readonly device: string;
   /** values that a rank shows the others in each round of a step */
   readonly rounds: readonly number[];
 }
 
-/** A partial sum that is handed out; null: it lies in the shared segment. */
+/** A partial sum that is handed out: its slice for each parameter shard; null: that lies in the shard's segment. */
 export interface HandedOut {
   readonly node: TreeNode;
-  readonly sum: Float32Array | null;
+  readonly slices: readonly (Float32Array | null)[];
 }
 
 /** What one rank gives. */
@@ -50,23 +59,28 @@ export interface SessionPorts {
   readonly disconnect: () => void;
   readonly say: (message: WorkerMessage, frames: readonly Uint8Array[]) => void;
   /**
-   * Opens the data connection, offering memory to share where there is some.
-   * @param open the first message, to which the offer is added
+   * Opens the data connections, one to each aggregator, offering memory to share where there is some.
+   * @param open the first message on each, to which the offer is added
+   * @throws WireError where an address is none
    */
-  readonly openData: (link: number, port: number, open: WorkerDataMessage & { readonly body: "open" }) => void;
-  /** the offer is taken. @throws WireError where the aggregator's memory is out of reach */
-  readonly takeMemory: (theirs: SegmentOffer) => void;
-  readonly tell: (message: WorkerDataMessage, frames: readonly Uint8Array[]) => void;
+  readonly openData: (
+    link: number,
+    aggregators: readonly AggregatorAddress[],
+    open: WorkerDataMessage & { readonly body: "open" },
+  ) => void;
+  /** an aggregator has taken the offer. @throws WireError where its memory is out of reach */
+  readonly takeMemory: (aggregator: number, theirs: SegmentOffer) => void;
+  readonly tell: (aggregator: number, message: WorkerDataMessage, frames: readonly Uint8Array[]) => void;
   /** starts engine and data set; answered by `prepared` */
   readonly prepare: (config: RunConfig) => void;
   /** digests of what is still held from an earlier link; answered by `proved` */
   readonly prove: (link: number, queueVersion: number) => void;
   /**
-   * @returns the version, once its last shard has come; null before
+   * @returns the version, once the last bucket of the aggregator's shard has come; null before
    * @throws WireError where the message does not fit
    */
-  readonly takeWeights: (header: Weights, frames: readonly Uint8Array[]) => number | null;
-  /** gives the weights taken last to the engine, after everything that it was given before; answered by `weightsLoaded` */
+  readonly takeWeights: (aggregator: number, header: Weights, frames: readonly Uint8Array[]) => number | null;
+  /** gives the weights taken last, all of one version, to the engine, after everything that it was given before; answered by `weightsLoaded` */
   readonly loadWeights: (link: number) => void;
   /** @throws WireError where the frames do not fit */
   readonly setQueue: (position: number, frames: readonly Uint8Array[]) => void;

@@ -10,6 +10,7 @@ import { toFrames } from "../src/protocol/frames.js";
 import { Numbering } from "../src/protocol/numbering.js";
 import {
   CHUNK_SAMPLES,
+  type AggregatorAddress,
   type AggregatorMessage,
   type Assignment,
   type CoordinatorMessage,
@@ -35,6 +36,19 @@ const LAST_RETRY_MS = 2000;
 /** How often the absence of a coordinator is told, in ms. */
 const COMPLAIN_EVERY_MS = 10_000;
 const LAST_PORT = 65_535;
+/** A name, an IPv4 address, or an IPv6 address in brackets; none: the coordinator's. */
+const HOST = /^([\w.-]{0,253}|\[[\da-fA-F:.]{2,45}\])$/;
+
+/** The connection to one aggregator, as the present link has it. */
+interface DataConnection {
+  readonly in: Numbering;
+  readonly out: Numbering;
+  heardAt: number;
+  /** version of its shard that is here and not acknowledged; null: none */
+  arrived: number | null;
+  /** whether the engine has other values of the shard */
+  isNew: boolean;
+}
 
 /** How far the handshake of the present link is. */
 type Stage = "down" | "greeting" | "preparing" | "proving" | "ready";
@@ -43,13 +57,13 @@ export class WorkerSession {
   private link = 0;
   private stage: Stage = "down";
   private control = { in: new Numbering(), out: new Numbering() };
-  private data = { in: new Numbering(), out: new Numbering() };
+  /** in the order of the shards */
+  private data: readonly DataConnection[] = [];
   private retryAt = 0;
   /** attempts since the coordinator was last heard of */
   private failures = 0;
   private linkedAt = 0;
   private heardAt: number;
-  private dataHeardAt = 0;
   private beatAt = 0;
   private complainedAt: number;
   /** why no connection has come about yet, as far as is known */
@@ -59,7 +73,7 @@ export class WorkerSession {
     readonly runId: string;
     readonly workerId: string;
     readonly ticket: string;
-    port: number;
+    readonly aggregators: readonly AggregatorAddress[];
   } | null = null;
   private config: RunConfig | null = null;
   private found: Prepared | null = null;
@@ -114,14 +128,15 @@ export class WorkerSession {
       this.lose(`the coordinator has been silent for ${String(Math.round(now - this.heardAt))} ms`);
       return;
     }
-    if (this.stage === "ready" && now - this.dataHeardAt > deadAfterMs) {
-      this.lose(`the aggregator has been silent for ${String(Math.round(now - this.dataHeardAt))} ms`);
+    const dataHeardAt = Math.min(...this.data.map(({ heardAt }) => heardAt));
+    if (this.stage === "ready" && now - dataHeardAt > deadAfterMs) {
+      this.lose(`an aggregator has been silent for ${String(Math.round(now - dataHeardAt))} ms`);
       return;
     }
     if (now - this.beatAt < heartbeatMs) return;
     this.beatAt = now;
     this.say({ body: "heartbeat", heartbeat: {} });
-    if (this.stage !== "preparing") this.tell({ body: "alive", alive: {} });
+    for (const aggregator of this.data.keys()) this.tell(aggregator, { body: "alive", alive: {} });
   }
 
   private lookForCoordinator(now: number): void {
@@ -154,7 +169,7 @@ export class WorkerSession {
     this.stage = "greeting";
     this.linkedAt = this.ports.now();
     this.control = { in: new Numbering(), out: new Numbering() };
-    this.data = { in: new Numbering(), out: new Numbering() };
+    this.data = [];
     this.ports.connect(this.link);
     this.say({ body: "hello", hello: { ...this.options.hello, attempt: this.link } });
   }
@@ -192,8 +207,8 @@ export class WorkerSession {
     this.ports.say({ ...message, number: this.control.out.next() }, frames);
   }
 
-  private tell(message: WorkerDataMessage, frames: readonly Uint8Array[] = []): void {
-    this.ports.tell({ ...message, number: this.data.out.next() }, frames);
+  private tell(aggregator: number, message: WorkerDataMessage, frames: readonly Uint8Array[] = []): void {
+    this.ports.tell(aggregator, { ...message, number: this.data[aggregator].out.next() }, frames);
   }
 
   /** @returns whether the message is to be read */
@@ -296,7 +311,7 @@ export class WorkerSession {
     if (this.stage !== "ready") throw new WireError("work before the handshake was over");
   }
 
-  private welcome({ runId, workerId, configJson, dataPort, ticket }: Welcome): void {
+  private welcome({ runId, workerId, configJson, aggregators, ticket }: Welcome): void {
     if (this.stage !== "greeting") throw new WireError("a welcome comes first, and once");
     const before = this.config;
     const config = configOf(configJson ?? "");
@@ -308,10 +323,11 @@ export class WorkerSession {
         return;
       }
     }
-    const port = dataPort ?? 0;
-    if (port < 1 || port > LAST_PORT) throw new WireError(`a welcome with port ${String(port)}`);
     this.config = config;
-    this.welcomed = { runId: runId ?? "", workerId: workerId ?? "", ticket: ticket ?? "", port };
+    this.welcomed = {
+      ...{ runId: runId ?? "", workerId: workerId ?? "", ticket: ticket ?? "" },
+      aggregators: soundAddresses(aggregators ?? []),
+    };
     this.stage = "preparing";
     this.ports.log(`welcome to ${this.welcomed.runId} as ${this.welcomed.workerId}`);
     if (before === null) this.ports.prepare(config);
@@ -327,18 +343,26 @@ export class WorkerSession {
 
   private openData(): void {
     if (this.welcomed === null) throw new Error("data connections come after the welcome");
-    const { runId, workerId, ticket, port } = this.welcomed;
+    const { runId, workerId, ticket, aggregators } = this.welcomed;
+    const tensors = this.found?.tensors ?? 0;
+    if (aggregators.length > tensors) {
+      this.lose(`${String(aggregators.length)} aggregators of ${String(tensors)} tensors`);
+      return;
+    }
     this.stage = "proving";
-    const number = this.data.out.next();
-    this.ports.openData(this.link, port, { body: "open", open: { runId, workerId, ticket }, number });
-    this.ports.prove(this.link, this.queueHeld);
+    this.data = aggregators.map(() => newConnection());
+    const [number] = this.data.map(({ out }) => out.next());
+    this.guarded(() => {
+      this.ports.openData(this.link, aggregators, { body: "open", open: { runId, workerId, ticket }, number });
+      this.ports.prove(this.link, this.queueHeld);
+    });
   }
 
   /** @param holding null: nothing is held */
   proved(link: number, holding: Holding | null): void {
     if (link !== this.link || this.stage !== "proving" || this.found === null) return;
     this.stage = "ready";
-    this.dataHeardAt = this.ports.now();
+    for (const connection of this.data) connection.heardAt = this.ports.now();
     const { manifestHash, engineFingerprint, device, rounds } = this.found;
     this.say({ body: "ready", ready: { manifestHash, engineFingerprint, device, holding, rounds: [...rounds] } });
   }
@@ -364,27 +388,43 @@ export class WorkerSession {
     this.pump();
   }
 
-  heardData(link: number, message: AggregatorMessage, frames: readonly Uint8Array[]): void {
-    if (!this.isDue(link, this.data.in, message.number)) return;
-    this.dataHeardAt = this.ports.now();
+  /** @param aggregator number of its shard */
+  heardData(link: number, aggregator: number, message: AggregatorMessage, frames: readonly Uint8Array[]): void {
+    if (link !== this.link || this.stage === "down") return;
+    const connection = this.data[aggregator];
+    if (!this.isDue(link, connection.in, message.number)) return;
+    connection.heardAt = this.ports.now();
     this.guarded(() => {
-      if (message.body === "weights") this.takeWeights(message.weights, frames);
-      else if (message.body === "memory") this.ports.takeMemory(message.memory);
+      if (message.body === "weights") this.takeWeights(aggregator, message.weights, frames);
+      else if (message.body === "memory") this.ports.takeMemory(aggregator, message.memory);
     });
   }
 
-  private takeWeights(weights: Weights, frames: readonly Uint8Array[]): void {
+  private takeWeights(aggregator: number, weights: Weights, frames: readonly Uint8Array[]): void {
     this.expectReady();
     if (weights.runId !== this.welcomed?.runId) throw new WireError(`weights of run ${String(weights.runId)}`);
-    if (this.isLoading) throw new WireError("weights came before those before were acknowledged");
-    const version = this.ports.takeWeights(weights, frames);
+    const connection = this.data[aggregator];
+    if (connection.arrived !== null) throw new WireError("weights came before those before were acknowledged");
+    const version = this.ports.takeWeights(aggregator, weights, frames);
     if (version === null) return;
-    this.weightsVersion = version;
-    if (weights.unchanged === true) this.acknowledge();
-    else {
+    connection.arrived = version;
+    if (weights.unchanged !== true) connection.isNew = true;
+    this.joinShards();
+  }
+
+  /** The engine gets weights of one version. Aggregators that had sent an earlier one than others did send the newest then. */
+  private joinShards(): void {
+    const newest = Math.max(...this.data.map(({ arrived }) => arrived ?? -1));
+    for (const [aggregator, { arrived }] of this.data.entries()) {
+      if (arrived !== null && arrived < newest) this.acknowledge(aggregator);
+    }
+    if (this.data.some(({ arrived }) => arrived !== newest)) return;
+    this.weightsVersion = newest;
+    if (this.data.some(({ isNew }) => isNew)) {
+      for (const connection of this.data) connection.isNew = false;
       this.isLoading = true;
       this.ports.loadWeights(this.link);
-    }
+    } else this.acknowledgeAll();
     this.pump();
   }
 
@@ -392,12 +432,18 @@ export class WorkerSession {
   weightsLoaded(link: number): void {
     if (link !== this.link || !this.isLoading) return;
     this.isLoading = false;
-    this.acknowledge();
+    this.acknowledgeAll();
   }
 
-  private acknowledge(): void {
-    const received = { runId: this.welcomed?.runId ?? "", version: this.weightsVersion };
-    this.tell({ body: "received", received });
+  private acknowledgeAll(): void {
+    for (const aggregator of this.data.keys()) this.acknowledge(aggregator);
+  }
+
+  private acknowledge(aggregator: number): void {
+    const connection = this.data[aggregator];
+    const received = { runId: this.welcomed?.runId ?? "", version: connection.arrived ?? -1 };
+    connection.arrived = null;
+    this.tell(aggregator, { body: "received", received });
   }
 
   // --- Work.
@@ -518,9 +564,11 @@ export class WorkerSession {
 
   private handOut(step: number, nodes: readonly HandedOut[]): void {
     const runId = this.welcomed?.runId ?? "";
-    for (const { node, sum } of nodes) {
-      const gradient = { runId, step, level: node.level, index: node.index, shared: sum === null };
-      this.tell({ body: "gradient", gradient }, sum === null ? [] : toFrames(sum));
+    for (const { node, slices } of nodes) {
+      for (const [aggregator, sum] of slices.entries()) {
+        const gradient = { runId, step, level: node.level, index: node.index, shared: sum === null };
+        this.tell(aggregator, { body: "gradient", gradient }, sum === null ? [] : toFrames(sum));
+      }
     }
   }
 
@@ -549,6 +597,20 @@ export class WorkerSession {
 
 function sliceOf({ testSplit, start, count }: FeatureRequest): FeatureSlice {
   return { split: testSplit === true ? "test" : "train", start: start ?? 0, count: count ?? 0 };
+}
+
+function newConnection(): DataConnection {
+  return { in: new Numbering(), out: new Numbering(), heardAt: 0, arrived: null, isNew: false };
+}
+
+/** @throws WireError where there are none, or one that nobody can connect to */
+function soundAddresses(aggregators: readonly AggregatorAddress[]): readonly AggregatorAddress[] {
+  if (aggregators.length === 0) throw new WireError("a welcome without aggregators");
+  for (const { host, port } of aggregators) {
+    const isSound = port != null && port >= 1 && port <= LAST_PORT && HOST.test(host ?? "");
+    if (!isSound) throw new WireError(`a welcome with an aggregator at ${String(host)}, port ${String(port)}`);
+  }
+  return aggregators;
 }
 
 /** Whoever connects anew is mostly told what it knows. */

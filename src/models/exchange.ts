@@ -1,6 +1,6 @@
 /** What travels between a worker and an aggregator, float32 throughout, and how it lies in memory that the two share. */
 import type { ParameterLayout } from "./parameters.js";
-import type { ParameterShard } from "./shards.js";
+import type { ParameterShard, Slice } from "./shards.js";
 
 /** A stretch of one of the weights' three vectors. */
 export interface WeightsPart {
@@ -10,24 +10,29 @@ export interface WeightsPart {
 }
 
 /**
- * What one shard brings: its slices of θq and θk, and, with shard 0, the buffers.
+ * What one bucket brings: its slices of θq and θk, and, with bucket 0, the buffers.
  * @param keyFollows leaves θk out
  */
 export function weightsParts(
   { bufferCount }: ParameterLayout,
-  { offset, size }: ParameterShard,
-  shard: number,
+  { offset, size }: Slice,
+  bucket: number,
   keyFollows: boolean,
 ): readonly WeightsPart[] {
   const query = { name: "query", offset, size } as const;
   const key = { name: "key", offset, size } as const;
   const buffers = { name: "buffers", offset: 0, size: bufferCount } as const;
-  return [query, ...(keyFollows ? [] : [key]), ...(shard === 0 ? [buffers] : [])];
+  return [query, ...(keyFollows ? [] : [key]), ...(bucket === 0 ? [buffers] : [])];
 }
 
 /** Values that a rank gives: gradients of θq, then the batch-norm statistics of the query and of the key encoder. */
 export function gradientLength({ parameterCount, bufferCount }: ParameterLayout): number {
   return parameterCount + 2 * bufferCount;
+}
+
+/** Where a shard's part lies of what a rank gives: the last has the statistics. */
+export function gradientSlice({ offset, layout }: ParameterShard): Slice {
+  return { offset, size: gradientLength(layout) };
 }
 
 /** Weights of one version in memory that processes share: θq, θk and the query encoder's buffers, each on a cache line. */

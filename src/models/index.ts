@@ -26,5 +26,6 @@ export { resnet } from "./resnet.js";
 export { textEncoder, textRows } from "./text-encoder.js";
 export { textTransformer, type TextTransformer, type Texts } from "./text-transformer.js";
 export { visionTransformer } from "./vit.js";
-export { LEAST_SHARD_SIZE, parameterShards, type ParameterShard } from "./shards.js";
-export { gradientLength } from "./exchange.js";
+export { LEAST_BUCKET_SIZE, parameterBuckets } from "./buckets.js";
+export { parameterShards, type ParameterShard } from "./shards.js";
+export { gradientLength, gradientSlice } from "./exchange.js";

@@ -2,4 +2,4 @@
 export { MOST_ARENA_BYTES, VectorArena } from "./arena.js";
 export { keyMomentumAt, learningRateAt, type KeyMomentumSchedule, type LearningRateSchedule } from "./schedule.js";
 export { isNode, ranksUnder, rootLevel, SumTree, type TreeNode } from "./sum-tree.js";
-export { clipFactor, update, type LayerSlice, type UpdateStep, type UpdateVectors } from "./updates.js";
+export { clipFactor, layerSquares, update, type LayerSlice, type UpdateStep, type UpdateVectors } from "./updates.js";

@@ -116,22 +116,25 @@ function power(base: number, exponent: number): number {
 /** torch.nn.utils.clip_grad_norm_ adds it to the norm */
 const CLIP_EPSILON = 1e-6;
 
-/**
- * The factor that `torch.nn.utils.clip_grad_norm_` multiplies the mean gradient by: `min(1, clipNorm / (‖scale·gradient‖ + 1e-6))`.
- * Squares are summed in float64, layer by layer in order, so how parameters are cut into shards does not show.
- */
-export function clipFactor(
+/** Σ (scale·gradient)² of each layer, summed in float64. */
+export function layerSquares(
   arena: VectorArena,
   gradient: Float32Array,
   layers: readonly LayerSlice[],
   scale: number,
-  clipNorm: number,
-): number {
+): readonly number[] {
   const start = arena.offsetOf(gradient);
-  let sum = 0;
-  for (const { offset, size } of layers) {
+  return layers.map(({ offset, size }) => {
     const at = start + 4 * offset;
-    sum += arena.kernels.squares(at, at, size, scale, 0);
-  }
+    return arena.kernels.squares(at, at, size, scale, 0);
+  });
+}
+
+/**
+ * The factor that `torch.nn.utils.clip_grad_norm_` multiplies the mean gradient by: `min(1, clipNorm / (‖gradient‖ + 1e-6))`.
+ * @param squares of all layers, in order: they are summed so, and how parameters are cut into shards does not show
+ */
+export function clipFactor(squares: readonly number[], clipNorm: number): number {
+  const sum = squares.reduce((total, square) => total + square, 0);
   return Math.min(1, clipNorm / (Math.sqrt(sum) + CLIP_EPSILON));
 }

@@ -6,7 +6,7 @@ import { tandem } from "./generated/wire.js";
 import { WireError } from "./wire-error.js";
 
 /** Raised with every change of `proto/` that an older process would misread. */
-export const PROTOCOL_VERSION = 7;
+export const PROTOCOL_VERSION = 8;
 
 /** Bound of one frame of the data plane: big tensors travel in pieces of it (fastest on loopback between 0.25 and 1 MB). */
 export const CHUNK_BYTES = 512 * 1024;
@@ -30,6 +30,7 @@ export type SegmentOffer = tandem.data.Segment.$Shape;
 export type RankResult = tandem.control.RankResult.$Shape;
 export type RankEmbeddings = tandem.control.RankEmbeddings.$Shape;
 export type EmbeddingBlock = tandem.control.EmbeddingBlock.$Shape;
+export type AggregatorAddress = tandem.control.Aggregator.$Shape;
 export type Welcome = tandem.control.Welcome.$Shape;
 export type Assignment = tandem.control.Assignment.$Shape;
 export type QueueSnapshot = tandem.control.QueueSnapshot.$Shape;

@@ -10,8 +10,9 @@ import { optimizerVectors } from "../../dist/src/config/optimizer.js";
 import { resnetArchitecture } from "../../dist/src/models/architecture.js";
 import { gradientLength } from "../../dist/src/models/exchange.js";
 import { initialBuffers, initialParameters } from "../../dist/src/models/parameters.js";
-import { parameterShards } from "../../dist/src/models/shards.js";
+import { parameterBuckets } from "../../dist/src/models/buckets.js";
 import { layerSlices } from "../../dist/src/models/treatment.js";
+import { clipFactor } from "../../dist/src/optim/index.js";
 import { median } from "./median.mjs";
 
 const { values: given } = parseArgs({
@@ -38,11 +39,11 @@ const subjects = [
   { name: "adamw, clipped", rule: adamw, clipNorm: 1, vectors: 8 },
 ].map((subject) => ({ ...subject, aggregator: started(subject), times: [] }));
 
-/** @param {{ rule: object, clipNorm: number | null }} subject */
-function started({ rule, clipNorm }) {
+/** @param {{ rule: object }} subject */
+function started({ rule }) {
   const layers = layerSlices(layout, { decayNormAndBias: false, exclude: [] });
   return new Aggregator(
-    { layout, shards: parameterShards(layout), worldSize: 1, rule, layers, clipNorm },
+    { layout, buckets: parameterBuckets(layout), worldSize: 1, rule, layers },
     {
       ...{ version: 0, updates: 0, query: theta, key: theta, queryBuffers: buffers, keyBuffers: buffers },
       optimizer: optimizerVectors(rule.kind).map(() => new Float32Array(parameterCount)),
@@ -59,10 +60,11 @@ for (let round = 0; round < rounds + 2; round++) {
   const copied = performance.now() - before;
   if (round >= 2) copies.push(copied);
   // In turn, so that whatever else the machine does meanwhile falls on all alike.
-  for (const { aggregator, times } of subjects) {
+  for (const { aggregator, clipNorm, times } of subjects) {
     aggregator.accept(round, { level: 0, index: 0 }, (vector) => vector.set(gradient));
     const start = performance.now();
-    for (const shard of aggregator.apply({ learningRate: 1e-3, keyMomentum: 0.99 })) void shard;
+    const clip = clipNorm === null ? 1 : clipFactor(aggregator.squares(), clipNorm);
+    for (const bucket of aggregator.apply({ learningRate: 1e-3, keyMomentum: 0.99, clip })) void bucket;
     // The first two rounds ask the system for memory.
     if (round >= 2) times.push(performance.now() - start);
   }

@@ -51,13 +51,13 @@ it("holds memory over 500 steps", { timeout: 120_000 }, async () => {
   const block = new Float32Array(16 * config.model.embeddingDim);
   let settled: { tensors: number; bytes: number } | null = null;
   for (let step = 0; step < STEPS; step++) {
-    computer.setWeights(step, weights);
+    computer.setWeights({ version: step, shards: [weights] });
     for (const rank of [0, 1]) {
       const outcome = computer.run({
         ...{ step, rank, batch: await loader.take(step, rank) },
         link: 1,
         flush: rank === 1,
-        segment: null,
+        segments: [null],
       });
       if (typeof outcome === "string") throw new Error(outcome);
       const { keys, loss, nodes } = outcome;

@@ -7,24 +7,25 @@ import type { RunPlan } from "../../coordinator/run-state.js";
 import { optimizerVectors } from "../../src/config/optimizer.js";
 import { gradientLength } from "../../src/models/exchange.js";
 import type { ParameterLayout } from "../../src/models/parameters.js";
-import { parameterShards } from "../../src/models/shards.js";
+import { parameterBuckets } from "../../src/models/buckets.js";
 import { layerSlices } from "../../src/models/treatment.js";
 import { KeyQueue } from "../../src/objectives/key-queue.js";
-import { VectorArena } from "../../src/optim/index.js";
+import { clipFactor, VectorArena } from "../../src/optim/index.js";
 
-/** Two parameters, so that the weights travel in two shards. */
+/** Three parameters, so that there may be three aggregators, and the weights of one may travel in buckets. */
 export const LAYOUT: ParameterLayout = {
   parameters: [
     { name: "a", shape: [3, 1], role: "dense", offset: 0, size: 3 },
     { name: "b", shape: [2], role: "norm-shift", offset: 3, size: 2 },
+    { name: "d", shape: [1, 2], role: "dense", offset: 5, size: 2 },
   ],
   buffers: [{ name: "c", statistic: "mean", offset: 0, size: 1 }],
-  parameterCount: 5,
+  parameterCount: 7,
   bufferCount: 1,
 };
-export const SHARDS = parameterShards(LAYOUT, 1);
+export const bucketsOf = (layout: ParameterLayout) => parameterBuckets(layout, 1);
 /** The optimizer with the most state: two vectors and the number of updates. */
-const RULE = { kind: "adamw", weightDecay: 0.1, beta1: 0.9, beta2: 0.99, epsilon: 1e-4 } as const;
+export const RULE = { kind: "adamw", weightDecay: 0.1, beta1: 0.9, beta2: 0.99, epsilon: 1e-4 } as const;
 const GRADIENT = gradientLength(LAYOUT);
 export const QUEUE_SIZE = 21;
 /** One memory for all parties of a thread: vectors are small, and a WebAssembly memory each would cost more than the run. */
@@ -34,6 +35,17 @@ export interface Weights {
   readonly query: Float32Array;
   readonly key: Float32Array;
   readonly buffers: Float32Array;
+}
+
+/** The weights of which these are the shards'. */
+export function whole(shards: readonly Weights[]): Weights {
+  const joinedOf = (of: (shard: Weights) => Float32Array) =>
+    Float32Array.from(shards.flatMap((shard) => [...of(shard)]));
+  return {
+    query: joinedOf(({ query }) => query),
+    key: joinedOf(({ key }) => key),
+    buffers: joinedOf(({ buffers }) => buffers),
+  };
 }
 
 const scratch = new Float32Array(1);
@@ -112,10 +124,12 @@ export function featureValues(step: number, chunk: number, weights: Weights): Fl
   return Float32Array.of(value(stir(stir(step ^ chunk, weights.query), weights.buffers), chunk));
 }
 
-export function newAggregator(worldSize: number, state: TrainingState): Aggregator {
-  const layers = layerSlices(LAYOUT, { decayNormAndBias: false, exclude: [] });
-  const options = { layout: LAYOUT, shards: SHARDS, worldSize, rule: RULE, layers, clipNorm: 2 };
-  return new Aggregator(options, state, arena);
+export const CLIP_NORM = 2;
+
+/** @param layout of its shard @param state the shard's */
+export function newAggregator(worldSize: number, layout: ParameterLayout, state: TrainingState): Aggregator {
+  const layers = layerSlices(layout, { decayNormAndBias: false, exclude: [] });
+  return new Aggregator({ layout, buckets: bucketsOf(layout), worldSize, rule: RULE, layers }, state, arena);
 }
 
 export function firstState(seed: number): TrainingState {
@@ -137,6 +151,22 @@ export function firstQueue(seed: number): KeyQueue {
 
 export const rates = (step: number): StepRates => ({ learningRate: 0.1 / (step + 1), keyMomentum: 0.9 + 0.001 * step });
 
+/** The state of which these have the shards. */
+export function wholeState(aggregators: readonly Aggregator[]): TrainingState {
+  const states = aggregators.map(({ state }) => state);
+  const [first] = states;
+  const joinedOf = (of: (state: TrainingState) => Float32Array) =>
+    Float32Array.from(states.flatMap((state) => [...of(state)]));
+  return {
+    ...first,
+    query: joinedOf(({ query }) => query),
+    key: joinedOf(({ key }) => key),
+    optimizer: first.optimizer.map((_, index) => joinedOf(({ optimizer }) => optimizer[index])),
+    queryBuffers: joinedOf(({ queryBuffers }) => queryBuffers),
+    keyBuffers: joinedOf(({ keyBuffers }) => keyBuffers),
+  };
+}
+
 /** Everything that training changes, as one number. */
 export function stateFingerprint(state: TrainingState, queue: Float32Array): number {
   const { query, key, optimizer, queryBuffers, keyBuffers, updates } = state;
@@ -152,7 +182,7 @@ export interface Reference {
 
 /** The run as one process computes it, undisturbed. */
 export function undisturbed(seed: number, { worldSize, totalSteps, nonFinite }: RunPlan, rounds: number): Reference {
-  const aggregator = newAggregator(worldSize, firstState(seed));
+  const aggregator = newAggregator(worldSize, LAYOUT, firstState(seed));
   const queue = firstQueue(seed);
   const after = [stateFingerprint(aggregator.state, queue.keys)];
   const skipped = new Set<number>();
@@ -180,7 +210,7 @@ export function undisturbed(seed: number, { worldSize, totalSteps, nonFinite }: 
       aggregator.skip();
       skipped.add(step);
     } else {
-      Array.from(aggregator.apply(rates(step)));
+      Array.from(aggregator.apply({ ...rates(step), clip: clipFactor(aggregator.squares(), CLIP_NORM) }));
       queue.append(keys);
     }
     after.push(stateFingerprint(aggregator.state, queue.keys));

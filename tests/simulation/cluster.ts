@@ -2,8 +2,14 @@
  * A run in one thread and virtual time: the program's own coordinator, aggregator and worker sessions on a network, disks and
  * clocks that fail as the seed says. What the design promises is checked after every event, and at the end that the run ends.
  */
-import { Aggregator } from "../../coordinator/aggregator.js";
-import { DataPlane, type AggregatorCommand } from "../../coordinator/data-plane.js";
+import type { Aggregator, TrainingState } from "../../coordinator/aggregator.js";
+import {
+  Aggregators,
+  stateOfShard,
+  type AggregatorHandle,
+  type AggregatorListener,
+} from "../../coordinator/aggregators.js";
+import { DataPlane } from "../../coordinator/data-plane.js";
 import type { OpenEvaluation } from "../../coordinator/evaluation.js";
 import type { Scores } from "../../coordinator/evaluation-thread.js";
 import { Membership } from "../../coordinator/membership.js";
@@ -14,10 +20,12 @@ import { PRESETS } from "../../src/config/presets.js";
 import type { RunConfig } from "../../src/config/schema.js";
 import { KeyQueue } from "../../src/objectives/key-queue.js";
 import { fromFrames } from "../../src/protocol/frames.js";
+import { parameterShards, type ParameterShard } from "../../src/models/shards.js";
 import { runId } from "../../src/protocol/identifiers.js";
 import { PROTOCOL_VERSION } from "../../src/protocol/wire.js";
 import { Agenda } from "./agenda.js";
 import {
+  CLIP_NORM,
   featureValues,
   fingerprintOf,
   firstQueue,
@@ -26,8 +34,10 @@ import {
   rates,
   newAggregator,
   QUEUE_SIZE,
+  RULE,
   stateFingerprint,
   undisturbed,
+  wholeState,
   type Reference,
 } from "./arithmetic.js";
 import { Disk, type Stored, type StoredQueue } from "./disk.js";
@@ -48,6 +58,8 @@ export interface Scenario {
   readonly workers: number;
   /** chance of a worker to be several times slower than others */
   readonly slow: number;
+  /** each with a parameter shard */
+  readonly aggregators: number;
   /** how often the ranks of a step show each other something */
   readonly rounds: number;
   readonly plan: RunPlan;
@@ -115,6 +127,7 @@ export function scenarioOf(seed: number): Scenario {
       overtaking: chance(0.003),
       delayMs: 1 + draw.below(6),
     },
+    aggregators: draw.pick([1, 1, 2, 3]),
   };
 }
 
@@ -131,8 +144,9 @@ function must(holds: boolean, otherwise: () => string): void {
 interface Life {
   readonly number: number;
   readonly server: Server;
-  readonly plane: DataPlane;
-  readonly aggregator: Aggregator;
+  readonly aggregators: Aggregators;
+  /** one a shard */
+  readonly planes: readonly DataPlane[];
   readonly queue: KeyQueue;
   isAlive: boolean;
   frozenUntil: number;
@@ -294,7 +308,7 @@ class Cluster implements Surroundings {
     this.agenda.later(this.draw.next() * 3, channel.broken);
   }
 
-  sendUp(channel: Channel, arrive: (life: Pick<Life, "server" | "plane">) => void): void {
+  sendUp(channel: Channel, arrive: (life: Pick<Life, "server" | "planes">) => void): void {
     this.network.carry(channel, "up", () => {
       this.atCoordinator(channel, arrive);
     });
@@ -373,43 +387,34 @@ class Cluster implements Surroundings {
     const queue = stored?.queue ?? firstQueue(seed);
     this.stepsRepeated += this.furthest - state.version;
     this.furthest = state.version;
-    const aggregator = newAggregator(plan.worldSize, state);
+    const shards = parameterShards(LAYOUT, scenario.aggregators);
+    const members = shards.map((shard) => newAggregator(plan.worldSize, shard.layout, stateOfShard(state, shard)));
     const ownQueue = KeyQueue.restore(queue.keys, QUEUE_SIZE, 1, queue.position);
     const door = {
-      ...{ runId: runId("run"), config: this.config, softwareVersion: "simulated", dataPort: 1 },
+      ...{ runId: runId("run"), config: this.config, softwareVersion: "simulated" },
+      aggregators: shards.map(() => ({ port: 1 })),
       ...{ manifestHash: "manifest", rounds: null, newTicket: () => String(draw.next()) },
     };
     const number = ++this.lives;
-    let aggregatorFreeAt = 0;
-    // The aggregator is a thread: it takes one command after another, a little later, and updates take their time.
-    const onAggregator = (ms: number, work: () => void) => {
-      aggregatorFreeAt = Math.max(agenda.now, aggregatorFreeAt) + ms;
-      agenda.at(aggregatorFreeAt, () => {
-        this.whenAwake(life, work);
-      });
-    };
-    const command = (asked: AggregatorCommand) => {
-      onAggregator(asked.kind === "apply" ? draw.next() * 10 : 0.05, () => {
-        life.plane.obey(asked);
-      });
-    };
-    const plane = new DataPlane("run", LAYOUT, plan.deadAfterMs, aggregator, {
-      now: () => agenda.now,
-      send: (address, message, frames) => {
-        this.sendDown(life, address, message, frames, () => {
-          plane.unreachable(address);
-        });
+    const captures: ((state: TrainingState) => void)[] = [];
+    const planes: DataPlane[] = [];
+    const handles = members.map((aggregator, index) => {
+      const { handle, plane } = this.startAggregator(shards[index], aggregator, () => life);
+      planes.push(plane);
+      return handle;
+    });
+    const clipNorm = CLIP_NORM;
+    const aggregators = new Aggregators({ layout: LAYOUT, shards, rule: RULE, clipNorm }, handles, {
+      reported: (report) => {
+        if (report.kind === "captured") captures.shift()?.(report.state);
+        else server.reported(report);
       },
-      report: (report) => {
-        agenda.later(0.05, () => {
-          this.whenAwake(life, () => {
-            life.server.reported(report);
-          });
-        });
+      failed: (error) => {
+        throw error;
       },
-      openSegment: () => null,
-      sharedStates: null,
-      digestOf: ({ query, key, queryBuffers }) => String(fingerprintOf(query, key, queryBuffers)),
+      gone: (reason) => {
+        throw new Error(reason);
+      },
     });
     const server = new Server(
       {
@@ -426,8 +431,10 @@ class Cluster implements Surroundings {
             server.unreachable(peer);
           });
         },
-        command,
-        openEvaluation: (step) => new SimulatedEvaluation(step, aggregator),
+        command: (command) => {
+          aggregators.command(command);
+        },
+        openEvaluation: (step) => new SimulatedEvaluation(step, members),
         classify: (evaluation) => {
           agenda.later(draw.below(30), () => {
             this.whenAwake(life, () => {
@@ -436,9 +443,11 @@ class Cluster implements Surroundings {
           });
         },
         checkpoint: (step) => {
-          this.write(life, step, { keys: ownQueue.keys.slice(), position: ownQueue.position }, (work) => {
-            onAggregator(0.05, work);
+          const keys = { keys: ownQueue.keys.slice(), position: ownQueue.position };
+          captures.push((taken) => {
+            this.write(life, step, keys, taken);
           });
+          aggregators.command({ kind: "capture" });
         },
         digest: (values) => String(fingerprintOf(values)),
         countCorrupt: () => undefined,
@@ -446,40 +455,78 @@ class Cluster implements Surroundings {
           must(outcome === "finished", () => `the run has ${outcome}`);
           this.isOver = true;
         },
-        observer: this.observerOf(aggregator, ownQueue),
+        observer: this.observerOf(members, ownQueue),
       },
     );
-    const life: Life = { number, server, plane, aggregator, queue: ownQueue, isAlive: true, frozenUntil: 0 };
+    const life: Life = { number, server, aggregators, planes, queue: ownQueue, isAlive: true, frozenUntil: 0 };
     this.life = life;
     this.tick(life);
+  }
+
+  /** An aggregator is a thread: it takes one command after another, a little later, and updates take their time. */
+  private startAggregator(
+    { layout }: ParameterShard,
+    aggregator: Aggregator,
+    life: () => Life,
+  ): { readonly handle: AggregatorHandle; readonly plane: DataPlane } {
+    const { agenda, draw, scenario } = this;
+    let listener: AggregatorListener | null = null;
+    let freeAt = 0;
+    const plane = new DataPlane("run", layout, scenario.plan.deadAfterMs, aggregator, {
+      now: () => agenda.now,
+      send: (address, message, frames) => {
+        this.sendDown(life(), address, message, frames, () => {
+          plane.unreachable(address);
+        });
+      },
+      report: (report) => {
+        agenda.later(0.05, () => {
+          this.whenAwake(life(), () => listener?.reported(report));
+        });
+      },
+      openSegment: () => null,
+      sharedStates: null,
+      digestOf: ({ query, key, queryBuffers }) => String(fingerprintOf(query, key, queryBuffers)),
+    });
+    const handle: AggregatorHandle = {
+      command: (command) => {
+        freeAt = Math.max(agenda.now, freeAt) + (command.kind === "apply" ? draw.next() * 10 : 0.05);
+        agenda.at(freeAt, () => {
+          this.whenAwake(life(), () => {
+            plane.obey(command);
+          });
+        });
+      },
+      listen: (heard) => {
+        listener = heard;
+      },
+    };
+    return { handle, plane };
   }
 
   private tick(life: Life): void {
     this.agenda.later(this.scenario.plan.heartbeatMs, () => {
       if (!life.isAlive) return;
       this.whenAwake(life, () => {
-        life.plane.obey({ kind: "tick" });
+        for (const plane of life.planes) plane.obey({ kind: "tick" });
         life.server.tick();
       });
       this.tick(life);
     });
   }
 
-  /** As the coordinator's shell does: the aggregator hands its state out, the writer's thread takes its time. */
-  private write(life: Life, step: number, queue: StoredQueue, onAggregator: (work: () => void) => void): void {
-    onAggregator(() => {
-      const state = life.aggregator.hold();
-      must(state.version === step, () => `a checkpoint of ${String(step)} met the state of ${String(state.version)}`);
-      this.disk.write(step, state, queue, (stored) => {
-        if (!life.isAlive) return;
-        this.whenAwake(life, () => {
-          life.aggregator.release(step);
-          if (stored === null) life.server.checkpointFailed(step, "the disk is full");
-          else {
-            this.checkStored(stored);
-            life.server.checkpointWritten(step, "");
-          }
-        });
+  /** As the coordinator's shell does: the aggregators hand their state out, the writer's thread takes its time. */
+  private write(life: Life, step: number, queue: StoredQueue, state: TrainingState): void {
+    must(state.version === step, () => `a checkpoint of ${String(step)} met the state of ${String(state.version)}`);
+    this.disk.write(step, state, queue, (stored) => {
+      if (!life.isAlive) return;
+      this.whenAwake(life, () => {
+        life.aggregators.command({ kind: "release", version: step });
+        if (stored === null) life.server.checkpointFailed(step, "the disk is full");
+        else {
+          this.checkStored(stored);
+          life.server.checkpointWritten(step, "");
+        }
       });
     });
   }
@@ -492,17 +539,15 @@ class Cluster implements Surroundings {
     );
   }
 
-  private observerOf(aggregator: Aggregator, queue: KeyQueue): RunObserver {
+  private observerOf(aggregators: readonly Aggregator[], queue: KeyQueue): RunObserver {
     const ignore = () => undefined;
     const stepOver = (step: number) => {
       must(step === this.furthest + 1, () => `step ${String(step)} came after ${String(this.furthest)}`);
       this.furthest = step;
       this.stepsAt.push(this.agenda.now);
-      must(
-        aggregator.state.version === step,
-        () => `step ${String(step)} with weights ${String(aggregator.state.version)}`,
-      );
-      const bits = stateFingerprint(aggregator.state, queue.keys);
+      for (const { state } of aggregators)
+        must(state.version === step, () => `step ${String(step)} with weights ${String(state.version)}`);
+      const bits = stateFingerprint(wholeState(aggregators), queue.keys);
       must(bits === this.reference.after[step], () => `other bits after step ${String(step)}`);
     };
     return {
@@ -542,13 +587,13 @@ class SimulatedEvaluation implements OpenEvaluation {
 
   constructor(
     readonly step: number,
-    private readonly aggregator: Aggregator,
+    private readonly aggregators: readonly Aggregator[],
   ) {}
 
   accept(chunk: number, frames: readonly Uint8Array[]): void {
     const given = new Float32Array(1);
     fromFrames(frames, given);
-    const { query, key, queryBuffers: buffers } = this.aggregator.state;
+    const { query, key, queryBuffers: buffers } = wholeState(this.aggregators);
     const expected = featureValues(this.step, chunk, { query, key, buffers });
     must(given[0] === expected[0], () => `other features of chunk ${String(chunk)} at step ${String(this.step)}`);
   }

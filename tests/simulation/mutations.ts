@@ -130,7 +130,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     fault: "workers let the key encoder follow by another step's momentum",
     file: "coordinator/data-plane.js",
-    find: "this.sendShard(upToDate, next, shard, rates.keyMomentum)",
-    replace: "this.sendShard(upToDate, next, shard, 0.9)",
+    find: "this.sendBucket(upToDate, next, bucket, rates.keyMomentum)",
+    replace: "this.sendBucket(upToDate, next, bucket, 0.9)",
   },
 ];

@@ -4,20 +4,24 @@ import type { Server } from "../../coordinator/server.js";
 import { KeyQueue } from "../../src/objectives/key-queue.js";
 import { SumTree } from "../../src/optim/index.js";
 import { fromFrames } from "../../src/protocol/frames.js";
-import { IncomingWeights, type WeightVectors } from "../../worker/incoming-weights.js";
 import { WorkerSession } from "../../worker/session.js";
+import { gradientSlice } from "../../src/models/exchange.js";
+import { sliceOf, type ParameterShard } from "../../src/models/shards.js";
 import type { HandedOut, SessionOptions } from "../../worker/session-ports.js";
+import { ShardedWeights } from "../../worker/sharded-weights.js";
 import type { Agenda } from "./agenda.js";
 import {
   arena,
+  bucketsOf,
   featureValues,
   fingerprintOf,
   LAYOUT,
   QUEUE_SIZE,
   rankValues,
-  SHARDS,
   joined,
   shownValue,
+  type Weights,
+  whole,
 } from "./arithmetic.js";
 import type { Channel, Network } from "./network.js";
 import type { Random } from "./random.js";
@@ -34,7 +38,10 @@ export interface Surroundings {
   readonly config: { readonly parallel: { readonly worldSize: number } };
   connected(channel: Channel): void;
   closed(channel: Channel): void;
-  sendUp(channel: Channel, arrive: (life: { readonly server: Server; readonly plane: DataPlane }) => void): void;
+  sendUp(
+    channel: Channel,
+    arrive: (life: { readonly server: Server; readonly planes: readonly DataPlane[] }) => void,
+  ): void;
 }
 
 const TICK_MS = 90;
@@ -54,18 +61,19 @@ export class SimulatedWorker {
   private isAlive = true;
   private frozenUntil = 0;
   private control: Channel | null = null;
-  private data: Channel | null = null;
-  private readonly weights = new IncomingWeights(LAYOUT, SHARDS, arena);
+  private data: readonly Channel[] = [];
+  private shards: readonly ParameterShard[] = [];
+  private readonly weights = new ShardedWeights(LAYOUT, arena, bucketsOf);
   private readonly sums: SumTree;
   private summed = { link: -1, step: -1 };
   private handedOut: Float32Array[] = [];
   /** what the engine's thread has; it takes its calls one after another */
   private engine: {
-    vectors: WeightVectors | null;
+    shards: readonly Weights[] | null;
     queue: KeyQueue | null;
     /** what ranks have shown in the rounds of a step */
     shown: { readonly step: number; readonly blocks: readonly Float32Array[] };
-  } = { vectors: null, queue: null, shown: { step: -1, blocks: [] } };
+  } = { shards: null, queue: null, shown: { step: -1, blocks: [] } };
   private engineFreeAt = 0;
   /** time of a rank, in ms */
   private readonly paceMs: number;
@@ -127,9 +135,11 @@ export class SimulatedWorker {
     });
   }
 
-  private openChannel(kind: "control" | "data", link: number): Channel {
+  /** @param aggregator null: to the coordinator */
+  private openChannel(link: number, aggregator: number | null): Channel {
+    const kind = aggregator === null ? "control" : "data";
     const channel: Channel = {
-      address: `${String(this.number)}/${String(link)}/${kind}`,
+      address: `${String(this.number)}/${String(link)}/${kind}${String(aggregator ?? "")}`,
       worker: this.number,
       kind,
       life: null,
@@ -137,8 +147,8 @@ export class SimulatedWorker {
       last: { up: 0, down: 0 },
       deliver: (message, frames) => {
         this.whenAwake(() => {
-          if (kind === "control") this.session.heard(link, message, frames);
-          else this.session.heardData(link, message, frames);
+          if (aggregator === null) this.session.heard(link, message, frames);
+          else this.session.heardData(link, aggregator, message, frames);
         });
       },
       broken: () => {
@@ -158,7 +168,7 @@ export class SimulatedWorker {
       now: () => agenda.now,
       random: () => draw.next(),
       connect: (link) => {
-        this.control = this.openChannel("control", link);
+        this.control = this.openChannel(link, null);
       },
       disconnect: () => {
         this.disconnect();
@@ -170,13 +180,14 @@ export class SimulatedWorker {
           server.received(channel.address, message, frames);
         });
       },
-      openData: (link, _port, open) => {
-        this.data = this.openChannel("data", link);
-        this.weights.restart(null);
-        this.tellData(open, []);
+      openData: (link, aggregators, open) => {
+        this.shards = this.weights.cut(aggregators.length);
+        this.data = aggregators.map((_, index) => this.openChannel(link, index));
+        this.weights.restart([]);
+        for (const index of this.data.keys()) this.tellData(index, open, []);
       },
-      tell: (message, frames) => {
-        this.tellData(message, frames);
+      tell: (aggregator, message, frames) => {
+        this.tellData(aggregator, message, frames);
       },
       prepare: () => {
         agenda.later(20 + draw.below(100), () => {
@@ -185,6 +196,7 @@ export class SimulatedWorker {
               manifestHash: "manifest",
               splitLengths: { train: 4, test: 2 },
               engineFingerprint: "engine",
+              tensors: LAYOUT.parameters.length,
               device: "cpu",
               rounds: world.rounds,
             });
@@ -193,22 +205,25 @@ export class SimulatedWorker {
       },
       prove: (link, queueVersion) => {
         this.onEngine(0.1, () => {
-          const { version, vectors } = this.weights.whole;
+          const weights = this.weights.whole();
           const { queue } = this.engine;
-          if (version < 0 || queue === null) this.session.proved(link, null);
+          if (weights === null || queue === null) this.session.proved(link, null);
           else {
-            const weightsSha256 = String(fingerprintOf(vectors.query, vectors.key, vectors.buffers));
+            const weightsSha256 = weights.shards.map(({ query, key, buffers }) =>
+              String(fingerprintOf(query, key, buffers)),
+            );
             const queueSha256 = String(fingerprintOf(queue.keys));
-            this.session.proved(link, { weightsVersion: version, weightsSha256, queueVersion, queueSha256 });
+            this.session.proved(link, { weightsVersion: weights.version, weightsSha256, queueVersion, queueSha256 });
           }
         });
       },
       takeMemory: () => undefined,
-      takeWeights: (header, frames) => this.weights.take(header, frames)?.version ?? null,
+      takeWeights: (aggregator, header, frames) => this.weights.take(aggregator, header, frames),
       loadWeights: (link) => {
-        const { vectors } = this.weights.whole;
+        const weights = this.weights.whole();
+        if (weights === null) throw new Error("weights were to be loaded before all shards were there");
         this.onEngine(0.1, () => {
-          this.engine.vectors = vectors;
+          this.engine.shards = weights.shards;
           this.session.weightsLoaded(link);
         });
       },
@@ -228,9 +243,9 @@ export class SimulatedWorker {
       },
       embed: (link, step, rank, round) => {
         this.onEngine((this.paceMs / 2) * (0.5 + draw.next()), () => {
-          const { vectors, queue } = this.engine;
-          if (vectors === null || queue === null) throw new Error("embeddings without weights or queue");
-          const given = { seed: world.seed, step, rank, weights: vectors, queue: queue.keys };
+          const { shards, queue } = this.engine;
+          if (shards === null || queue === null) throw new Error("embeddings without weights or queue");
+          const given = { seed: world.seed, step, rank, weights: whole(shards), queue: queue.keys };
           const value = shownValue({ ...given, shown: this.shownIn(step, round) });
           this.session.embeddingsDone(link, step, rank, round, Float32Array.of(value));
         });
@@ -257,9 +272,10 @@ export class SimulatedWorker {
       prefetch: () => undefined,
       features: (link, request) => {
         this.onEngine(this.paceMs, () => {
-          const { vectors } = this.engine;
-          if (vectors === null) throw new Error("features without weights");
-          this.session.featuresDone(link, request, featureValues(request.step ?? 0, request.chunk ?? 0, vectors));
+          const { shards } = this.engine;
+          if (shards === null) throw new Error("features without weights");
+          const { step, chunk } = request;
+          this.session.featuresDone(link, request, featureValues(step ?? 0, chunk ?? 0, whole(shards)));
         });
       },
       log: () => undefined,
@@ -272,31 +288,36 @@ export class SimulatedWorker {
     };
   }
 
-  private tellData(message: Parameters<DataPlane["received"]>[1], frames: readonly Uint8Array[]): void {
-    const channel = this.data;
-    if (channel === null) return;
-    this.world.sendUp(channel, ({ plane }) => {
-      plane.received(channel.address, message, frames);
+  private tellData(
+    aggregator: number,
+    message: Parameters<DataPlane["received"]>[1],
+    frames: readonly Uint8Array[],
+  ): void {
+    const channel = this.data[aggregator];
+    if (channel === undefined) return;
+    this.world.sendUp(channel, ({ planes }) => {
+      planes[aggregator].received(channel.address, message, frames);
     });
   }
 
   /** What was on its way still arrives; nobody hears the answer. */
   private disconnect(): void {
-    for (const channel of [this.control, this.data]) if (channel !== null) this.world.closed(channel);
-    this.control = this.data = null;
+    for (const channel of [this.control, ...this.data]) if (channel !== null) this.world.closed(channel);
+    this.control = null;
+    this.data = [];
   }
 
   private rank(link: number, step: number, rank: number, flush: boolean): void {
-    const { vectors, queue } = this.engine;
+    const { shards, queue } = this.engine;
     const shown = this.shownIn(step, this.world.rounds.length);
-    if (vectors === null || queue === null) throw new Error("a rank without weights or queue");
+    if (shards === null || queue === null) throw new Error("a rank without weights or queue");
     if (link !== this.summed.link || step !== this.summed.step) {
       this.summed = { link, step };
       this.sums.clear();
       for (const sum of this.handedOut.splice(0)) arena.release(sum);
     }
     const { gradient, keys, nonFinite } = rankValues({
-      ...{ seed: this.world.seed, step, rank, weights: vectors, queue: queue.keys, shown },
+      ...{ seed: this.world.seed, step, rank, weights: whole(shards), queue: queue.keys, shown },
     });
     this.sums.add({ level: 0, index: rank }, gradient);
     const nodes = flush ? this.takeSums() : [];
@@ -315,6 +336,9 @@ export class SimulatedWorker {
   private takeSums(): readonly HandedOut[] {
     const nodes = this.sums.takeAll();
     this.handedOut.push(...nodes.map(({ sum }) => sum));
-    return nodes;
+    return nodes.map(({ node, sum }) => ({
+      node,
+      slices: this.shards.map((shard) => sliceOf(sum, gradientSlice(shard))),
+    }));
   }
 }

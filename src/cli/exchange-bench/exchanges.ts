@@ -4,8 +4,11 @@
  */
 import { fork, type ChildProcess } from "node:child_process";
 import { randomBytes } from "node:crypto";
+import type { TrainingState } from "../../../coordinator/aggregator.js";
+import { Aggregators, type AggregationOptions } from "../../../coordinator/aggregators.js";
 import { EmbeddedAggregator } from "../../../coordinator/embedded-aggregator.js";
 import { initialParameters } from "../../models/parameters.js";
+import { parameterShards } from "../../models/shards.js";
 import { layerSlices } from "../../models/treatment.js";
 import { sha256OfFloats } from "../../protocol/digest.js";
 import { UserError } from "../../protocol/errors.js";
@@ -92,18 +95,28 @@ export async function timeExchanges(options: ExchangeOptions): Promise<ExchangeT
   try {
     return await new Promise<ExchangeTimes>((resolve, reject) => {
       let summed: () => void = () => undefined;
-      aggregator.listen({
+      const captures: ((state: TrainingState) => void)[] = [];
+      const aggregators = new Aggregators(aggregationOf(parameterCount), [aggregator], {
         reported: (report) => {
           if (report.kind === "held" && report.ranks.length === workers) summed();
+          else if (report.kind === "captured") captures.shift()?.(report.state);
           else if (report.kind === "lost") reject(failure(report.worker, report.reason));
           else if (report.kind === "dropped") reject(new Error(report.reason));
         },
         failed: reject,
+        gone: (reason) => {
+          reject(new Error(reason));
+        },
       });
+      const capture = async () =>
+        new Promise<TrainingState>((done) => {
+          captures.push(done);
+          aggregators.command({ kind: "capture" });
+        });
       for (let rank = 0; rank < workers; rank++) {
         const [worker, ticket] = [workerId(`worker-${String(rank + 1)}`), randomBytes(16).toString("hex")];
-        aggregator.command({ kind: "expect", worker, ticket });
-        aggregator.command({ kind: "admit", worker, holding: null });
+        aggregators.command({ kind: "expect", worker, ticket });
+        aggregators.command({ kind: "admit", worker, holding: null });
         const place = { runId: RUN_ID, workerId: worker, ticket, rank, endpoint: aggregator.endpoint };
         const task: WorkerTask = { ...place, parameterCount, sharesMemory };
         const child = fork(PROGRAM, [JSON.stringify(task)]);
@@ -114,7 +127,7 @@ export async function timeExchanges(options: ExchangeOptions): Promise<ExchangeT
         );
       }
       const sum = async () => new Promise<void>((done) => (summed = done));
-      exchange(options, aggregator, remotes, sum).then(resolve, reject);
+      exchange(options, aggregators, remotes, { sum, capture }).then(resolve, reject);
     });
   } finally {
     await Promise.all(remotes.map(async (remote) => remote.end()));
@@ -122,12 +135,15 @@ export async function timeExchanges(options: ExchangeOptions): Promise<ExchangeT
   }
 }
 
-/** @param sum resolves when all gradients of a step are summed */
 async function exchange(
   { rounds, warmup }: ExchangeOptions,
-  aggregator: EmbeddedAggregator,
+  aggregators: Aggregators,
   remotes: readonly Remote[],
-  sum: () => Promise<void>,
+  asked: {
+    /** resolves when all gradients of a step are summed */
+    readonly sum: () => Promise<void>;
+    readonly capture: () => Promise<TrainingState>;
+  },
 ): Promise<ExchangeTimes> {
   const each = async <Kind extends FromWorker["kind"]>(kind: Kind) =>
     Promise.all(remotes.map(async (remote) => remote.next(kind)));
@@ -136,19 +152,19 @@ async function exchange(
 
   const ms: number[] = [];
   for (let step = 0; step < warmup + rounds; step++) {
-    const summed = sum();
+    const summed = asked.sum();
     const start = performance.now();
     for (const remote of remotes) remote.say({ kind: "send", step });
     await summed;
-    aggregator.command({ kind: "apply", step, rates: RATES });
+    aggregators.command({ kind: "apply", step, rates: RATES });
     await each("arrived");
     ms.push(performance.now() - start);
   }
 
   const { rss } = process.memoryUsage();
-  const { version, query, key } = await aggregator.capture();
+  const { version, query, key } = await asked.capture();
   const digest = sha256OfFloats(query, key);
-  aggregator.command({ kind: "release", version });
+  aggregators.command({ kind: "release", version });
   for (const remote of remotes) remote.say({ kind: "end" });
   const ends = await each("ended");
   if (ends.some((end) => end.digest !== digest)) throw new Error("a worker has other weights than the aggregator");
@@ -169,11 +185,16 @@ function failure(worker: string, reason: string): UserError {
   return new UserError("BENCH_WORKER_FAILED", `${worker} of the benchmark has failed: ${reason}`);
 }
 
+function aggregationOf(parameterCount: number): AggregationOptions {
+  const layout = benchmarkLayout(parameterCount);
+  return { layout, shards: parameterShards(layout, 1), rule: RULE, clipNorm: null };
+}
+
 async function startAggregator(worldSize: number, parameterCount: number): Promise<EmbeddedAggregator> {
   const layout = benchmarkLayout(parameterCount);
   const query = initialParameters(layout, 0);
   const none = new Float32Array(0);
-  const options = { layout, worldSize, rule: RULE, layers: layerSlices(layout, EVERYTHING_DECAYS), clipNorm: null };
+  const options = { layout, worldSize, rule: RULE, layers: layerSlices(layout, EVERYTHING_DECAYS) };
   return EmbeddedAggregator.start(
     { options, runId: RUN_ID, endpoint: "tcp://127.0.0.1:*", deadAfterMs: DEAD_AFTER_MS, guard: null },
     {

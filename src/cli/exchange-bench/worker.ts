@@ -2,6 +2,7 @@
  * A worker's process of a benchmark of the exchange: the data plane's end as a worker has it, and, for an engine, a gradient
  * that is always ready.
  */
+import { parameterBuckets } from "../../models/buckets.js";
 import { initialParameters } from "../../models/parameters.js";
 import { VectorArena } from "../../optim/index.js";
 import { sha256OfFloats } from "../../protocol/digest.js";
@@ -25,8 +26,9 @@ const layout = benchmarkLayout(parameterCount);
 // An initial draw has each layer's own scale, as a gradient does.
 const gradient = new VectorArena().take(parameterCount);
 gradient.set(initialParameters(layout, rank + 1));
-const weights = new IncomingWeights(layout);
-const memory = sharesMemory ? SharedExchange.offer(layout, weights.arena) : null;
+const arena = new VectorArena();
+const weights = new IncomingWeights(layout, arena, parameterBuckets(layout));
+const memory = sharesMemory ? SharedExchange.offer(layout, arena) : null;
 const numbers = new Numbering();
 let [sent, received, shared] = [0, 0, false];
 

@@ -53,7 +53,8 @@ it(`a run ends with the same bits after ${FRAMES} messages to each plane`, { tim
   const first = start(["worker", "--connect", connect]);
   await vi.waitUntil(() => eventsOf(out).some(({ kind }) => kind === "worker-joined"), { timeout: 30_000 });
   // The data plane's port is a free one, and told in the welcome alone: ask as a worker would.
-  const { dataPort } = await welcomeOf(connect);
+  const { aggregators } = await welcomeOf(connect);
+  const dataPort = aggregators[0]?.port ?? 0;
   const control = (draw: Random) => workerCodec.encode(workerMessage(draw));
   const data = (draw: Random) => workerDataCodec.encode(workerDataMessage(draw));
   const assault = (frames: number, seed: number) =>

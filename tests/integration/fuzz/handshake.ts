@@ -13,6 +13,6 @@ export async function welcomeOf(endpoint: string) {
   socket.close();
   const message = coordinatorCodec.decode(answer ?? Buffer.alloc(0));
   if (message.body !== "welcome") throw new Error(`no welcome, but ${String(message.body)}`);
-  const { runId, configJson, dataPort } = message.welcome;
-  return { runId: runId ?? "", configJson: configJson ?? "", dataPort: dataPort ?? 0 };
+  const { runId, configJson, aggregators } = message.welcome;
+  return { runId: runId ?? "", configJson: configJson ?? "", aggregators: aggregators ?? [] };
 }

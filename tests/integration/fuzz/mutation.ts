@@ -32,7 +32,7 @@ export function workerMessage(draw: Random): WorkerMessage {
       ready: {
         manifestHash: word(draw),
         engineFingerprint: word(draw),
-        holding: { weightsVersion: number(draw) },
+        holding: { weightsVersion: number(draw), weightsSha256: [word(draw), word(draw)] },
         rounds: [number(draw)],
       },
     }),
@@ -78,10 +78,14 @@ export function workerDataMessage(draw: Random): WorkerDataMessage {
   return { ...draw.pick(messages)(), number: draw.chance(0.7) ? 1 + draw.below(4) : number(draw) };
 }
 
+function addresses(draw: Random) {
+  return Array.from({ length: draw.below(3) }, () => ({ host: word(draw), port: number(draw), publicKey: word(draw) }));
+}
+
 /** What a coordinator may say to a worker that it does not send away. */
 export function coordinatorMessage(draw: Random): CoordinatorMessage {
   const messages: (() => CoordinatorMessage)[] = [
-    () => ({ body: "welcome", welcome: { runId: word(draw), configJson: word(draw), dataPort: number(draw) } }),
+    () => ({ body: "welcome", welcome: { runId: word(draw), configJson: word(draw), aggregators: addresses(draw) } }),
     () => ({
       body: "queueSnapshot",
       queueSnapshot: { version: number(draw), position: number(draw), held: draw.chance(0.5) },
@@ -111,7 +115,7 @@ export function aggregatorMessage(draw: Random, runId: string): AggregatorMessag
     body: "weights",
     weights: {
       runId: draw.chance(0.9) ? runId : word(draw),
-      ...{ version: number(draw), shard: draw.chance(0.7) ? 0 : number(draw) },
+      ...{ version: number(draw), bucket: draw.chance(0.7) ? 0 : number(draw) },
       ...{
         slot: draw.chance(0.3) ? number(draw) : null,
         keyMomentum: draw.chance(0.3) ? 0.9 : null,

@@ -9,7 +9,7 @@ import { checkConfig } from "../../../src/config/resolve.js";
 import { architectureOf } from "../../../src/models/architecture.js";
 import { weightsParts } from "../../../src/models/exchange.js";
 import { initialBuffers, initialParameters } from "../../../src/models/parameters.js";
-import { parameterShards } from "../../../src/models/shards.js";
+import { parameterBuckets } from "../../../src/models/buckets.js";
 import { toFrames } from "../../../src/protocol/frames.js";
 import {
   aggregatorCodec,
@@ -49,14 +49,20 @@ function sendsAway(head: Buffer, isGreeting: boolean): boolean {
 }
 
 /** Welcomes that are none. */
-function wrongWelcome(draw: Random, { runId, configJson, dataPort }: Welcome): CoordinatorMessage {
+function wrongWelcome(draw: Random, { runId, configJson, aggregators }: Welcome): CoordinatorMessage {
+  const wrongOnes = [
+    ...[[], [{}], [{ port: 0 }], [{ port: 65_536 }], [{ port: 0xffffffff }]],
+    // more than there are tensors
+    Array.from({ length: 5000 }, () => aggregators[0]),
+    ...["a b", "tcp://x", "[::1", "\u0000", "x".repeat(300)].map((host) => [{ ...aggregators[0], host }]),
+  ];
   const config = draw.pick([
     ...["", "null", "[]", "{}", "{", configJson.slice(1), configJson.replace(/"batchSize":\d+/, '"batchSize":1e99')],
     ...[configJson.replace('"parallel"', '"parallels"'), configJson.replace(/"heartbeatMs":\d+/, '"heartbeatMs":null')],
   ]);
   const wrong = draw.chance(0.3)
-    ? { runId, configJson, dataPort: draw.pick([0, 65_536, 0xffffffff]) }
-    : { runId, configJson: config, dataPort };
+    ? { runId, configJson, aggregators: draw.pick(wrongOnes) }
+    : { runId, configJson: config, aggregators };
   return { body: "welcome", welcome: { ...wrong, workerId: "worker-1", ticket: "t" }, number: 1 };
 }
 
@@ -147,18 +153,18 @@ class Impostor {
     const keys = new Float32Array(config.moco.queueSize * config.model.embeddingDim).fill(0.1);
     const snapshot: CoordinatorMessage = { body: "queueSnapshot", queueSnapshot: { version: 0 }, number: 2 };
     await this.say(coordinatorCodec.encode(snapshot), toFrames(keys));
-    const shards = parameterShards(layout);
-    for (const [index, shard] of shards.entries()) {
-      const parts = weightsParts(layout, shard, index, false);
+    const buckets = parameterBuckets(layout);
+    for (const [index, bucket] of buckets.entries()) {
+      const parts = weightsParts(layout, bucket, index, false);
       const slices = parts.map(({ name, offset, size }) => vectors[name].subarray(offset, offset + size));
-      const weights = { runId: this.welcome.runId, version: 0, shard: index };
+      const weights = { runId: this.welcome.runId, version: 0, bucket: index };
       await this.tell(aggregatorCodec.encode({ body: "weights", weights, number: 1 + index }), toFrames(...slices));
     }
     // A rank takes longer than all the rest.
     const assignment = { step: 0, ranks: this.draw.chance(0.2) ? [0] : [], round: 0 };
     await this.say(coordinatorCodec.encode({ body: "assignment", assignment, number: 3 }));
     this.admitted++;
-    return { control: 4, data: shards.length + 1 };
+    return { control: 4, data: buckets.length + 1 };
   }
 
   /** @returns the number of the next message */

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { parameterShards } from "../../../src/models/shards.js";
+import { parameterBuckets } from "../../../src/models/buckets.js";
 import { Aggregator, type TrainingState } from "../../../coordinator/aggregator.js";
 import { gradientLength } from "../../../src/models/exchange.js";
 import { layerSlices } from "../../../src/models/treatment.js";
@@ -7,17 +7,16 @@ import { initialBuffers, initialParameters, resnetArchitecture } from "../../../
 import { LayoutBuilder } from "../../../src/models/parameters.js";
 
 const f = Math.fround;
-/** Several shards. */
+/** Several buckets. */
 const { layout } = resnetArchitecture({ encoder: "resnet18", stem: "3x3", head: "linear", embeddingDim: 16 });
 const LEARNING_RATE = 0.06;
-const RATES = { learningRate: LEARNING_RATE, keyMomentum: 0.99 };
+const RATES = { learningRate: LEARNING_RATE, keyMomentum: 0.99, clip: 1 };
 const options = {
   layout,
-  shards: parameterShards(layout),
+  buckets: parameterBuckets(layout),
   worldSize: 2,
   rule: { kind: "sgd", momentum: 0.9, weightDecay: 5e-4 },
   layers: layerSlices(layout, { decayNormAndBias: false, exclude: [] }),
-  clipNorm: null,
 } as const;
 
 function initial(): TrainingState {
@@ -47,9 +46,9 @@ function fed(): Aggregator {
 }
 
 describe("an aggregator", () => {
-  it("updates every shard as one pass over the whole vector would, rounding to float32 after each operation", () => {
+  it("updates every bucket as one pass over the whole vector would, rounding to float32 after each operation", () => {
     const aggregator = fed();
-    expect(aggregator.shards.length).toBeGreaterThan(3);
+    expect(aggregator.buckets.length).toBeGreaterThan(3);
     for (const step of aggregator.apply(RATES)) expect(step.next.version).toBe(1);
     const { query, key, optimizer, queryBuffers } = aggregator.state;
     const [velocity] = optimizer;
@@ -116,7 +115,7 @@ describe("an aggregator", () => {
     const empty = new Float32Array(0);
     const aggregator = new Aggregator(
       {
-        ...{ ...options, layout: small, shards: parameterShards(small), worldSize: 1 },
+        ...{ ...options, layout: small, buckets: parameterBuckets(small), worldSize: 1 },
         layers: layerSlices(small, { decayNormAndBias: true, exclude: [] }),
       },
       {

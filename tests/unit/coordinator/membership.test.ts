@@ -8,7 +8,7 @@ const door = (config: RunConfig = PRESETS.quickstart) => ({
   runId: runId("r"),
   config,
   softwareVersion: "1.2.3",
-  dataPort: 5556,
+  aggregators: [{ port: 5556 }],
   manifestHash: "manifest-of-the-run",
   rounds: null,
   newTicket: () => "a ticket",
@@ -31,7 +31,10 @@ describe("the door of the control plane", () => {
   it("welcomes a worker with the config, and admits it when its data and engine fit", () => {
     const membership = new Membership(door(), null);
     const { session, answer } = membership.welcome("p", hello(), 0);
-    expect(answer).toMatchObject({ body: "welcome", welcome: { runId: "r", dataPort: 5556, ticket: "a ticket" } });
+    expect(answer).toMatchObject({
+      body: "welcome",
+      welcome: { runId: "r", aggregators: [{ port: 5556 }], ticket: "a ticket" },
+    });
     expect(session.isAdmitted).toBe(false);
     expect(membership.ready(session, ready)).toEqual({ differs: null });
     expect(session.isAdmitted).toBe(true);

@@ -5,8 +5,9 @@ import { Aggregator } from "../../../coordinator/aggregator.js";
 import { optimizerVectors, type UpdateRule } from "../../../src/config/optimizer.js";
 import { gradientLength } from "../../../src/models/exchange.js";
 import { LayoutBuilder } from "../../../src/models/parameters.js";
-import { parameterShards } from "../../../src/models/shards.js";
+import { parameterBuckets } from "../../../src/models/buckets.js";
 import { layerSlices } from "../../../src/models/treatment.js";
+import { clipFactor } from "../../../src/optim/index.js";
 import { uniform } from "../../fixtures/drawn.js";
 
 /** Relative to the norm of what is compared. */
@@ -62,14 +63,14 @@ function ruleOf({ kind, weightDecay, options }: OptimizerCase): UpdateRule {
   }
 }
 
-/** @param leastShard values in a shard at least */
-function trained(given: OptimizerCase, leastShard: number): Aggregator {
+/** @param leastBucket values in a bucket at least */
+function trained(given: OptimizerCase, leastBucket: number): Aggregator {
   const rule = ruleOf(given);
   const theta = drawn(1, -0.5, 0.5, given.zeroed);
   const buffers = new Float32Array(0);
   const options = {
-    ...{ layout, shards: parameterShards(layout, leastShard), worldSize: 2, rule },
-    ...{ layers: layerSlices(layout, given), clipNorm: given.clipNorm },
+    ...{ layout, buckets: parameterBuckets(layout, leastBucket), worldSize: 2, rule },
+    layers: layerSlices(layout, given),
   };
   const aggregator = new Aggregator(options, {
     ...{ version: 0, updates: 0, query: theta, key: theta, queryBuffers: buffers, keyBuffers: buffers },
@@ -80,7 +81,8 @@ function trained(given: OptimizerCase, leastShard: number): Aggregator {
     expect(gradient.length).toBe(gradientLength(layout));
     // The mean of two ranks with the same gradient is that gradient.
     for (const index of [0, 1]) aggregator.accept(step, { level: 0, index }, (target) => target.set(gradient));
-    Array.from(aggregator.apply({ learningRate, keyMomentum: 0.99 }));
+    const clip = given.clipNorm === null ? 1 : clipFactor(aggregator.squares(), given.clipNorm);
+    Array.from(aggregator.apply({ learningRate, keyMomentum: 0.99, clip }));
   });
   return aggregator;
 }
@@ -103,7 +105,7 @@ describe("an aggregator updates as PyTorch does", () => {
 
   it.each(cases)("to the same bits however the parameters are cut, by $name", (given) => {
     const [one, each] = [trained(given, layout.parameterCount), trained(given, 1)];
-    expect([one.shards.length, each.shards.length]).toEqual([1, layout.parameters.length]);
+    expect([one.buckets.length, each.buckets.length]).toEqual([1, layout.parameters.length]);
     expect([...each.state.query]).toEqual([...one.state.query]);
     expect([...each.state.key]).toEqual([...one.state.key]);
     expect(each.state.optimizer.map((vector) => [...vector])).toEqual(one.state.optimizer.map((vector) => [...vector]));

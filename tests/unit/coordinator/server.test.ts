@@ -11,7 +11,13 @@ import { PROTOCOL_VERSION, type CoordinatorMessage } from "../../../src/protocol
 function waitingServer() {
   const clock = { now: 0 };
   const said: [peer: string, body: string, reason: string | null | undefined][] = [];
-  const door = { runId: runId("r"), config: PRESETS.quickstart, softwareVersion: "1", dataPort: 2, manifestHash: "m" };
+  const door = {
+    runId: runId("r"),
+    config: PRESETS.quickstart,
+    softwareVersion: "1",
+    aggregators: [],
+    manifestHash: "m",
+  };
   const plan = {
     ...{ worldSize: 2, totalSteps: 5, minWorkers: 9, heartbeatMs: 100, deadAfterMs: 500, lateQuantile: 0.9 },
     ...{

@@ -6,7 +6,7 @@ import { DataPlane, type AggregatorReport } from "../../../coordinator/data-plan
 import { SharedGradients, SharedWeights, spareBytes } from "../../../coordinator/shared-memory.js";
 import { gradientLength } from "../../../src/models/exchange.js";
 import { initialBuffers, initialParameters, resnetArchitecture } from "../../../src/models/index.js";
-import { parameterShards } from "../../../src/models/shards.js";
+import { parameterBuckets } from "../../../src/models/buckets.js";
 import { layerSlices } from "../../../src/models/treatment.js";
 import { MOST_ARENA_BYTES, VectorArena } from "../../../src/optim/index.js";
 import { sha256OfFloats } from "../../../src/protocol/digest.js";
@@ -18,7 +18,7 @@ import { IncomingWeights } from "../../../worker/incoming-weights.js";
 import { SharedExchange } from "../../../worker/shared-exchange.js";
 
 const RUN = "run";
-const RATES = { learningRate: 0.06, keyMomentum: 0.99 };
+const RATES = { learningRate: 0.06, keyMomentum: 0.99, clip: 1 };
 const { layout } = resnetArchitecture({ encoder: "resnet-tiny", stem: "3x3", head: "linear", embeddingDim: 7 });
 
 function startedIn(arena: VectorArena, worldSize: number, weights?: SharedWeights): Aggregator {
@@ -29,7 +29,7 @@ function startedIn(arena: VectorArena, worldSize: number, weights?: SharedWeight
     optimizer: [new Float32Array(layout.parameterCount)],
     ...{ queryBuffers: initialBuffers(layout), keyBuffers: initialBuffers(layout) },
   };
-  const options = { layout, shards: parameterShards(layout), worldSize, rule, layers, clipNorm: null };
+  const options = { layout, buckets: parameterBuckets(layout), worldSize, rule, layers };
   return new Aggregator(options, initial, arena, weights);
 }
 
@@ -66,8 +66,9 @@ function machine(worldSize: number, mostBytes = MOST_ARENA_BYTES) {
     digestOf,
   });
   const join = (name: string) => {
-    const weights = new IncomingWeights(layout);
-    const memory = SharedExchange.offer(layout, weights.arena);
+    const arena = new VectorArena();
+    const weights = new IncomingWeights(layout, arena, parameterBuckets(layout));
+    const memory = SharedExchange.offer(layout, arena);
     if (memory === null) throw new Error("this machine has no /dev/shm");
     weights.restart(memory);
     const numbers = new Numbering();

@@ -12,10 +12,10 @@ import { optimizerVectors, updateRule } from "../../../src/config/optimizer.js";
 import { architectureOf } from "../../../src/models/architecture.js";
 import { gradientLength } from "../../../src/models/exchange.js";
 import { initialBuffers, initialParameters } from "../../../src/models/parameters.js";
-import { parameterShards } from "../../../src/models/shards.js";
+import { parameterBuckets } from "../../../src/models/buckets.js";
 import { layerSlices } from "../../../src/models/treatment.js";
 
-const RATES = { learningRate: 0.01, keyMomentum: 0.9 };
+const RATES = { learningRate: 0.01, keyMomentum: 0.9, clip: 1 };
 const SKIPPED = 1;
 
 let folder = "";
@@ -27,7 +27,7 @@ afterAll(() => {
 });
 
 async function configWith(kind: string): Promise<RunConfig> {
-  const set = ["model.embeddingDim=8", "moco.queueSize=128", "optimizer.clipNorm=5"];
+  const set = ["model.embeddingDim=8", "moco.queueSize=128"];
   return resolveConfig({ overrides: { "optimizer.kind": kind, "model.head": "linear" }, set });
 }
 
@@ -38,8 +38,8 @@ function started(config: RunConfig, state?: TrainingState): Aggregator {
   const theta = initialParameters(layout, 1);
   const buffers = initialBuffers(layout);
   const options = {
-    ...{ layout, shards: parameterShards(layout, 50_000), worldSize: 1, rule: updateRule(optimizer) },
-    ...{ layers: layerSlices(layout, optimizer), clipNorm: optimizer.clipNorm },
+    ...{ layout, buckets: parameterBuckets(layout, 50_000), worldSize: 1, rule: updateRule(optimizer) },
+    layers: layerSlices(layout, optimizer),
   };
   return new Aggregator(
     options,

@@ -1,31 +1,58 @@
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { LEAST_SHARD_SIZE, parameterShards, resnetArchitecture } from "../../../src/models/index.js";
+import { LayoutBuilder } from "../../../src/models/parameters.js";
+import { parameterShards, resnetArchitecture } from "../../../src/models/index.js";
 
-const layoutOf = (encoder: "resnet-tiny" | "resnet18" | "resnet50") =>
-  resnetArchitecture({ encoder, stem: "3x3", head: "mlp", embeddingDim: 128 }).layout;
+const layoutOf = (sizes: readonly number[]) => {
+  const builder = new LayoutBuilder();
+  for (const [index, size] of sizes.entries()) builder.parameter(String(index), [size], "norm-shift");
+  return builder.build();
+};
+const largest = (sizes: readonly number[], count: number) =>
+  Math.max(...parameterShards(layoutOf(sizes), count).map(({ size }) => size));
+
+/** By trying every way to cut. */
+function leastPossible(sizes: readonly number[], count: number): number {
+  if (count === 1) return sizes.reduce((sum, size) => sum + size, 0);
+  const ways = Array.from({ length: sizes.length - count + 1 }, (_, more) => more + 1);
+  return Math.min(
+    ...ways.map((first) =>
+      Math.max(leastPossible(sizes.slice(0, first), 1), leastPossible(sizes.slice(first), count - 1)),
+    ),
+  );
+}
 
 describe("parameter shards", () => {
-  it.each(["resnet-tiny", "resnet18", "resnet50"] as const)("cover %s once, at tensor borders", (encoder) => {
-    const layout = layoutOf(encoder);
-    const borders = new Set(layout.parameters.map(({ offset }) => offset));
-    let end = 0;
-    for (const { offset, size } of parameterShards(layout)) {
-      expect(offset).toBe(end);
-      expect(borders.has(offset)).toBe(true);
-      end = offset + size;
+  it("cover θ once, with every tensor whole and counted from its shard's first value", () => {
+    const { layout } = resnetArchitecture({ encoder: "resnet18", stem: "3x3", head: "mlp", embeddingDim: 128 });
+    for (const count of [1, 2, 3, 8, layout.parameters.length]) {
+      const shards = parameterShards(layout, count);
+      expect(shards).toHaveLength(count);
+      const found = shards.flatMap(({ offset, layout: own }) =>
+        own.parameters.map((parameter) => ({ ...parameter, offset: parameter.offset + offset })),
+      );
+      expect(found).toEqual(layout.parameters);
+      expect(shards.map(({ layout: own }) => own.parameterCount)).toEqual(shards.map(({ size }) => size));
+      // Statistics lie behind the gradients, so the last shard has them.
+      expect(shards.map(({ layout: own }) => own.bufferCount)).toEqual([
+        ...Array.from({ length: count - 1 }, () => 0),
+        layout.bufferCount,
+      ]);
     }
-    expect(end).toBe(layout.parameterCount);
   });
 
-  it("are all of the least size, but for the last", () => {
-    const shards = parameterShards(layoutOf("resnet18"));
-    expect(shards.length).toBeGreaterThan(3);
-    for (const { size } of shards.slice(0, -1)) expect(size).toBeGreaterThanOrEqual(LEAST_SHARD_SIZE);
+  it("are as equal as tensor borders allow", () => {
+    const cases = fc.array(fc.integer({ min: 1, max: 50 }), { minLength: 1, maxLength: 9 });
+    fc.assert(
+      fc.property(cases, fc.nat(), (sizes, draw) => {
+        const count = 1 + (draw % sizes.length);
+        expect(largest(sizes, count)).toBe(leastPossible(sizes, count));
+      }),
+    );
   });
 
-  it("are one where everything fits, and one a tensor where the least size is 1", () => {
-    const layout = layoutOf("resnet-tiny");
-    expect(parameterShards(layout)).toEqual([{ offset: 0, size: layout.parameterCount }]);
-    expect(parameterShards(layout, 1)).toHaveLength(layout.parameters.length);
+  it("are refused where there are fewer tensors", () => {
+    expect(() => parameterShards(layoutOf([1, 2]), 3)).toThrow("3 shards of 2 tensors");
+    expect(() => parameterShards(layoutOf([1, 2]), 0)).toThrow(RangeError);
   });
 });

@@ -21,7 +21,7 @@ it("opens no connection where its engine is up only after the run's end", () => 
     runId: "r",
     workerId: "w",
     configJson: JSON.stringify(PRESETS.quickstart),
-    dataPort: 2,
+    aggregators: [{ port: 2 }],
     ticket: "t",
   };
   session.heard(1, { body: "welcome", welcome, number: 1 }, []);
@@ -29,6 +29,7 @@ it("opens no connection where its engine is up only after the run's end", () => 
   expect(called).toContain("ended");
   session.prepared({
     ...{ manifestHash: "m", splitLengths: { train: 1, test: 0 }, engineFingerprint: "e", device: "cpu", rounds: [] },
+    tensors: 1,
   });
   expect(called).not.toContain("openData");
 });

@@ -1,0 +1,66 @@
+/** Weights as they arrive from several aggregators, each of which has a parameter shard. */
+import type { ParameterLayout } from "../src/models/parameters.js";
+import { parameterBuckets } from "../src/models/buckets.js";
+import { parameterShards, type ParameterShard } from "../src/models/shards.js";
+import { VectorArena } from "../src/optim/index.js";
+import { sha256OfFloats } from "../src/protocol/digest.js";
+import type { Weights } from "../src/protocol/wire.js";
+import { IncomingWeights, type WeightVectors } from "./incoming-weights.js";
+import type { SharedExchange } from "./shared-exchange.js";
+
+/** One version of the weights. */
+export interface WeightsInShards {
+  readonly version: number;
+  /** in the order of the shards */
+  readonly shards: readonly WeightVectors[];
+}
+
+export class ShardedWeights {
+  private parts: readonly { readonly shard: ParameterShard; readonly incoming: IncomingWeights }[] = [];
+
+  /** @param bucketsOf how a shard travels */
+  constructor(
+    private readonly layout: ParameterLayout,
+    readonly arena = new VectorArena(),
+    private readonly bucketsOf = (shard: ParameterLayout) => parameterBuckets(shard),
+  ) {}
+
+  /** How θ is cut for so many aggregators. What is held stays where their number has not changed. */
+  cut(count: number): readonly ParameterShard[] {
+    if (this.parts.length !== count) {
+      for (const { incoming } of this.parts) incoming.close();
+      this.parts = parameterShards(this.layout, count).map((shard) => ({
+        shard,
+        incoming: new IncomingWeights(shard.layout, this.arena, this.bucketsOf(shard.layout)),
+      }));
+    }
+    return this.parts.map(({ shard }) => shard);
+  }
+
+  /** See `IncomingWeights.restart`. @param memories shared with each aggregator; null: none */
+  restart(memories: readonly (SharedExchange | null)[]): void {
+    for (const [index, { incoming }] of this.parts.entries()) incoming.restart(memories[index] ?? null);
+  }
+
+  /**
+   * @param aggregator number of its shard
+   * @returns the version, once the shard's last bucket has come; null before
+   * @throws WireError as `IncomingWeights.take`
+   */
+  take(aggregator: number, header: Weights, frames: readonly Uint8Array[]): number | null {
+    return this.parts[aggregator].incoming.take(header, frames)?.version ?? null;
+  }
+
+  /** What is held, if all shards are of one version. */
+  whole(): WeightsInShards | null {
+    const held = this.parts.map(({ incoming }) => incoming.whole);
+    const version = held[0]?.version ?? -1;
+    if (version < 0 || held.some((own) => own.version !== version)) return null;
+    return { version, shards: held.map(({ vectors }) => vectors) };
+  }
+}
+
+/** hex sha256 of each shard's θq, θk and buffers, one after another */
+export function digestsOf({ shards }: WeightsInShards): string[] {
+  return shards.map(({ query, key, buffers }) => sha256OfFloats(query, key, buffers));
+}
