@@ -43,7 +43,8 @@ const gradients = new SharedGradients(layout, arena, spare);
 // What it is handed at first is copied, and not kept.
 const aggregator = await new Promise<Aggregator>((resolve) => {
   coordinator.once("message", (state: TrainingState) => {
-    const all = { ...options, buckets: parameterBuckets(layout) };
+    const { parameterCount } = layout;
+    const all = { ...options, buckets: parameterBuckets({ parameters: options.layers, parameterCount }) };
     resolve(new Aggregator(all, state, arena, sharedStates ?? undefined));
   });
 });

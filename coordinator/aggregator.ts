@@ -18,9 +18,11 @@ import {
 } from "../src/optim/index.js";
 import { WireError } from "../src/protocol/wire-error.js";
 
+/** Lengths of a shard's vectors in values. */
+export type ShardLengths = Pick<ParameterLayout, "parameterCount" | "bufferCount">;
+
 export interface AggregatorOptions {
-  /** of the shard */
-  readonly layout: ParameterLayout;
+  readonly layout: ShardLengths;
   /** how the shard is cut */
   readonly buckets: readonly Slice[];
   readonly worldSize: number;
@@ -259,7 +261,7 @@ export class Aggregator {
   }
 }
 
-function inArena({ parameterCount, bufferCount }: ParameterLayout, arena: VectorArena): WeightsMemory {
+function inArena({ parameterCount, bufferCount }: ShardLengths, arena: VectorArena): WeightsMemory {
   return {
     take: () => ({
       query: arena.take(parameterCount),

@@ -22,6 +22,8 @@ export interface AggregatorListener {
   failed(error: Error): void;
   /** it is gone, and its shard with it */
   gone(reason: string): void;
+  /** it was asked to stop, and waits until its shard is stored */
+  leaving(reason: string): void;
 }
 
 /** As `AggregatorCommand`, but of the whole vector. */
@@ -81,6 +83,9 @@ export class Aggregators {
         },
         gone: (reason) => {
           listener.gone(reason);
+        },
+        leaving: (reason) => {
+          listener.leaving(reason);
         },
       });
     }

@@ -1,4 +1,5 @@
 /** The shell around the server: its socket, its timer, its threads. */
+import { once } from "node:events";
 import { clearInterval, setInterval } from "node:timers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
@@ -30,6 +31,9 @@ export interface ControlPlaneOptions {
 /** The control plane's socket, bound before there is a server to hear it. */
 export class ControlSocket {
   private server: Server | null = null;
+  private failed: (error: unknown) => void = () => undefined;
+  private isListening = false;
+  private attached: () => void = () => undefined;
   private readonly socket: RouterSocket<WorkerMessage, CoordinatorMessage>;
 
   constructor(guard: Guard | null) {
@@ -56,9 +60,32 @@ export class ControlSocket {
     this.server?.refused(reason);
   }
 
-  async serve(server: Server): Promise<void> {
+  /** @param failed hears what goes wrong beyond a message */
+  attach(server: Server, failed: (error: unknown) => void): void {
     this.server = server;
-    for await (const { peer, message, frames } of this.socket) server.received(peer, message, frames);
+    this.failed = failed;
+    this.attached();
+    if (this.isListening) return;
+    this.isListening = true;
+    this.listen().catch((error: unknown) => {
+      this.failed(error);
+    });
+  }
+
+  /** Whoever speaks from now on is heard by the next server. */
+  detach(): void {
+    this.server = null;
+  }
+
+  /** The server that is attached, or the next that will be. */
+  private async present(): Promise<Server> {
+    if (this.server !== null) return this.server;
+    await new Promise<void>((resolve) => (this.attached = resolve));
+    return this.present();
+  }
+
+  private async listen(): Promise<void> {
+    for await (const { peer, message, frames } of this.socket) (await this.present()).received(peer, message, frames);
   }
 
   close(): void {
@@ -67,7 +94,10 @@ export class ControlSocket {
 }
 
 export interface Served {
-  readonly end: End;
+  /** null: an aggregator is gone, and the run goes on from its last checkpoint */
+  readonly end: End | null;
+  /** why, where the run has not ended; otherwise of no meaning */
+  readonly reason: string;
   /** updates made */
   readonly step: number;
   /** directory of the last checkpoint written; null: none */
@@ -110,6 +140,8 @@ export async function serveRun(
     };
   const writer = new Worker(new URL("./checkpoint-thread.js", import.meta.url), { workerData: options.checkpoints });
   let lastCheckpoint: string | null = null;
+  let leaving: string | null = null;
+  let isWriting = false;
   const captures: ((state: TrainingState) => void)[] = [];
   const aggregators = new Aggregators(options.aggregation, options.aggregators, {
     reported: guarded((report) => {
@@ -118,7 +150,12 @@ export async function serveRun(
     }),
     failed: settle.reject,
     gone: (reason) => {
-      settle.reject(new Error(reason));
+      settle.resolve({ end: null, reason, step: server.step, checkpoint: lastCheckpoint });
+    },
+    // Nothing is lost where there is time for a checkpoint.
+    leaving: (reason) => {
+      leaving ??= reason;
+      server.stop();
     },
   });
   const checkpoint = async (step: number, meta: CheckpointMeta, queueKeys: Float32Array) => {
@@ -128,6 +165,7 @@ export async function serveRun(
     });
     if (state.version !== step)
       throw new Error(`a checkpoint of step ${String(step)} met the state of ${String(state.version)}`);
+    isWriting = true;
     writer.postMessage({ meta, state, queueKeys } satisfies CheckpointRequest);
   };
   const classify = async (evaluation: OpenEvaluation) => {
@@ -152,13 +190,20 @@ export async function serveRun(
     digest: (values) => sha256OfFloats(values),
     countCorrupt: options.countCorrupt,
     ended: (end) => {
-      settle.resolve({ end, step: server.step, checkpoint: lastCheckpoint });
+      const goesOn = leaving !== null && end.outcome === "stopped" && !signals.stop.aborted;
+      settle.resolve({
+        end: goesOn ? null : end,
+        reason: leaving ?? "",
+        step: server.step,
+        checkpoint: lastCheckpoint,
+      });
     },
     observer,
   });
   writer.on(
     "message",
     guarded((report: CheckpointReport) => {
+      isWriting = false;
       aggregators.command({ kind: "release", version: report.step });
       if (report.kind === "written") lastCheckpoint = report.directory;
       if (report.kind === "written") server.checkpointWritten(report.step, report.directory);
@@ -174,22 +219,28 @@ export async function serveRun(
     server.stop();
   });
   const timer = setInterval(tick, options.heartbeatMs);
-  socket.serve(server).catch(settle.reject);
+  socket.attach(server, settle.reject);
   const lose = () => {
     settle.reject(signals.lost.reason);
   };
   on(signals.stop, stop);
   on(signals.lost, lose);
-  let outcome = "failed";
+  let outcome: string | null = "failed";
   try {
     const served = await ended;
-    outcome = served.end.outcome;
+    if (served.end === null) {
+      server.dropAll(`the run goes on from its last checkpoint: ${served.reason}`);
+      outcome = null;
+      // The next life begins with what is on disk.
+      if (isWriting) await once(writer, "message");
+    } else outcome = served.end.outcome;
     return served;
   } finally {
     clearInterval(timer);
     signals.stop.removeEventListener("abort", stop);
     signals.lost.removeEventListener("abort", lose);
-    if (!signals.lost.aborted) await sayFarewell(server, `the run has ${outcome}`);
+    if (!signals.lost.aborted && outcome !== null) await sayFarewell(server, `the run has ${outcome}`);
+    socket.detach();
     await writer.terminate();
   }
 }

@@ -3,7 +3,6 @@
  * No socket or clock in here: `DataPlanePorts` are all it touches, so a simulation can drive it.
  */
 import { weightsParts } from "../src/models/exchange.js";
-import type { ParameterLayout } from "../src/models/parameters.js";
 import { sliceOf } from "../src/models/shards.js";
 import { fromFrames, toFrames } from "../src/protocol/frames.js";
 import type { WorkerId } from "../src/protocol/identifiers.js";
@@ -11,7 +10,7 @@ import { Numbering } from "../src/protocol/numbering.js";
 import type { AggregatorMessage, Gradient, Open, WorkerDataMessage } from "../src/protocol/wire.js";
 import { WireError } from "../src/protocol/wire-error.js";
 import type { SegmentAddress } from "../src/transport/shared-segment.js";
-import type { Aggregator, TrainingState, UpdateRates } from "./aggregator.js";
+import type { Aggregator, ShardLengths, TrainingState, UpdateRates } from "./aggregator.js";
 
 /** What the coordinator asks of an aggregator. */
 export type AggregatorCommand =
@@ -101,7 +100,7 @@ export class DataPlane {
 
   constructor(
     private readonly runId: string,
-    private readonly layout: ParameterLayout,
+    private readonly layout: ShardLengths,
     /** silence after which a worker's connection is given up, in ms */
     private readonly deadAfterMs: number,
     private readonly aggregator: Aggregator,

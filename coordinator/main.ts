@@ -17,7 +17,6 @@ import type { RunConfig } from "../src/config/schema.js";
 import { CorruptLimit, labelledLength, openRunDataset, type RunDataset } from "../src/data/index.js";
 import { architectureOf } from "../src/models/architecture.js";
 import { initialBuffers, initialParameters, type ParameterLayout } from "../src/models/parameters.js";
-import { parameterShards } from "../src/models/shards.js";
 import { layerSlices } from "../src/models/treatment.js";
 import { KeyQueue, NO_LABEL } from "../src/objectives/key-queue.js";
 import { tryMethodApart } from "../src/objectives/try-method.js";
@@ -25,10 +24,10 @@ import { keyMomentumAt, learningRateAt } from "../src/optim/index.js";
 import { UserError } from "../src/protocol/errors.js";
 import { runId } from "../src/protocol/identifiers.js";
 import { SOFTWARE_VERSION } from "../src/protocol/version.js";
-import { openGuard, type ServerKeys } from "../src/transport/index.js";
+import { openGuard, type Guard, type ServerKeys } from "../src/transport/index.js";
 import type { TrainingState } from "./aggregator.js";
 import { ControlSocket, serveRun } from "./control-plane.js";
-import { EmbeddedAggregator } from "./embedded-aggregator.js";
+import { EmbeddedSupply, RemoteSupply, type Provided, type Supply, type SupplyOptions } from "./aggregator-supply.js";
 import { Evaluation, evaluationChunks } from "./evaluation.js";
 import {
   initialisedBy,
@@ -44,8 +43,10 @@ import { fromGroups } from "./stored-state.js";
 
 export interface CoordinatorOptions {
   readonly config: RunConfig;
-  /** control plane, `tcp://ADDRESS:PORT`; the data plane takes the next port, or a free one where the port is `*` */
+  /** control plane, `tcp://ADDRESS:PORT`; the data plane, or the aggregation plane, takes the next port */
   readonly listen: string;
+  /** processes that aggregate, each with a parameter shard; null: a thread of the coordinator does */
+  readonly aggregators: number | null;
   /** CURVE keys; null: whoever reaches the ports may speak */
   readonly keys: ServerKeys | null;
   /** run directory */
@@ -134,35 +135,25 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
         fingerprint: null,
         reproducible: true,
       };
-  const step = begun.state.version;
   const { totalSteps } = runLength(config, dataset.splits.train.length);
 
+  const strangers: { refused: (reason: string) => void } = { refused: () => undefined };
   const guarded =
     options.keys === null
       ? null
       : await openGuard(options.keys, (reason) => {
-          control.refused(reason);
+          strangers.refused(reason);
         });
-  const control: ControlSocket = new ControlSocket(guarded?.guard ?? null);
-  let aggregator: EmbeddedAggregator | null = null;
+  const { control, endpoint, supply } = await openPlanes(options, layout, guarded?.guard ?? null);
+  strangers.refused = (reason) => {
+    control.refused(reason);
+  };
+  let provided: Provided | null = null;
+  let outcome: Outcome = "failed";
   try {
-    const endpoint = await control.bind(options.listen);
-    aggregator = await EmbeddedAggregator.start(
-      {
-        options: {
-          layout,
-          worldSize: config.parallel.worldSize,
-          rule,
-          layers,
-        },
-        runId: begun.id,
-        endpoint: dataEndpoint(options.listen, endpoint),
-        deadAfterMs: config.membership.deadAfterMs,
-        guard: guarded?.guard ?? null,
-      },
-      begun.state,
-    );
-    // Only now: a port in use must not leave a run behind.
+    const need = { layout, layers, rule, worldSize: config.parallel.worldSize, runId: begun.id };
+    // A port in use must not leave a run behind.
+    if (!supply.waits) provided = await supply.provide({ ...need, state: begun.state });
     if (!options.resume) {
       await openDirectory({ resume: false, id: begun.id, ...(init === null ? {} : { init: init.bytes }) });
     }
@@ -171,7 +162,6 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
         runId: begun.id,
         config,
         softwareVersion: SOFTWARE_VERSION,
-        aggregators: [{ port: portOf(aggregator.endpoint) }],
         manifestHash: dataset.manifestHash,
         rounds: roundsOf(config, layout.bufferCount),
         newTicket: () => randomBytes(16).toString("hex"),
@@ -179,50 +169,110 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
       begun.fingerprint,
     );
     const corrupt = new CorruptLimit(config.data.maxCorrupt);
-    options.onListening?.({ control: endpoint, step, reproducible: begun.reproducible, initial: begun.initial });
-    const {
-      end,
-      step: reached,
-      checkpoint,
-    } = await serveRun(
-      control,
-      {
-        parts: {
-          membership,
-          queue: begun.queue,
-          schedule: scheduleOf(config, dataset),
-          keysPerRank: config.parallel.batchSize * queueRowLength(config),
-          initial: initialState(planOf(config, dataset, totalSteps), step),
+    options.onListening?.({
+      control: endpoint,
+      step: begun.state.version,
+      reproducible: begun.reproducible,
+      initial: begun.initial,
+    });
+    const life = async ({ queue, reproducible }: Begun, { shards, handles, addresses }: Provided, step: number) => {
+      membership.aggregators = addresses;
+      return serveRun(
+        control,
+        {
+          parts: {
+            membership,
+            queue,
+            schedule: scheduleOf(config, dataset),
+            keysPerRank: config.parallel.batchSize * queueRowLength(config),
+            initial: initialState(planOf(config, dataset, totalSteps), step),
+          },
+          aggregation: { layout, shards, rule, clipNorm: config.optimizer.clipNorm },
+          aggregators: handles,
+          checkpoints: { config, layout, out },
+          describe: (knn) => ({
+            runId: begun.id,
+            config,
+            manifestHash: dataset.manifestHash,
+            engineFingerprint: membership.engineFingerprint,
+            init: init?.sha256,
+            architecture: config.model.encoder,
+            queuePosition: queue.position,
+            reproducible: reproducible && !membership.isMixed,
+            knn,
+          }),
+          heartbeatMs: config.membership.heartbeatMs,
+          observer,
+          openEvaluation: (at) => new Evaluation(at, config, dataset, architecture.featureDim, at === totalSteps),
+          countCorrupt: (name) => {
+            if (corrupt.count(name)) observer.corrupt(name, corrupt.size);
+          },
         },
-        aggregation: { layout, shards: parameterShards(layout, 1), rule, clipNorm: config.optimizer.clipNorm },
-        aggregators: [aggregator],
-        checkpoints: { config, layout, out },
-        describe: (knn) => ({
-          runId: begun.id,
-          config,
-          manifestHash: dataset.manifestHash,
-          engineFingerprint: membership.engineFingerprint,
-          init: init?.sha256,
-          architecture: config.model.encoder,
-          queuePosition: begun.queue.position,
-          reproducible: begun.reproducible && !membership.isMixed,
-          knn,
-        }),
-        heartbeatMs: config.membership.heartbeatMs,
-        observer,
-        openEvaluation: (at) => new Evaluation(at, config, dataset, architecture.featureDim, at === totalSteps),
-        countCorrupt: (name) => {
-          if (corrupt.count(name)) observer.corrupt(name, corrupt.size);
-        },
-      },
-      { stop: options.signal, lost: lock.lost },
-    );
-    if (end.failure !== null) throw new UserError(end.failure.code, end.failure.message);
-    return { outcome: end.outcome, step: reached, totalSteps, checkpoint };
+        { stop: options.signal, lost: lock.lost },
+      );
+    };
+    let lastCheckpoint: string | null = null;
+    for (let now: Begun = begun; ; now = await resumed(out, config, layout, dataset, init)) {
+      const { version: step } = now.state;
+      if (now !== begun) observer.wentBack(step);
+      provided ??= await supply.provide({ ...need, state: now.state });
+      if (provided === null) {
+        outcome = "stopped";
+        return { outcome, step, totalSteps, checkpoint: lastCheckpoint };
+      }
+      const { end, reason, step: reached, checkpoint } = await life(now, provided, step);
+      lastCheckpoint = checkpoint ?? lastCheckpoint;
+      if (end !== null) {
+        outcome = end.outcome;
+        if (end.failure !== null) throw new UserError(end.failure.code, end.failure.message);
+        return { outcome: end.outcome, step: reached, totalSteps, checkpoint: lastCheckpoint };
+      }
+      observer.explained(reason);
+      await supply.retire(reason);
+      provided = null;
+    }
   } finally {
     control.close();
-    await aggregator?.close();
+    await supply.close(`the run has ${outcome}`);
     guarded?.close();
+  }
+}
+
+/** Ports tried in turn for two that follow each other, where any will do. */
+const MOST_TRIES = 20;
+
+/** The control plane, and behind it, on the next port, the data plane or the aggregation plane. */
+async function openPlanes(
+  { listen, aggregators, config, keys, signal, observer }: CoordinatorOptions,
+  layout: ParameterLayout,
+  guard: Guard | null,
+): Promise<{ readonly control: ControlSocket; readonly endpoint: string; readonly supply: Supply }> {
+  const { heartbeatMs, deadAfterMs } = config.membership;
+  for (let tries = 1; ; tries++) {
+    const control = new ControlSocket(guard);
+    try {
+      const endpoint = await control.bind(listen);
+      const options: SupplyOptions = {
+        ...{ guard, heartbeatMs, deadAfterMs, signal },
+        endpoint: nextPort(endpoint),
+        allowed: keys === null ? null : Object.values(keys.workers),
+        explained: (reason) => {
+          observer.explained(reason);
+        },
+        dropped: (peer, reason) => {
+          observer.dropped(peer, reason);
+        },
+      };
+      if (aggregators !== null) {
+        return { control, endpoint, supply: await RemoteSupply.open(aggregators, layout, options) };
+      }
+      const own = listen.endsWith(":*") ? { ...options, endpoint: anyPort(endpoint) } : options;
+      return { control, endpoint, supply: new EmbeddedSupply(own) };
+    } catch (error) {
+      control.close();
+      const isTaken = error instanceof UserError && error.code === "PORT_IN_USE";
+      if (!isTaken || !listen.endsWith(":*") || tries === MOST_TRIES) throw error;
+    }
   }
 }
 
@@ -287,6 +337,14 @@ function fresh(
   };
 }
 
+/** What one life of the run begins with. */
+interface Begun {
+  readonly state: TrainingState;
+  readonly queue: KeyQueue;
+  /** whether all that it builds on can be repeated bit for bit */
+  readonly reproducible: boolean;
+}
+
 async function resumed(
   out: string,
   config: RunConfig,
@@ -318,12 +376,11 @@ async function resumed(
   return { state, queue, id: runId(id), fingerprint, reproducible, initial: null };
 }
 
-function portOf(endpoint: string): number {
-  return Number(endpoint.slice(endpoint.lastIndexOf(":") + 1));
+function nextPort(endpoint: string): string {
+  const at = endpoint.lastIndexOf(":");
+  return `${endpoint.slice(0, at)}:${String(Number(endpoint.slice(at + 1)) + 1)}`;
 }
 
-/** The port behind the control plane's, on the same address; a free one where the control plane took a free one. */
-function dataEndpoint(asked: string, bound: string): string {
-  const address = bound.slice(0, bound.lastIndexOf(":"));
-  return asked.endsWith(":*") ? `${address}:*` : `${address}:${String(portOf(bound) + 1)}`;
+function anyPort(endpoint: string): string {
+  return `${endpoint.slice(0, endpoint.lastIndexOf(":"))}:*`;
 }

@@ -37,7 +37,6 @@ export interface Door {
   readonly runId: RunId;
   readonly config: RunConfig;
   readonly softwareVersion: string;
-  readonly aggregators: readonly AggregatorAddress[];
   readonly manifestHash: string;
   /** values that a rank shows in each round of a step; null: as the first worker says, since they follow from its graph */
   readonly rounds: readonly number[] | null;
@@ -84,6 +83,8 @@ export class Membership {
     private readonly door: Door,
     /** fingerprint that every worker must match; null until the first worker sets it */
     private fingerprint: string | null,
+    /** where workers find the data planes, from now on */
+    public aggregators: readonly AggregatorAddress[] = [],
   ) {
     this.agreedRounds = door.rounds;
   }
@@ -167,8 +168,9 @@ export class Membership {
     this.byPeer.set(peer, session);
     this.byWorker.set(id, session);
     this.configJson ??= JSON.stringify(door.config);
-    const { runId, aggregators } = door;
+    const { runId } = door;
     const { ticket } = session;
+    const { aggregators } = this;
     const welcome = { runId, workerId: id, configJson: this.configJson, aggregators: [...aggregators], ticket };
     return { session, answer: { body: "welcome", welcome } };
   }

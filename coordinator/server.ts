@@ -45,6 +45,8 @@ export interface RunObserver {
   /** an image that could not be decoded; `count` so far */
   corrupt(name: string, count: number): void;
   checkpointed(step: number, directory: string): void;
+  /** an aggregator was lost, and the run goes on from the checkpoint of step `step` */
+  wentBack(step: number): void;
 }
 
 export interface StepReport extends StepNumbers {
@@ -225,6 +227,14 @@ export class Server {
     this.farewellReason = reason;
     for (const session of [...this.parts.membership.sessions()]) {
       this.tell(session, { body: "finished", finished: { reason } });
+    }
+  }
+
+  /** Ends every connection: another server takes the run up. Workers may make another. */
+  dropAll(reason: string): void {
+    for (const session of [...this.parts.membership.sessions()]) {
+      this.tell(session, { body: "dropped", dropped: { reason } });
+      this.parts.membership.lose(session, this.ports.now());
     }
   }
 

@@ -1,9 +1,8 @@
 /** Memory that the aggregator and workers on its machine share: each maps the other's, so weights are not copied, and gradients once. */
 import { gradientLength, slotLength, slotVectors } from "../src/models/exchange.js";
-import type { ParameterLayout } from "../src/models/parameters.js";
 import { MOST_ARENA_BYTES, rootLevel, type VectorArena } from "../src/optim/index.js";
 import { pagedBytes, SharedSegment, type SegmentAddress } from "../src/transport/index.js";
-import type { TrainingState, WeightsMemory } from "./aggregator.js";
+import type { ShardLengths, TrainingState, WeightsMemory } from "./aggregator.js";
 import type { Segment } from "./data-plane.js";
 
 type Weights = Pick<TrainingState, "query" | "key" | "queryBuffers">;
@@ -16,13 +15,13 @@ export class SharedWeights implements WeightsMemory {
   private readonly free: Weights[] = [];
 
   private constructor(
-    private readonly layout: ParameterLayout,
+    private readonly layout: ShardLengths,
     private readonly arena: VectorArena,
     private readonly segment: SharedSegment,
   ) {}
 
   /** @returns null where this system has no memory to share */
-  static create(layout: ParameterLayout, arena: VectorArena): SharedWeights | null {
+  static create(layout: ShardLengths, arena: VectorArena): SharedWeights | null {
     const segment = SharedSegment.create(0);
     return segment === null ? null : new SharedWeights(layout, arena, segment);
   }
@@ -61,7 +60,7 @@ export class SharedGradients {
 
   /** @param mostBytes of the arena that they may take; further workers' gradients travel as frames */
   constructor(
-    private readonly layout: ParameterLayout,
+    private readonly layout: ShardLengths,
     private readonly arena: VectorArena,
     private readonly mostBytes: number,
   ) {}
@@ -93,7 +92,7 @@ const STATES = 3;
  * What an aggregator's arena has left beside states and sums, in bytes.
  * @param optimizerVectors that each state has
  */
-export function spareBytes(layout: ParameterLayout, worldSize: number, optimizerVectors: number): number {
+export function spareBytes(layout: ShardLengths, worldSize: number, optimizerVectors: number): number {
   const { parameterCount, bufferCount } = layout;
   const state = slotLength(layout) + optimizerVectors * parameterCount + bufferCount;
   const sums = (rootLevel(worldSize) + 2) * gradientLength(layout);

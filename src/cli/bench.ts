@@ -114,6 +114,7 @@ async function benchmark(config: RunConfig, device: string, warmup: number): Pro
     const { outcome } = await runCoordinator({
       config,
       listen: "tcp://127.0.0.1:*",
+      aggregators: null,
       out: join(directory, "run"),
       resume: false,
       keys: null,
@@ -170,6 +171,7 @@ function stepObserver(stepDone: (report: StepReport) => void): RunObserver {
     evaluated: ignore,
     workerJoined: ignore,
     workerLeft: ignore,
+    wentBack: ignore,
     explained: ignore,
     checkpointed: ignore,
     corrupt: (name) => show(`image ${name} cannot be decoded`),

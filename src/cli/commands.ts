@@ -39,6 +39,11 @@ export const COMMANDS: CommandModule[] = [
     async () => (await import("./worker.js")).workerCommand,
   ),
   command(
+    "aggregator",
+    "Own a shard of a run's parameters: sum its gradients, update it, send it to workers",
+    async () => (await import("./aggregator.js")).aggregatorCommand,
+  ),
+  command(
     "status <directory>",
     "How a run stands: step, coordinator, workers and who of them is slow, last checkpoint",
     async () => (await import("./status.js")).statusCommand,

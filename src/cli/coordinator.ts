@@ -6,6 +6,7 @@ import { UserError } from "../protocol/errors.js";
 import { isLoopback, readServerKeys, type ServerKeys } from "../transport/index.js";
 import { EventFile, openLogger, Progress } from "../telemetry/index.js";
 import { percent, RunDisplay } from "./run-display.js";
+import { AGGREGATORS_OPTION, aggregatorsOf } from "./aggregators-option.js";
 import {
   configOf,
   once,
@@ -28,6 +29,7 @@ interface CoordinatorArguments extends RunArguments {
   readonly init: string | undefined;
   readonly keys: string | undefined;
   readonly insecure: boolean;
+  readonly aggregators: string;
   readonly "stop-after": number | undefined;
 }
 
@@ -38,8 +40,9 @@ export const coordinatorCommand: CommandBody<CoordinatorArguments> = {
         type: "string",
         default: "tcp://127.0.0.1:5555",
         requiresArg: true,
-        describe: "Address of the control plane; gradients use the next port",
+        describe: "Address of the control plane; gradients, or aggregators, use the next port",
       })
+      .option("aggregators", AGGREGATORS_OPTION)
       .option("keys", {
         type: "string",
         requiresArg: true,
@@ -62,10 +65,12 @@ export const coordinatorCommand: CommandBody<CoordinatorArguments> = {
     const keys = await keysOf(given, listen);
     const config = await configOf(given, given.resume ? out : null);
     const { resume } = given;
+    const aggregators = aggregatorsOf(given.aggregators, config.membership.minWorkers);
     const init = pathOf("--init", given.init) ?? null;
     await serveRun({
       config,
       listen,
+      aggregators,
       keys,
       out,
       resume,
@@ -93,14 +98,20 @@ async function keysOf({ keys, insecure }: CoordinatorArguments, listen: string):
 }
 
 /** The arguments that take a run up which listened at `control`. */
-function againOf({ keys, insecure }: CoordinatorArguments, out: string): (control: string) => string {
+function againOf({ keys, insecure, aggregators }: CoordinatorArguments, out: string): (control: string) => string {
+  const sharded = aggregators === "embedded" ? "" : ` --aggregators ${aggregators}`;
   // `tandem train` talks to its children; whoever has started it knows nothing of them.
-  if (process.send !== undefined) return () => `train --resume --out ${out}`;
-  const entry = [...(keys === undefined ? [] : [` --keys ${keys}`]), ...(insecure ? [" --insecure"] : [])].join("");
+  if (process.send !== undefined) return () => `train --resume --out ${out}${sharded}`;
+  const entry = [
+    ...(keys === undefined ? [] : [` --keys ${keys}`]),
+    ...(insecure ? [" --insecure"] : []),
+    sharded,
+  ].join("");
   return (control) => `coordinator --resume --out ${out} --listen ${control}${entry}`;
 }
 
 interface Run {
+  readonly aggregators: number | null;
   readonly keys: ServerKeys | null;
   readonly config: RunConfig;
   readonly listen: string;
@@ -111,7 +122,17 @@ interface Run {
   readonly again: (control: string) => string;
 }
 
-async function serveRun({ config, listen, keys, out, resume, init, stopAfter, again }: Run): Promise<void> {
+async function serveRun({
+  config,
+  listen,
+  aggregators,
+  keys,
+  out,
+  resume,
+  init,
+  stopAfter,
+  again,
+}: Run): Promise<void> {
   const progress = new Progress(process.stderr);
   const logger = openLogger({
     process: "coordinator",
@@ -132,6 +153,7 @@ async function serveRun({ config, listen, keys, out, resume, init, stopAfter, ag
     const result = await runCoordinator({
       config,
       listen,
+      aggregators,
       keys,
       out,
       resume,

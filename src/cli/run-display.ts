@@ -97,6 +97,11 @@ export class RunDisplay implements RunObserver {
     this.note(`checkpoint of step ${step}: ${directory}`);
   }
 
+  wentBack(step: number): void {
+    this.events.append({ kind: "went-back", step });
+    this.note(`going on from step ${step}`);
+  }
+
   note(line: string): void {
     this.logger.info(line);
     this.progress.note(line);

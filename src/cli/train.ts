@@ -13,9 +13,18 @@ import {
   withRunOptions,
   type RunArguments,
 } from "./run-options.js";
+import { AGGREGATORS_OPTION, aggregatorsOf } from "./aggregators-option.js";
 import { stopSignal } from "./stop-signal.js";
 import { deviceChoice } from "./device-choice.js";
-import { ended, endWithin, startCoordinator, startWorker, type FromParent, type ToParent } from "./train/children.js";
+import {
+  ended,
+  endWithin,
+  startCoordinator,
+  startMember,
+  type FromParent,
+  type Role,
+  type ToParent,
+} from "./train/children.js";
 import type { CommandBody } from "./commands.js";
 
 interface TrainArguments extends RunArguments {
@@ -23,10 +32,12 @@ interface TrainArguments extends RunArguments {
   readonly resume: boolean;
   readonly init: string | undefined;
   readonly device: string;
+  readonly aggregators: string;
   readonly "stop-after": number | undefined;
   readonly "max-restarts": number;
 }
 
+const ROLES: readonly Role[] = ["aggregator", "worker"];
 /** How long a worker may take to leave once the run is over, in ms. */
 const FAREWELL_MS = 10_000;
 
@@ -39,6 +50,7 @@ export const trainCommand: CommandBody<TrainArguments> = {
         requiresArg: true,
         describe: "How often the coordinator and each worker are started again when they are killed",
       })
+      .option("aggregators", AGGREGATORS_OPTION)
       .option("device", { type: "string", default: "auto", requiresArg: true, describe: "Device of every worker" })
       .example("$0 train", "The quickstart: a synthetic data set, two workers, about two minutes on two cores")
       .example("$0 train --preset cifar10 --data cifar10:cifar-10-batches-bin --workers 4", "MoCo v2 on CIFAR-10")
@@ -61,13 +73,21 @@ export const trainCommand: CommandBody<TrainArguments> = {
     const source = given.config === undefined || given.config === "-" ? (given.preset ?? "quickstart") : given.config;
     const out = asked ?? (await defaultRunDirectory(source, new Date()));
     const stopAfter = stopAfterOf(given);
-    const common = ["--out", out, ...(stopAfter === undefined ? [] : ["--stop-after", String(stopAfter)])];
+    const { workers } = config.parallel;
+    const aggregators = aggregatorsOf(given.aggregators, workers);
+    const sharded = aggregators === null ? [] : ["--aggregators", String(aggregators)];
+    const common = ["--out", out, ...sharded, ...(stopAfter === undefined ? [] : ["--stop-after", String(stopAfter)])];
     const init = pathOf("--init", given.init);
     const initially = init === undefined ? [] : ["--init", init];
     // A resumed run's config lies in its directory; what may change of it goes along as flags.
     const again = [...common, "--resume", ...(given.resume ? freeKeys(given) : [])];
     const family = new Family(
-      { out, count: config.parallel.workers, device, maxRestarts: restartsOf(given["max-restarts"]) },
+      {
+        out,
+        counts: { worker: workers, aggregator: aggregators ?? 0 },
+        device,
+        maxRestarts: restartsOf(given["max-restarts"]),
+      },
       given.resume
         ? { args: [...again, ...initially], config: null }
         : { args: [...common, ...initially, "--config", "-"], config: printConfig(config) },
@@ -89,10 +109,13 @@ function freeKeys(given: TrainArguments): string[] {
   return [...flags, ...(given.set ?? []).flatMap((text) => ["--set", text])];
 }
 
-/** One coordinator and its workers; who of them is killed is started again. */
+/** One coordinator, its workers and its aggregators; who of them is killed is started again. */
 class Family {
   /** by number, from 1 */
-  private readonly workers = new Map<number, ChildProcess>();
+  private readonly members: Readonly<Record<Role, Map<number, ChildProcess>>> = {
+    worker: new Map(),
+    aggregator: new Map(),
+  };
   private coordinator: ChildProcess;
   /** where the coordinator listens, once it does */
   private control: string | null = null;
@@ -103,7 +126,8 @@ class Family {
   constructor(
     private readonly options: {
       readonly out: string;
-      readonly count: number;
+      /** how many of each there are to be */
+      readonly counts: Readonly<Record<Role, number>>;
       readonly device: string;
       /** of each process */
       readonly maxRestarts: number;
@@ -118,7 +142,7 @@ class Family {
   async run(): Promise<number> {
     const { out, maxRestarts } = this.options;
     const signal = stopSignal(() => {
-      for (const child of [this.coordinator, ...this.workers.values()]) child.kill("SIGKILL");
+      for (const child of [this.coordinator, ...this.everybody()]) child.kill("SIGKILL");
     });
     // Workers stay: the coordinator says when the run is over.
     signal.addEventListener("abort", () => this.coordinator.kill("SIGTERM"), { once: true });
@@ -132,8 +156,8 @@ class Family {
     }
     this.isOver = true;
     // Nobody comes any more whom they could wait for.
-    if (isCrash(end)) for (const worker of this.workers.values()) worker.kill("SIGTERM");
-    await Promise.all([...this.workers.values()].map((worker) => endWithin(worker, FAREWELL_MS)));
+    if (isCrash(end)) for (const child of this.everybody()) child.kill("SIGTERM");
+    await Promise.all(this.everybody().map((child) => endWithin(child, FAREWELL_MS)));
     if (typeof end === "string") {
       throw new UserError(
         "COORDINATOR_KILLED",
@@ -144,32 +168,40 @@ class Family {
     throw new UserError("NO_WORKERS", this.failure);
   }
 
+  private everybody(): ChildProcess[] {
+    return ROLES.flatMap((role) => [...this.members[role].values()]);
+  }
+
   /** Once the coordinator listens, whoever is not there is started: all, or those to whom one that failed has said farewell. */
   private expectControl(): void {
-    const { count, maxRestarts } = this.options;
+    const { counts, maxRestarts } = this.options;
     this.coordinator.on("message", ({ control }: ToParent) => {
       this.control = control;
-      for (let number = 1; number <= count; number++) {
-        if (!this.workers.has(number)) this.start(number, control, maxRestarts);
+      for (const role of ROLES) {
+        for (let number = 1; number <= counts[role]; number++) {
+          if (!this.members[role].has(number)) this.start(role, number, control, maxRestarts);
+        }
       }
     });
   }
 
-  private start(number: number, control: string, restarts: number): void {
+  private start(role: Role, number: number, control: string, restarts: number): void {
     const { out, device } = this.options;
-    const name = `worker-${number}`;
+    const members = this.members[role];
+    const name = `${role}-${number}`;
     const log = logFile(out, name);
     let lastLine = "";
-    const args = ["--connect", control, "--device", device, "--name", name, "--log", log];
-    const worker = startWorker(args, (line) => {
+    const own = role === "worker" ? ["--device", device] : [];
+    const args = ["--connect", control, ...own, "--name", name, "--log", log];
+    const member = startMember(role, args, (line) => {
       // Of a stack, the line that says what happened.
       if (/^tandem: |Error\b.*: /.test(line)) lastLine = line;
       // A warning comes with the name already.
       this.note(line.startsWith(`${name}: `) ? line : `${name}: ${line}`);
     });
-    this.workers.set(number, worker);
-    void ended(worker).then((end) => {
-      this.workers.delete(number);
+    members.set(number, member);
+    void ended(member).then((end) => {
+      members.delete(number);
       if (end === 0) return;
       if (this.isOver && end === "SIGKILL") {
         this.note(`${name}: killed, since it had not ended when the run was over`);
@@ -178,11 +210,11 @@ class Family {
       const isAgain = isCrash(end) && restarts > 0 && !this.isOver;
       this.note(`${name}: its process has ended with ${end}${isAgain ? "; it is started again" : `; its log: ${log}`}`);
       if (isAgain) {
-        this.start(number, control, restarts - 1);
+        this.start(role, number, control, restarts - 1);
         return;
       }
-      if (this.workers.size > 0 || this.isOver) return;
-      this.failure = `all workers have ended, the last with ${end}${lastLine === "" ? "" : `: ${lastLine}`}`;
+      if (members.size > 0 || this.isOver) return;
+      this.failure ??= `all ${role}s have ended, the last with ${end}${lastLine === "" ? "" : `: ${lastLine}`}`;
       this.coordinator.kill("SIGTERM");
     });
   }

@@ -1,9 +1,9 @@
 /** `tandem worker`: one device that serves a run. */
-import { UserError } from "../protocol/errors.js";
 import { openLogger } from "../telemetry/index.js";
 import { runWorker } from "../../worker/main.js";
 import { readClientKeys } from "../transport/index.js";
 import { once, pathOf } from "./run-options.js";
+import { milliseconds } from "./seconds.js";
 import { deviceChoice } from "./device-choice.js";
 import { stopSignal } from "./stop-signal.js";
 import { tcpEndpoint } from "./tcp-endpoint.js";
@@ -109,8 +109,8 @@ export const workerCommand: CommandBody<WorkerArguments> = {
         tokenizer: pathOf("--tokenizer", tokenizer),
         method: pathOf("--method", method),
         keys: keys === undefined ? null : await readClientKeys(pathOf("--keys", keys) ?? ""),
-        patienceMs: 1000 * seconds("patience", patience),
-        graceMs: 1000 * seconds("grace", grace),
+        patienceMs: milliseconds("patience", patience),
+        graceMs: milliseconds("grace", grace),
         signal: stopSignal(),
         log: say,
         // Shown also where a log is kept.
@@ -128,9 +128,3 @@ export const workerCommand: CommandBody<WorkerArguments> = {
     }
   },
 };
-
-/** @throws UserError where it is no time */
-function seconds(name: string, value: number): number {
-  if (once(name, value) >= 0 && Number.isFinite(value)) return value;
-  throw new UserError("USAGE", `--${name} wants a number of seconds`);
-}

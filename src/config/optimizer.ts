@@ -67,6 +67,10 @@ function kindsWith(key: string): string[] {
     .map(([kind]) => kind);
 }
 
+export function isOptimizerKind(kind: string): kind is OptimizerConfig["kind"] {
+  return kind in OWN;
+}
+
 /** Vectors that the optimizer keeps for each parameter, by PyTorch's names. */
 export function optimizerVectors(kind: OptimizerConfig["kind"]): readonly string[] {
   return kind === "adamw" ? ["exp_avg", "exp_avg_sq"] : ["momentum"];

@@ -1,5 +1,4 @@
 /** How a flat vector is cut into buckets, as DDP's gradients are: what is updated and sent as one piece. */
-import type { ParameterLayout } from "./parameters.js";
 import type { Slice } from "./shards.js";
 
 /**
@@ -8,7 +7,11 @@ import type { Slice } from "./shards.js";
  */
 export const LEAST_BUCKET_SIZE = 1 << 20;
 
-export function parameterBuckets(layout: ParameterLayout, leastSize = LEAST_BUCKET_SIZE): readonly Slice[] {
+/** @param layout parameters that lie one behind another */
+export function parameterBuckets(
+  layout: { readonly parameters: readonly Slice[]; readonly parameterCount: number },
+  leastSize = LEAST_BUCKET_SIZE,
+): readonly Slice[] {
   const buckets: Slice[] = [];
   let offset = 0;
   for (const parameter of layout.parameters) {

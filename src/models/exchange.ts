@@ -2,6 +2,8 @@
 import type { ParameterLayout } from "./parameters.js";
 import type { ParameterShard, Slice } from "./shards.js";
 
+type Lengths = Pick<ParameterLayout, "parameterCount" | "bufferCount">;
+
 /** A stretch of one of the weights' three vectors. */
 export interface WeightsPart {
   readonly name: "query" | "key" | "buffers";
@@ -14,7 +16,7 @@ export interface WeightsPart {
  * @param keyFollows leaves θk out
  */
 export function weightsParts(
-  { bufferCount }: ParameterLayout,
+  { bufferCount }: Lengths,
   { offset, size }: Slice,
   bucket: number,
   keyFollows: boolean,
@@ -26,7 +28,7 @@ export function weightsParts(
 }
 
 /** Values that a rank gives: gradients of θq, then the batch-norm statistics of the query and of the key encoder. */
-export function gradientLength({ parameterCount, bufferCount }: ParameterLayout): number {
+export function gradientLength({ parameterCount, bufferCount }: Lengths): number {
   return parameterCount + 2 * bufferCount;
 }
 
@@ -40,12 +42,12 @@ const SLOT_ALIGNMENT = 16;
 const aligned = (length: number) => Math.ceil((length + 1) / SLOT_ALIGNMENT) * SLOT_ALIGNMENT;
 
 /** Values in a slot. */
-export function slotLength({ parameterCount, bufferCount }: ParameterLayout): number {
+export function slotLength({ parameterCount, bufferCount }: Lengths): number {
   return 2 * aligned(parameterCount) + aligned(bufferCount);
 }
 
 /** @param slot float32 `[slotLength]` */
-export function slotVectors({ parameterCount, bufferCount }: ParameterLayout, slot: Float32Array) {
+export function slotVectors({ parameterCount, bufferCount }: Lengths, slot: Float32Array) {
   const [key, buffers] = [aligned(parameterCount), 2 * aligned(parameterCount)];
   return {
     query: slot.subarray(0, parameterCount),

@@ -18,6 +18,11 @@ export type WorkerMessage = tandem.control.FromWorker.$Shape;
 export type CoordinatorMessage = tandem.control.FromCoordinator.$Shape;
 export type WorkerDataMessage = tandem.data.FromWorker.$Shape;
 export type AggregatorMessage = tandem.data.FromAggregator.$Shape;
+/** From an aggregator's process to the coordinator, and back. */
+export type ReportMessage = tandem.aggregation.FromAggregator.$Shape;
+export type OrderMessage = tandem.aggregation.FromCoordinator.$Shape;
+export type AggregatorHello = tandem.aggregation.Hello.$Shape;
+export type Begin = tandem.aggregation.Begin.$Shape;
 export type Weights = tandem.data.Weights.$Shape;
 export type Hello = tandem.control.Hello.$Shape;
 export type Ready = tandem.control.Ready.$Shape;
@@ -69,3 +74,5 @@ export const workerCodec = codec<WorkerMessage>("message from a worker", tandem.
 export const coordinatorCodec = codec<CoordinatorMessage>("message from a coordinator", tandem.control.FromCoordinator);
 export const workerDataCodec = codec<WorkerDataMessage>("data message from a worker", tandem.data.FromWorker);
 export const aggregatorCodec = codec<AggregatorMessage>("data message from an aggregator", tandem.data.FromAggregator);
+export const reportCodec = codec<ReportMessage>("report of an aggregator", tandem.aggregation.FromAggregator);
+export const orderCodec = codec<OrderMessage>("order to an aggregator", tandem.aggregation.FromCoordinator);

@@ -51,6 +51,8 @@ export type RunEvent =
   | { readonly kind: "events-lost"; readonly events: number }
   | { readonly kind: "dropped"; readonly peer: string; readonly reason: string }
   | { readonly kind: "checkpointed"; readonly step: number; readonly directory: string }
+  /** an aggregator was lost: the run goes on from its last checkpoint, and no worker is here yet */
+  | { readonly kind: "went-back"; readonly step: number }
   | { readonly kind: "run-ended"; readonly outcome: "finished" | "stopped" | "failed"; readonly step: number | null };
 
 /** Of a step: means over its ranks, and how it went; times in ms. */

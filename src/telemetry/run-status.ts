@@ -61,6 +61,8 @@ function after(status: RunStatus, event: TimedEvent): Partial<RunStatus> {
       // Whoever was here comes back under a name of the new coordinator's.
       return { phase: "running", again, control, startedAt, step, reproducible, workers: [], waiting: null };
     }
+    case "went-back":
+      return { step: event.step, workers: [] };
     case "step": {
       const { step, totalSteps, loss, stepMs, imagesPerSecond } = event;
       return { step, totalSteps, loss, stepMs, imagesPerSecond, waiting: null };

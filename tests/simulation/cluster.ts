@@ -49,7 +49,7 @@ import { SimulatedWorker, type Surroundings } from "./simulated-worker.js";
 const SCORES: Scores = { knn: 0.5, linear: null };
 const TROUBLES = [
   ...(["crash", "crash", "pause", "drain", "join"] as const),
-  ...(["coordinator", "freeze", "cut", "one-way", "both-ways"] as const),
+  ...(["coordinator", "aggregator", "freeze", "cut", "one-way", "both-ways"] as const),
 ];
 export type Trouble = (typeof TROUBLES)[number] | "nothing";
 
@@ -148,6 +148,9 @@ interface Life {
   /** one a shard */
   readonly planes: readonly DataPlane[];
   readonly queue: KeyQueue;
+  readonly membership: Membership;
+  /** one of its aggregators is gone */
+  readonly goes: () => void;
   isAlive: boolean;
   frozenUntil: number;
 }
@@ -259,6 +262,9 @@ class Cluster implements Surroundings {
         return;
       case "coordinator":
         this.crashCoordinator();
+        return;
+      case "aggregator":
+        this.life?.goes();
         return;
       case "freeze":
         if (this.life !== null) this.life.frozenUntil = Math.max(this.life.frozenUntil, agenda.now + draw.below(1000));
@@ -379,7 +385,21 @@ class Cluster implements Surroundings {
     });
   }
 
-  private startCoordinator(): void {
+  /** The coordinator goes on from its last checkpoint, with as many aggregators as come. */
+  private loseAggregator(): void {
+    const { life } = this;
+    if (life === null) return;
+    life.server.dropAll("an aggregator is gone");
+    life.isAlive = false;
+    this.life = null;
+    for (const channel of [...this.channels.values()]) this.breakChannel(channel);
+    this.agenda.later(50 + this.draw.below(500), () => {
+      this.startCoordinator(life.membership);
+    });
+  }
+
+  /** @param before of a coordinator that has lost an aggregator */
+  private startCoordinator(before: Membership | null = null): void {
     const { scenario, agenda, draw, seed } = this;
     const { plan } = scenario;
     const stored = this.disk.newest();
@@ -387,21 +407,23 @@ class Cluster implements Surroundings {
     const queue = stored?.queue ?? firstQueue(seed);
     this.stepsRepeated += this.furthest - state.version;
     this.furthest = state.version;
-    const shards = parameterShards(LAYOUT, scenario.aggregators);
+    const count = before === null ? scenario.aggregators : 1 + draw.below(LAYOUT.parameters.length);
+    const shards = parameterShards(LAYOUT, count);
     const members = shards.map((shard) => newAggregator(plan.worldSize, shard.layout, stateOfShard(state, shard)));
     const ownQueue = KeyQueue.restore(queue.keys, QUEUE_SIZE, 1, queue.position);
     const door = {
       ...{ runId: runId("run"), config: this.config, softwareVersion: "simulated" },
-      aggregators: shards.map(() => ({ port: 1 })),
       ...{ manifestHash: "manifest", rounds: null, newTicket: () => String(draw.next()) },
     };
+    const membership = before ?? new Membership(door, null);
+    membership.aggregators = shards.map(() => ({ port: 1 }));
     const number = ++this.lives;
     const captures: ((state: TrainingState) => void)[] = [];
     const planes: DataPlane[] = [];
     const handles = members.map((aggregator, index) => {
-      const { handle, plane } = this.startAggregator(shards[index], aggregator, () => life);
+      const { handle, plane, goes: gone } = this.startAggregator(shards[index], aggregator, () => life);
       planes.push(plane);
-      return handle;
+      return { ...handle, goes: gone };
     });
     const clipNorm = CLIP_NORM;
     const aggregators = new Aggregators({ layout: LAYOUT, shards, rule: RULE, clipNorm }, handles, {
@@ -412,13 +434,14 @@ class Cluster implements Surroundings {
       failed: (error) => {
         throw error;
       },
-      gone: (reason) => {
-        throw new Error(reason);
+      gone: () => {
+        this.loseAggregator();
       },
+      leaving: () => undefined,
     });
     const server = new Server(
       {
-        membership: new Membership(door, null),
+        membership,
         queue: ownQueue,
         schedule: { stepsPerEpoch: 10, totalSteps: plan.totalSteps, globalBatch: plan.worldSize, rates },
         keysPerRank: 1,
@@ -458,7 +481,10 @@ class Cluster implements Surroundings {
         observer: this.observerOf(members, ownQueue),
       },
     );
-    const life: Life = { number, server, aggregators, planes, queue: ownQueue, isAlive: true, frozenUntil: 0 };
+    const goes = () => handles[0]?.goes();
+    const life: Life = {
+      ...{ number, server, aggregators, planes, queue: ownQueue, membership, goes, isAlive: true, frozenUntil: 0 },
+    };
     this.life = life;
     this.tick(life);
   }
@@ -468,7 +494,7 @@ class Cluster implements Surroundings {
     { layout }: ParameterShard,
     aggregator: Aggregator,
     life: () => Life,
-  ): { readonly handle: AggregatorHandle; readonly plane: DataPlane } {
+  ): { readonly handle: AggregatorHandle; readonly plane: DataPlane; readonly goes: () => void } {
     const { agenda, draw, scenario } = this;
     let listener: AggregatorListener | null = null;
     let freeAt = 0;
@@ -501,7 +527,12 @@ class Cluster implements Surroundings {
         listener = heard;
       },
     };
-    return { handle, plane };
+    const goes = () => {
+      agenda.later(0.05, () => {
+        this.whenAwake(life(), () => listener?.gone("it has crashed"));
+      });
+    };
+    return { handle, plane, goes };
   }
 
   private tick(life: Life): void {
@@ -560,7 +591,7 @@ class Cluster implements Surroundings {
         stepOver(step);
       },
       ...{ evaluated: ignore, workerJoined: ignore, workerLeft: ignore, straggler: ignore, notReproducible: ignore },
-      ...{ explained: ignore, dropped: ignore, corrupt: ignore, checkpointed: ignore },
+      ...{ wentBack: ignore, explained: ignore, dropped: ignore, corrupt: ignore, checkpointed: ignore },
     };
   }
 

@@ -107,6 +107,9 @@ export async function timeExchanges(options: ExchangeOptions): Promise<ExchangeT
         gone: (reason) => {
           reject(new Error(reason));
         },
+        leaving: (reason) => {
+          reject(new Error(reason));
+        },
       });
       const capture = async () =>
         new Promise<TrainingState>((done) => {

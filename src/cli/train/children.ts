@@ -32,9 +32,17 @@ export function startCoordinator(args: readonly string[], config: string | null)
   return child;
 }
 
+/** What serves a run beside its coordinator. */
+export type Role = "worker" | "aggregator";
+
 /** A worker. What it prints comes to `onLine`, line by line. */
 export function startWorker(args: readonly string[], onLine: (line: string) => void): ChildProcess {
-  const child = spawn(process.execPath, [PROGRAM, "worker", ...args], {
+  return startMember("worker", args, onLine);
+}
+
+/** A worker, or an aggregator. What it prints comes to `onLine`, line by line. */
+export function startMember(role: Role, args: readonly string[], onLine: (line: string) => void): ChildProcess {
+  const child = spawn(process.execPath, [PROGRAM, role, ...args], {
     stdio: ["ignore", "pipe", "pipe", "ipc"],
     detached: true,
   });

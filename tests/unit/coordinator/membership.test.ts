@@ -8,7 +8,6 @@ const door = (config: RunConfig = PRESETS.quickstart) => ({
   runId: runId("r"),
   config,
   softwareVersion: "1.2.3",
-  aggregators: [{ port: 5556 }],
   manifestHash: "manifest-of-the-run",
   rounds: null,
   newTicket: () => "a ticket",
@@ -29,7 +28,7 @@ const refusalOf = (answer: unknown) => JSON.stringify(answer);
 
 describe("the door of the control plane", () => {
   it("welcomes a worker with the config, and admits it when its data and engine fit", () => {
-    const membership = new Membership(door(), null);
+    const membership = new Membership(door(), null, [{ port: 5556 }]);
     const { session, answer } = membership.welcome("p", hello(), 0);
     expect(answer).toMatchObject({
       body: "welcome",

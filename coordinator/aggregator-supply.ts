@@ -1,0 +1,174 @@
+/** Where a run's aggregators come from: a thread of the coordinator, or processes of their own. */
+import type { UpdateRule } from "../src/config/optimizer.js";
+import type { ParameterLayout } from "../src/models/parameters.js";
+import { parameterShards, type ParameterShard } from "../src/models/shards.js";
+import type { LayerSlice } from "../src/optim/index.js";
+import { UserError } from "../src/protocol/errors.js";
+import type { AggregatorAddress } from "../src/protocol/wire.js";
+import type { Guard } from "../src/transport/index.js";
+import { AggregationPlane, AggregatorGone, type RemoteAggregator } from "./aggregation-plane.js";
+import { stateOfShard, type AggregatorHandle } from "./aggregators.js";
+import type { TrainingState } from "./aggregator.js";
+import { EmbeddedAggregator } from "./embedded-aggregator.js";
+
+/** What aggregators are to begin with. */
+export interface Need {
+  readonly runId: string;
+  readonly layout: ParameterLayout;
+  /** one a parameter, in order */
+  readonly layers: readonly LayerSlice[];
+  readonly rule: UpdateRule;
+  readonly worldSize: number;
+  /** handed over */
+  readonly state: TrainingState;
+}
+
+/** Aggregators that have begun, one a shard. */
+export interface Provided {
+  readonly shards: readonly ParameterShard[];
+  readonly handles: readonly AggregatorHandle[];
+  /** where workers find them */
+  readonly addresses: readonly AggregatorAddress[];
+}
+
+export interface Supply {
+  /** Whether aggregators may have to be waited for. */
+  readonly waits: boolean;
+  /** @returns null where the user has asked to stop before there were any */
+  provide(need: Need): Promise<Provided | null>;
+  /** What was provided is given up; more may be asked for. */
+  retire(reason: string): Promise<void>;
+  /** The run is over. */
+  close(reason: string): Promise<void>;
+}
+
+export interface SupplyOptions {
+  /** of the data plane, or of the aggregation plane */
+  readonly endpoint: string;
+  /** null: whoever reaches the port may speak */
+  readonly guard: Guard | null;
+  /** CURVE public keys of those who may connect; null: no keys are used */
+  readonly allowed: readonly string[] | null;
+  readonly heartbeatMs: number;
+  readonly deadAfterMs: number;
+  readonly signal: AbortSignal;
+  /** something for the log */
+  readonly explained: (reason: string) => void;
+  readonly dropped: (peer: string, reason: string) => void;
+}
+
+/** A thread of the coordinator. */
+export class EmbeddedSupply implements Supply {
+  readonly waits = false;
+  private aggregator: EmbeddedAggregator | null = null;
+
+  constructor(private readonly options: SupplyOptions) {}
+
+  /** @throws UserError `PORT_IN_USE`, `ENDPOINT_INVALID` */
+  async provide({ runId, layout, layers, rule, worldSize, state }: Need): Promise<Provided> {
+    const { endpoint, guard, deadAfterMs } = this.options;
+    const options = { layout, layers, rule, worldSize };
+    const aggregator = await EmbeddedAggregator.start({ options, runId, endpoint, deadAfterMs, guard }, state);
+    this.aggregator = aggregator;
+    return {
+      shards: parameterShards(layout, 1),
+      handles: [aggregator],
+      addresses: [{ port: Number(aggregator.endpoint.slice(aggregator.endpoint.lastIndexOf(":") + 1)) }],
+    };
+  }
+
+  async retire(): Promise<void> {
+    await this.aggregator?.close();
+    this.aggregator = null;
+  }
+
+  async close(): Promise<void> {
+    await this.retire();
+  }
+}
+
+/** How long a lost aggregator's place is kept for another, in ms; after that the run goes on with fewer. */
+const REPLACEMENT_MS = 10_000;
+
+/** Processes of their own, which connect to the aggregation plane. */
+export class RemoteSupply implements Supply {
+  readonly waits = true;
+  private isFirst = true;
+  private provided: readonly RemoteAggregator[] = [];
+
+  private constructor(
+    private readonly plane: AggregationPlane,
+    private readonly count: number,
+    private readonly options: SupplyOptions,
+  ) {}
+
+  /**
+   * @param count of aggregators that a run begins with
+   * @throws UserError `PORT_IN_USE`, `ENDPOINT_INVALID`, `TOO_MANY_AGGREGATORS`
+   */
+  static async open(count: number, layout: ParameterLayout, options: SupplyOptions): Promise<RemoteSupply> {
+    const tensors = layout.parameters.length;
+    if (count > tensors) {
+      throw new UserError(
+        "TOO_MANY_AGGREGATORS",
+        `--aggregators ${String(count)}: the parameters are cut at tensor borders, and this encoder has ${String(tensors)} tensors: ask for fewer`,
+      );
+    }
+    return new RemoteSupply(await AggregationPlane.open(options.endpoint, options), count, options);
+  }
+
+  async provide(need: Need): Promise<Provided | null> {
+    const { plane, count, options } = this;
+    for (;;) {
+      const here = await plane.gather(count, {
+        patienceMs: this.isFirst ? null : REPLACEMENT_MS,
+        signal: options.signal,
+        waiting: (some) => {
+          options.explained(`waiting: ${String(some)} of ${String(count)} aggregators are here`);
+        },
+      });
+      if (here.length === 0) return null;
+      if (here.length < count)
+        options.explained(`going on with ${String(here.length)} of ${String(count)} aggregators: no other has come`);
+      this.isFirst = false;
+      const { layout, layers, rule, worldSize, runId, state } = need;
+      const { deadAfterMs, heartbeatMs, allowed } = options;
+      const shards = parameterShards(layout, here.length);
+      try {
+        const addresses = await Promise.all(
+          here.map(async (aggregator, index) => {
+            const shard = shards[index];
+            const own = layersOf(layers, shard);
+            const task = { runId, options: { layout: shard.layout, layers: own, rule, worldSize }, deadAfterMs };
+            return aggregator.begin({ ...task, heartbeatMs, allowed }, stateOfShard(state, shard));
+          }),
+        );
+        this.provided = here;
+        return { shards, handles: here, addresses };
+      } catch (error) {
+        if (!(error instanceof AggregatorGone)) throw error;
+        options.explained(error.message);
+        plane.drop(here, "another aggregator of the run is gone");
+      }
+    }
+  }
+
+  retire(reason: string): Promise<void> {
+    this.plane.drop(this.provided, reason);
+    this.provided = [];
+    return Promise.resolve();
+  }
+
+  close(reason: string): Promise<void> {
+    this.plane.farewell(reason);
+    this.plane.close();
+    return Promise.resolve();
+  }
+}
+
+/** A shard's layers, counted from its first value. */
+function layersOf(layers: readonly LayerSlice[], { offset, size }: ParameterShard): readonly LayerSlice[] {
+  return layers
+    .filter((layer) => layer.offset >= offset && layer.offset < offset + size)
+    .map((layer) => ({ ...layer, offset: layer.offset - offset }));
+}

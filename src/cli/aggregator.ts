@@ -1,0 +1,118 @@
+/** `tandem aggregator`: owns a parameter shard of a run. */
+import { ownEndpoint, runAggregator } from "../../coordinator/aggregator-process.js";
+import { UserError } from "../protocol/errors.js";
+import { openLogger } from "../telemetry/index.js";
+import { isLoopback, readClientKeys } from "../transport/index.js";
+import type { CommandBody } from "./commands.js";
+import { once, pathOf } from "./run-options.js";
+import { milliseconds } from "./seconds.js";
+import { stopSignal } from "./stop-signal.js";
+import { tcpEndpoint } from "./tcp-endpoint.js";
+
+interface AggregatorArguments {
+  readonly connect: string;
+  readonly listen: string | undefined;
+  readonly advertise: string | undefined;
+  readonly keys: string | undefined;
+  readonly insecure: boolean;
+  readonly patience: number;
+  readonly grace: number;
+  readonly log: string | undefined;
+  readonly name: string;
+}
+
+/** A name, an IPv4 address, or an IPv6 address in brackets. */
+const HOST = /^([\w.-]{1,253}|\[[\da-fA-F:.]{2,45}\])$/;
+
+export const aggregatorCommand: CommandBody<AggregatorArguments> = {
+  builder: (yargs) =>
+    yargs
+      .option("connect", {
+        type: "string",
+        demandOption: true,
+        requiresArg: true,
+        describe: "The coordinator's address, tcp://HOST:PORT, as for workers; it must run with --aggregators",
+      })
+      .option("listen", {
+        type: "string",
+        requiresArg: true,
+        describe: "Address for gradients [default: this machine's address towards the coordinator, a free port]",
+      })
+      .option("advertise", {
+        type: "string",
+        requiresArg: true,
+        describe: "Name or address by which workers reach --listen [default: its address]",
+      })
+      .option("keys", {
+        type: "string",
+        requiresArg: true,
+        describe: "Folder with this process's keys, as tandem keys new makes them for a worker",
+      })
+      .option("insecure", {
+        type: "boolean",
+        default: false,
+        describe: "Listen beyond this machine without keys: whoever reaches the port can read and change the run",
+      })
+      .option("patience", {
+        type: "number",
+        default: 600,
+        requiresArg: true,
+        describe: "Seconds for which a coordinator may be away before the aggregator gives up",
+      })
+      .option("grace", {
+        type: "number",
+        default: 25,
+        requiresArg: true,
+        describe: "Seconds for the run to store its state when SIGTERM or SIGINT asks the aggregator to leave",
+      })
+      .option("log", { type: "string", requiresArg: true, describe: "Append JSON logs to this file" })
+      .option("name", {
+        type: "string",
+        default: "aggregator",
+        requiresArg: true,
+        describe: "What to be called in logs",
+      })
+      .example(
+        "$0 aggregator --connect tcp://10.0.0.5:5555 --keys keys/node-1",
+        "Take a shard of the run's parameters",
+      ),
+  handler: async ({ log, name, ...given }) => {
+    const logger = openLogger({ process: name, file: log ?? null, show: (line) => process.stderr.write(`${line}\n`) });
+    const say = (message: string) => {
+      logger.info(message);
+      // Where nobody keeps a log, the terminal is it.
+      if (log === undefined) process.stderr.write(`${name}: ${message}\n`);
+    };
+    try {
+      const connect = tcpEndpoint(once("connect", given.connect), "connect");
+      const asked = once("listen", given.listen);
+      const listen = asked === undefined ? await ownEndpoint(connect) : tcpEndpoint(asked, "listen");
+      const advertise = once("advertise", given.advertise) ?? null;
+      if (advertise !== null && !HOST.test(advertise))
+        throw new UserError("USAGE", `--advertise ${advertise}: give a name or an address, without a port`);
+      const keys = pathOf("--keys", given.keys);
+      if (keys === undefined && !isLoopback(listen) && !given.insecure) {
+        throw new UserError(
+          "KEYS_MISSING",
+          `${listen} can be reached from other machines: give --keys (see tandem keys new), or --insecure on a network where ` +
+            "everybody may read and change the run",
+        );
+      }
+      await runAggregator({
+        ...{ connect, listen, advertise },
+        keys: keys === undefined ? null : await readClientKeys(keys),
+        patienceMs: milliseconds("patience", given.patience),
+        graceMs: milliseconds("grace", given.grace),
+        signal: stopSignal(),
+        log: say,
+      });
+      say("done");
+    } catch (error) {
+      if (log !== undefined) logger.info({ error: String(error) }, "ended by an error");
+      throw error;
+    } finally {
+      // An IPC channel to `tandem train` would keep the process.
+      if (process.connected) process.disconnect();
+    }
+  },
+};
