@@ -143,21 +143,6 @@ export async function serveRun(
   let leaving: string | null = null;
   let isWriting = false;
   const captures: ((state: TrainingState) => void)[] = [];
-  const aggregators = new Aggregators(options.aggregation, options.aggregators, {
-    reported: guarded((report) => {
-      if (report.kind === "captured") captures.shift()?.(report.state);
-      else server.reported(report);
-    }),
-    failed: settle.reject,
-    gone: (reason) => {
-      settle.resolve({ end: null, reason, step: server.step, checkpoint: lastCheckpoint });
-    },
-    // Nothing is lost where there is time for a checkpoint.
-    leaving: (reason) => {
-      leaving ??= reason;
-      server.stop();
-    },
-  });
   const checkpoint = async (step: number, meta: CheckpointMeta, queueKeys: Float32Array) => {
     const state = await new Promise<TrainingState>((resolve) => {
       captures.push(resolve);
@@ -199,6 +184,22 @@ export async function serveRun(
       });
     },
     observer,
+  });
+  // One of them may be gone by now.
+  const aggregators = new Aggregators(options.aggregation, options.aggregators, {
+    reported: guarded((report) => {
+      if (report.kind === "captured") captures.shift()?.(report.state);
+      else server.reported(report);
+    }),
+    failed: settle.reject,
+    gone: (reason) => {
+      settle.resolve({ end: null, reason, step: server.step, checkpoint: lastCheckpoint });
+    },
+    // Nothing is lost where there is time for a checkpoint.
+    leaving: (reason) => {
+      leaving ??= reason;
+      server.stop();
+    },
   });
   writer.on(
     "message",

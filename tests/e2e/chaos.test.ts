@@ -31,7 +31,8 @@ function summary({ troubles, stepsRepeated, recoveries, stepMs }: ChaosReport): 
     values.map(({ ms, alone }) => (ms / 1000).toFixed(1) + (alone ? "" : "*")).join(" ") || "none";
   return (
     `${kinds.join(", ")}; steps computed again ${stepsRepeated}; median step ${stepMs.toFixed(0)} ms; ` +
-    `seconds to the next step (*: more happened meanwhile) after a killed worker: ${times(recoveries.worker)}; after a killed coordinator: ${times(recoveries.coordinator)}`
+    `seconds to the next step (*: more happened meanwhile) after a killed worker: ${times(recoveries.worker)}; after a killed coordinator: ${times(recoveries.coordinator)}; ` +
+    `after a killed aggregator: ${times(recoveries.aggregator)}`
   );
 }
 

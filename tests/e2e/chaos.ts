@@ -25,6 +25,9 @@ export function chaosRun(seed: number): readonly string[] {
   return [...CHAOS_RUN, ...(more ?? []).flatMap((setting) => ["--set", setting])];
 }
 
+/** Whether the run of a seed has two aggregators in processes of their own. */
+export const isSharded = (seed: number) => seed % 2 === 0;
+
 /** How long a worker may take to end, once it was asked: longer than its time to drain, in ms. */
 const MOST_TO_END_MS = 40_000;
 
@@ -45,13 +48,15 @@ export interface Recovery {
   readonly alone: boolean;
 }
 
+export type Victim = "worker" | "coordinator" | "aggregator";
+
 export interface ChaosReport {
   readonly sha256: Readonly<Record<string, string>>;
   readonly troubles: Readonly<Record<string, number>>;
   /** steps that were computed again because a coordinator died after its last checkpoint */
   readonly stepsRepeated: number;
-  /** from a kill of a worker, or of the coordinator, to the next finished step, in ms */
-  readonly recoveries: Readonly<Record<"worker" | "coordinator", readonly Recovery[]>>;
+  /** from a kill to the next finished step, in ms */
+  readonly recoveries: Readonly<Record<Victim, readonly Recovery[]>>;
   readonly stepMs: number;
 }
 
@@ -77,7 +82,7 @@ export async function chaos(folder: string, seed: number): Promise<ChaosReport> 
   const draw = random(seed);
   const out = join(folder, "run");
   const keys = join(folder, "keys");
-  const made = await tandem(["keys", "new", "--out", keys]);
+  const made = await tandem(["keys", "new", "--out", keys, "--worker", "worker", "aggregator"]);
   if (made.code !== 0) throw new Error(made.stderr);
   const port = await freePorts();
   const coordinatorOf = (more: readonly string[]) =>
@@ -89,6 +94,7 @@ export async function chaos(folder: string, seed: number): Promise<ChaosReport> 
       join(keys, "coordinator"),
       "--out",
       out,
+      ...(isSharded(seed) ? ["--aggregators", "2"] : []),
       ...more,
     ]);
   let coordinator = coordinatorOf(chaosRun(seed));
@@ -97,6 +103,7 @@ export async function chaos(folder: string, seed: number): Promise<ChaosReport> 
     [port, port + 1].map((at) => Proxy.listen({ host: "127.0.0.2", port: at }, { host: "127.0.0.1", port: at })),
   );
   const workers = new Set<Running>();
+  const aggregators = new Set<Running>();
   const failures: string[] = [];
   const join_ = () => {
     const worker = start([
@@ -114,6 +121,15 @@ export async function chaos(folder: string, seed: number): Promise<ChaosReport> 
       if (code !== 0 && code !== null) failures.push(`a worker ended with ${code}: ${stderr.slice(-2000)}`);
     });
   };
+  const aggregate = () => {
+    const own = ["--keys", join(keys, "aggregator"), "--grace", "5"];
+    const aggregator = start(["aggregator", "--connect", `tcp://127.0.0.1:${port}`, ...own]);
+    aggregators.add(aggregator);
+    void aggregator.ended.then(({ code, stderr }) => {
+      aggregators.delete(aggregator);
+      if (code !== 0 && code !== null) failures.push(`an aggregator ended with ${code}: ${stderr.slice(-2000)}`);
+    });
+  };
   const watch = (running: Running) => {
     void running.ended.then((ended) => {
       if (running.process.signalCode === null) finished = ended;
@@ -123,8 +139,8 @@ export async function chaos(folder: string, seed: number): Promise<ChaosReport> 
   let count = 0;
   const stepsDone = () => eventsOf(out).filter(({ kind }) => kind === "step");
   const troubles: Record<string, number> = {};
-  const recoveries: Record<"worker" | "coordinator", Recovery[]> = { worker: [], coordinator: [] };
-  const recovering: { since: number; kind: "worker" | "coordinator"; steps: number; troubles: number }[] = [];
+  const recoveries: Record<Victim, Recovery[]> = { worker: [], coordinator: [], aggregator: [] };
+  const recovering: { since: number; kind: Victim; steps: number; troubles: number }[] = [];
   const trouble = () => {
     const kind = draw.pick([
       "kill",
@@ -136,6 +152,7 @@ export async function chaos(folder: string, seed: number): Promise<ChaosReport> 
       "cut",
       "delay",
       "corrupt",
+      ...(isSharded(seed) ? (["aggregator", "aggregator", "aggregator stops", "aggregator leaves"] as const) : []),
     ] as const);
     troubles[kind] = (troubles[kind] ?? 0) + 1;
     const victim = draw.pick([...workers]) as Running | undefined;
@@ -165,6 +182,21 @@ export async function chaos(folder: string, seed: number): Promise<ChaosReport> 
           watch(coordinator);
         });
         return;
+      case "aggregator":
+      case "aggregator stops":
+      case "aggregator leaves": {
+        const [chosen] = aggregators;
+        if (kind === "aggregator stops") {
+          chosen?.process.kill("SIGSTOP");
+          setTimeout(() => chosen?.process.kill("SIGCONT"), 300 + draw.below(2500));
+          return;
+        }
+        if (kind === "aggregator") recovering.push({ since: Date.now(), kind, steps, troubles: count });
+        if (kind === "aggregator") chosen?.process.kill("SIGKILL");
+        else if (chosen !== undefined) askToLeave(chosen);
+        aggregate();
+        return;
+      }
       case "cut":
         draw.pick(proxies).cut();
         return;
@@ -178,13 +210,14 @@ export async function chaos(folder: string, seed: number): Promise<ChaosReport> 
   };
   const asked = new Set<Running>();
   // Once: whoever is asked twice leaves at once, with another exit code.
-  const askToLeave = (worker: Running) => {
-    if (!asked.has(worker)) worker.process.kill("SIGTERM");
-    asked.add(worker);
+  const askToLeave = (member: Running) => {
+    if (!asked.has(member)) member.process.kill("SIGTERM");
+    asked.add(member);
   };
   try {
     watch(coordinator);
     for (let i = 0; i < 3; i++) join_();
+    for (let i = 0; i < 2 && isSharded(seed); i++) aggregate();
     await vi.waitUntil(() => stepsDone().length > 0 || finished !== null, { timeout: 60_000 });
     const begun = Date.now();
     let next = begun;
@@ -209,7 +242,7 @@ export async function chaos(folder: string, seed: number): Promise<ChaosReport> 
     if (code !== 0) throw new Error(`the coordinator ended with ${String(code)}: ${stderr.slice(-3000)}`);
     // A worker whose connection was down at the end does not know that it is over, and looks for a coordinator in vain.
     await Promise.all(
-      [...workers].map((worker) => {
+      [...workers, ...aggregators].map((worker) => {
         worker.process.kill("SIGCONT");
         askToLeave(worker);
         return Promise.race([worker.ended, hangs(worker)]);
@@ -223,7 +256,7 @@ export async function chaos(folder: string, seed: number): Promise<ChaosReport> 
     return { sha256, troubles, stepsRepeated: times.length - STEPS, recoveries, stepMs };
   } finally {
     coordinator.process.kill("SIGKILL");
-    for (const worker of workers) worker.process.kill("SIGKILL");
+    for (const member of [...workers, ...aggregators]) member.process.kill("SIGKILL");
     for (const proxy of proxies) proxy.close();
   }
 }

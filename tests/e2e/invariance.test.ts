@@ -11,11 +11,13 @@ const WORKERS = IS_FULL ? [2, 3, 4] : [3];
 /** Steps of a variant. */
 const FEW = ["--steps", "4"];
 const ADAMW = ["--optimizer=adamw", "--set=optimizer.clipNorm=1", "--set=moco.keyMomentumSchedule=cosine"];
-// Weights that travel in several shards: vit-tiny has five.
+// Weights that travel in several buckets: vit-tiny has five.
 const VIT = ["--encoder=vit-tiny", "--set=model.patchSize=4"];
 const VARIANTS: readonly (readonly string[])[] = IS_FULL
   ? [["--precision=bf16"], ["--eager"], ["--optimizer=lars"], ADAMW, VIT, ["--encoder=resnet18"]]
   : [];
+/** Of processes that aggregate, in runs with so many workers. */
+const SHARDED = IS_FULL ? [1, 2, 3, 7] : [];
 const SIGNALS: readonly ("SIGINT" | "SIGTERM")[] = IS_FULL ? ["SIGINT", "SIGTERM"] : ["SIGTERM"];
 const STEPS = ["--steps", "12"];
 let reference: Readonly<Record<string, string>> = {};
@@ -42,6 +44,17 @@ describe("a run of four ranks and twelve steps", () => {
     for (const { out } of await Promise.all(runs)) expect((await checkpointOf(out)).sha256).toEqual(reference);
   });
 
+  it("leaves them with an aggregator beside each worker", { timeout: 120_000 }, async () => {
+    const { out, stderr } = await train("per-worker", ["--workers", "2", "--aggregators", "per-worker"]);
+    expect(stderr).toContain("waiting: 0 of 2 aggregators are here");
+    expect((await checkpointOf(out)).sha256).toEqual(reference);
+  });
+
+  it.each(SHARDED)("leaves them with %i aggregators", { timeout: 120_000 }, async (aggregators) => {
+    const { out } = await train(`sharded-${aggregators}`, ["--workers", "3", "--aggregators", String(aggregators)]);
+    expect((await checkpointOf(out)).sha256).toEqual(reference);
+  });
+
   it.runIf(IS_FULL)(
     "leaves them when stopped after step 6 and resumed with other workers",
     { timeout: 120_000 },
@@ -64,6 +77,8 @@ describe("a run of four ranks and twelve steps", () => {
     async (...flags) => {
       const [one, more] = await digestsWith(folder, [...FEW, ...flags], [1, 3]);
       expect(more).toEqual(one);
+      const [sharded] = await digestsWith(folder, [...FEW, ...flags, "--aggregators=2"], [2]);
+      expect(sharded).toEqual(one);
     },
   );
 
