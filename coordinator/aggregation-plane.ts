@@ -117,6 +117,7 @@ export class AggregationPlane {
   private readonly timer: NodeJS.Timeout;
   private readonly drops: DropLog;
   private changed: () => void = () => undefined;
+  private bound = "";
 
   private constructor(options: PlaneOptions) {
     this.drops = new DropLog(() => performance.now(), options.dropped);
@@ -142,13 +143,18 @@ export class AggregationPlane {
   static async open(endpoint: string, options: PlaneOptions): Promise<AggregationPlane> {
     const plane = new AggregationPlane(options);
     try {
-      await plane.socket.bind(endpoint);
+      plane.bound = await plane.socket.bind(endpoint);
     } catch (error) {
       plane.close();
       throw error;
     }
     void plane.serve();
     return plane;
+  }
+
+  /** where it listens, with its port */
+  get endpoint(): string {
+    return this.bound;
   }
 
   /**

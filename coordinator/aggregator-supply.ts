@@ -117,6 +117,11 @@ export class RemoteSupply implements Supply {
     return new RemoteSupply(await AggregationPlane.open(options.endpoint, options), count, options);
   }
 
+  /** where the aggregation plane listens, with its port */
+  get endpoint(): string {
+    return this.plane.endpoint;
+  }
+
   async provide(need: Need): Promise<Provided | null> {
     const { plane, count, options } = this;
     for (;;) {

@@ -117,7 +117,7 @@ export class Aggregator {
 
   /**
    * Keeps a state unwritten until `release` is called as often: whoever sends or stores it holds it meanwhile, and updates
-   * write elsewhere.
+   * write elsewhere, not in place.
    * @param state the one of now, or the one that an update under way is making
    */
   hold(state: TrainingState = this.current): TrainingState {
@@ -204,7 +204,7 @@ export class Aggregator {
 
     const { parameterCount, bufferCount } = layout;
     const scale = 1 / worldSize;
-    const next = this.newState(current.version + 1, current.updates + 1);
+    const next = this.nextState(current.updates + 1);
     const statistics = (start: number) => sum.subarray(start, start + bufferCount);
     const keep = 1 - BATCH_NORM_MOMENTUM;
     arena.mix(current.queryBuffers, statistics(parameterCount), keep, next.queryBuffers, scale);
@@ -231,8 +231,8 @@ export class Aggregator {
   /** Leaves the step's update out: the next state holds what this one does. Opens the next step. */
   skip(): void {
     const { current } = this;
-    const next = this.newState(current.version + 1, current.updates);
-    copyInto(next, current);
+    const next = this.nextState(current.updates);
+    if (next.query !== current.query) copyInto(next, current);
     this.advance(next);
   }
 
@@ -241,7 +241,14 @@ export class Aggregator {
     this.tree.clear();
     for (const done of this.whenCleared.splice(0)) done();
     this.current = next;
-    if (!this.held.has(current.version)) this.recycle(current);
+    if (next.query !== current.query && !this.held.has(current.version)) this.recycle(current);
+  }
+
+  /** Where the next state is to be written: over the one of now, where nobody reads that one. */
+  private nextState(updates: number): TrainingState {
+    const { current } = this;
+    const version = current.version + 1;
+    return this.held.has(current.version) ? this.newState(version, updates) : { ...current, version, updates };
   }
 
   private newState(version: number, updates: number): TrainingState {

@@ -114,7 +114,6 @@ export class IncomingWeights {
   }
 
   private newVectors(): OwnVectors {
-    // Vectors of their own: the kernels may run over a vector's end.
     const { parameterCount, bufferCount } = this.layout;
     const [query, key] = [this.arena.take(parameterCount), this.arena.take(parameterCount)];
     const slices = this.buckets.map((bucket) => ({ query: sliceOf(query, bucket), key: sliceOf(key, bucket) }));

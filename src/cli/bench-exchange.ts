@@ -2,6 +2,7 @@
 import type { CommandModule } from "yargs";
 import { UserError } from "../protocol/errors.js";
 import { timeExchanges, type ExchangeOptions, type ExchangeTimes } from "./exchange-bench/exchanges.js";
+import { AGGREGATORS_OPTION, aggregatorsOf } from "./aggregators-option.js";
 import { median } from "./median.js";
 import { once, wholeNumber } from "./run-options.js";
 
@@ -10,6 +11,7 @@ interface ExchangeArguments {
   readonly params: number;
   readonly rounds: number;
   readonly warmup: number;
+  readonly aggregators: string;
   readonly "shared-memory": boolean;
   readonly json: boolean;
 }
@@ -24,7 +26,11 @@ export interface ExchangeBenchmark {
   readonly bytesSent: number;
   readonly bytesReceived: number;
   readonly sharedMemory: boolean;
-  /** resident memory of the aggregator's process */
+  /** in and out of the machine that moves the most in one exchange; see `ExchangeTimes` */
+  readonly busiestBytes: number;
+  /** processes that aggregate; null: the coordinator's does */
+  readonly aggregators: number | null;
+  /** resident memory of the coordinator's process */
   readonly rssBytes: number;
 }
 
@@ -44,6 +50,7 @@ export const exchangeCommand: CommandModule<object, ExchangeArguments> = {
       .option("params", { type: "number", default: 25_000_000, requiresArg: true, describe: "Parameters of the model" })
       .option("rounds", { type: "number", default: 9, requiresArg: true, describe: "Exchanges that count" })
       .option("warmup", { type: "number", default: 2, requiresArg: true, describe: "Exchanges before them" })
+      .option("aggregators", AGGREGATORS_OPTION)
       .option("shared-memory", {
         type: "boolean",
         default: true,
@@ -61,34 +68,43 @@ export const exchangeCommand: CommandModule<object, ExchangeArguments> = {
       throw new UserError("USAGE", `--workers ${given.workers}: ${wanted}`);
     }
     for (const workers of counts) {
-      const options = { workers, parameterCount, rounds, warmup, sharesMemory: given["shared-memory"] };
+      const aggregators = aggregatorsOf(given.aggregators, workers);
+      const options = { workers, parameterCount, aggregators, rounds, warmup, sharesMemory: given["shared-memory"] };
       const result = summary(options, await timeExchanges(options));
       process.stdout.write(given.json ? `${JSON.stringify(result)}\n` : line(result));
     }
   },
 };
 
-function summary({ workers, parameterCount }: ExchangeOptions, { ms, traffic, rss }: ExchangeTimes): ExchangeBenchmark {
+function summary(
+  { workers, parameterCount, aggregators }: ExchangeOptions,
+  { ms, traffic, busiestBytes, rss }: ExchangeTimes,
+): ExchangeBenchmark {
   return {
     workers,
+    aggregators,
     params: parameterCount,
     medianMs: median(ms),
     bestMs: Math.min(...ms),
     bytesSent: traffic.sent,
     bytesReceived: traffic.received,
     sharedMemory: traffic.shared,
+    busiestBytes,
     rssBytes: rss,
   };
 }
 
 function line(result: ExchangeBenchmark): string {
-  const { workers, params, medianMs, bestMs, bytesSent, bytesReceived, sharedMemory, rssBytes } = result;
-  const [sent, received] = [bytesSent, bytesReceived].map((bytes) => (bytes / params).toFixed(2));
+  const { workers, params, medianMs, bestMs, sharedMemory, rssBytes } = result;
+  const { bytesSent, bytesReceived, busiestBytes } = result;
+  const [sent, received, busiest] = [bytesSent, bytesReceived, busiestBytes].map((bytes) =>
+    (bytes / params).toFixed(2),
+  );
   const way = sharedMemory
     ? "through shared memory"
-    : `each worker ${sent} bytes a parameter out and ${received} in by TCP`;
+    : `each worker ${sent} bytes a parameter out and ${received} in by TCP, the busiest machine ${busiest}`;
   return (
     `${workers} workers, ${params} parameters: ${medianMs.toFixed(1)} ms an exchange (best ${bestMs.toFixed(1)}), ${way}; ` +
-    `aggregator ${(rssBytes / 2 ** 20).toFixed(0)} MiB\n`
+    `coordinator ${(rssBytes / 2 ** 20).toFixed(0)} MiB\n`
   );
 }

@@ -48,7 +48,7 @@ const PAGE_BYTES = 65_536;
 /** What 32-bit addresses reach: 4 GiB. */
 const MOST_PAGES = 65_536;
 export const MOST_ARENA_BYTES = MOST_PAGES * PAGE_BYTES;
-/** Vectors begin on a cache line; the kernels may run over a vector's end by less than this. */
+/** Vectors begin on a cache line. */
 const ALIGNMENT = 64;
 
 const MODULE = new WebAssembly.Module(readFileSync(new URL("./generated/kernels.wasm", import.meta.url)));

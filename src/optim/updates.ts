@@ -35,8 +35,8 @@ export interface UpdateStep {
 }
 
 /**
- * @param layers cover the parameters, ascending: a kernel may write the first lanes of the layer behind its own, which then
- *   are written again
+ * @param vectors the next ones may be those of now: an update in place
+ * @param layers cover the parameters, ascending
  */
 export function update(
   arena: VectorArena,

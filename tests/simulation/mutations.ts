@@ -99,8 +99,32 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     fault: "weights are overwritten while they are being sent or stored",
     file: "coordinator/aggregator.js",
-    find: "if (!this.held.has(current.version))",
-    replace: "if (true)",
+    find: "this.held.has(current.version) ? this.newState(version, updates)",
+    replace: "false ? this.newState(version, updates)",
+  },
+  {
+    fault: "an update counts as made when one aggregator has made it",
+    file: "coordinator/aggregators.js",
+    find: "if (applied?.size !== this.members.length)",
+    replace: "if (false)",
+  },
+  {
+    fault: "gradients count when one aggregator has them",
+    file: "coordinator/aggregators.js",
+    find: "others.every(({ ranks: own }) => own.has(rank))",
+    replace: "true",
+  },
+  {
+    fault: "a worker computes with shards of several versions",
+    file: "worker/session.js",
+    find: "if (this.data.some(({ arrived }) => arrived !== newest))",
+    replace: "if (this.data.some(({ arrived }) => arrived === null))",
+  },
+  {
+    fault: "an aggregator that sent earlier weights than others is not asked for the newest",
+    file: "worker/session.js",
+    find: "if (arrived !== null && arrived < newest)",
+    replace: "if (false)",
   },
   {
     fault: "gradients of any step are summed",

@@ -5,20 +5,21 @@
 import { fork, type ChildProcess } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import type { TrainingState } from "../../../coordinator/aggregator.js";
-import { Aggregators, type AggregationOptions } from "../../../coordinator/aggregators.js";
-import { EmbeddedAggregator } from "../../../coordinator/embedded-aggregator.js";
+import { EmbeddedSupply, RemoteSupply, type Provided, type Supply } from "../../../coordinator/aggregator-supply.js";
+import { Aggregators } from "../../../coordinator/aggregators.js";
 import { initialParameters } from "../../models/parameters.js";
-import { parameterShards } from "../../models/shards.js";
+import { sliceOf } from "../../models/shards.js";
 import { layerSlices } from "../../models/treatment.js";
 import { sha256OfFloats } from "../../protocol/digest.js";
 import { UserError } from "../../protocol/errors.js";
 import { workerId } from "../../protocol/identifiers.js";
-import { endWithin } from "../train/children.js";
+import { endWithin, startMember } from "../train/children.js";
 import type { FromWorker, ToWorker, Traffic, WorkerTask } from "./messages.js";
 import { benchmarkLayout } from "./model.js";
 
 const RUN_ID = "bench-exchange";
 const PROGRAM = new URL("./worker.js", import.meta.url);
+const HEARTBEAT_MS = 1000;
 /** Nobody is given up for silence: an exchange of a large model takes long on a busy machine. In ms. */
 const DEAD_AFTER_MS = 3_600_000;
 /** How long a worker may take to end, in ms. */
@@ -31,6 +32,8 @@ const RULE = { kind: "sgd", weightDecay: 1e-4, momentum: 0.9 } as const;
 export interface ExchangeOptions {
   readonly workers: number;
   readonly parameterCount: number;
+  /** processes that aggregate; null: a thread of this one does */
+  readonly aggregators: number | null;
   /** exchanges that count, and those before them */
   readonly rounds: number;
   readonly warmup: number;
@@ -41,9 +44,14 @@ export interface ExchangeOptions {
 export interface ExchangeTimes {
   /** of the exchanges that count, in ms */
   readonly ms: readonly number[];
-  /** of one worker and exchange, on average */
+  /** of one worker and exchange, on average, with all aggregators */
   readonly traffic: Traffic;
-  /** resident memory of the aggregator's process, in bytes */
+  /**
+   * In and out of the machine that moves the most in one exchange, in bytes, were each worker on a machine of its own: with as
+   * many aggregators one beside each, otherwise each aggregator on another machine.
+   */
+  readonly busiestBytes: number;
+  /** resident memory of this process, the coordinator's, in bytes */
   readonly rss: number;
 }
 
@@ -86,41 +94,38 @@ class Remote {
 
 /**
  * @throws UserError `BENCH_WORKER_FAILED`
- * @throws Error where a worker ends with other weights than the aggregator has
+ * @throws Error where a worker ends with other weights than the aggregators have
  */
 export async function timeExchanges(options: ExchangeOptions): Promise<ExchangeTimes> {
   const { workers, parameterCount, sharesMemory } = options;
-  const aggregator = await startAggregator(workers, parameterCount);
+  const layout = benchmarkLayout(parameterCount);
   const remotes: Remote[] = [];
+  const { supply, provided, end } = await startAggregators(options);
   try {
     return await new Promise<ExchangeTimes>((resolve, reject) => {
       let summed: () => void = () => undefined;
       const captures: ((state: TrainingState) => void)[] = [];
-      const aggregators = new Aggregators(aggregationOf(parameterCount), [aggregator], {
+      const fail = (reason: string) => {
+        reject(new Error(reason));
+      };
+      const { shards, handles, addresses } = provided;
+      const aggregators = new Aggregators({ layout, shards, rule: RULE, clipNorm: null }, handles, {
         reported: (report) => {
           if (report.kind === "held" && report.ranks.length === workers) summed();
           else if (report.kind === "captured") captures.shift()?.(report.state);
           else if (report.kind === "lost") reject(failure(report.worker, report.reason));
-          else if (report.kind === "dropped") reject(new Error(report.reason));
+          else if (report.kind === "dropped") fail(report.reason);
         },
         failed: reject,
-        gone: (reason) => {
-          reject(new Error(reason));
-        },
-        leaving: (reason) => {
-          reject(new Error(reason));
-        },
+        gone: fail,
+        leaving: fail,
       });
-      const capture = async () =>
-        new Promise<TrainingState>((done) => {
-          captures.push(done);
-          aggregators.command({ kind: "capture" });
-        });
+      const endpoints = addresses.map(({ host, port }) => `tcp://${host ? host : "127.0.0.1"}:${String(port)}`);
       for (let rank = 0; rank < workers; rank++) {
         const [worker, ticket] = [workerId(`worker-${String(rank + 1)}`), randomBytes(16).toString("hex")];
         aggregators.command({ kind: "expect", worker, ticket });
         aggregators.command({ kind: "admit", worker, holding: null });
-        const place = { runId: RUN_ID, workerId: worker, ticket, rank, endpoint: aggregator.endpoint };
+        const place = { runId: RUN_ID, workerId: worker, ticket, rank, endpoints };
         const task: WorkerTask = { ...place, parameterCount, sharesMemory };
         const child = fork(PROGRAM, [JSON.stringify(task)]);
         remotes.push(
@@ -130,11 +135,17 @@ export async function timeExchanges(options: ExchangeOptions): Promise<ExchangeT
         );
       }
       const sum = async () => new Promise<void>((done) => (summed = done));
-      exchange(options, aggregators, remotes, { sum, capture }).then(resolve, reject);
+      const capture = async () =>
+        new Promise<TrainingState>((done) => {
+          captures.push(done);
+          aggregators.command({ kind: "capture" });
+        });
+      exchange(options, aggregators, remotes, { sum, capture, provided }).then(resolve, reject);
     });
   } finally {
     await Promise.all(remotes.map(async (remote) => remote.end()));
-    await aggregator.close();
+    await supply.close("the benchmark is over");
+    await end();
   }
 }
 
@@ -146,6 +157,7 @@ async function exchange(
     /** resolves when all gradients of a step are summed */
     readonly sum: () => Promise<void>;
     readonly capture: () => Promise<TrainingState>;
+    readonly provided: Provided;
   },
 ): Promise<ExchangeTimes> {
   const each = async <Kind extends FromWorker["kind"]>(kind: Kind) =>
@@ -166,43 +178,84 @@ async function exchange(
 
   const { rss } = process.memoryUsage();
   const { version, query, key } = await asked.capture();
-  const digest = sha256OfFloats(query, key);
+  const digests = asked.provided.shards.map((shard) => sha256OfFloats(sliceOf(query, shard), sliceOf(key, shard)));
   aggregators.command({ kind: "release", version });
   for (const remote of remotes) remote.say({ kind: "end" });
   const ends = await each("ended");
-  if (ends.some((end) => end.digest !== digest)) throw new Error("a worker has other weights than the aggregator");
-  const mean = (of: (traffic: Traffic) => number) =>
-    ends.reduce((sum, { traffic }) => sum + of(traffic), 0) / (ends.length * (warmup + rounds));
+  if (ends.some((end) => end.digests.join() !== digests.join()))
+    throw new Error("a worker has other weights than the aggregators");
+  const exchanges = warmup + rounds;
+  const traffic = ends.map((end) => end.traffic);
+  const mean = (of: (one: Traffic) => number) =>
+    traffic.flat().reduce((sum, one) => sum + of(one), 0) / (ends.length * exchanges);
   return {
     ms: ms.slice(warmup),
     traffic: {
       sent: mean(({ sent }) => sent),
       received: mean(({ received }) => received),
-      shared: ends.every(({ traffic }) => traffic.shared),
+      shared: traffic.flat().every(({ shared }) => shared),
     },
+    busiestBytes: busiest(traffic) / exchanges,
     rss,
   };
+}
+
+/** @param traffic of each worker with each aggregator @returns bytes of the machine that moves the most */
+function busiest(traffic: readonly (readonly Traffic[])[]): number {
+  const [workers, aggregators] = [traffic.length, traffic[0].length];
+  const isBeside = aggregators === workers && workers > 1;
+  // Between a worker and the aggregator beside it nothing leaves the machine.
+  const bytes = traffic.map((row, worker) =>
+    row.map(({ sent, received }, aggregator) => (isBeside && worker === aggregator ? 0 : sent + received)),
+  );
+  const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
+  const ofWorkers = bytes.map(sum);
+  const ofAggregators = Array.from({ length: aggregators }, (_, index) => sum(bytes.map((row) => row[index])));
+  const machines = isBeside
+    ? ofWorkers.map((own, index) => own + ofAggregators[index])
+    : [...ofWorkers, ...ofAggregators];
+  return Math.max(...machines);
 }
 
 function failure(worker: string, reason: string): UserError {
   return new UserError("BENCH_WORKER_FAILED", `${worker} of the benchmark has failed: ${reason}`);
 }
 
-function aggregationOf(parameterCount: number): AggregationOptions {
-  const layout = benchmarkLayout(parameterCount);
-  return { layout, shards: parameterShards(layout, 1), rule: RULE, clipNorm: null };
+interface Started {
+  readonly supply: Supply;
+  readonly provided: Provided;
+  /** waits for the ends of what was started */
+  readonly end: () => Promise<void>;
 }
 
-async function startAggregator(worldSize: number, parameterCount: number): Promise<EmbeddedAggregator> {
+async function startAggregators({ workers, parameterCount, aggregators }: ExchangeOptions): Promise<Started> {
   const layout = benchmarkLayout(parameterCount);
   const query = initialParameters(layout, 0);
   const none = new Float32Array(0);
-  const options = { layout, worldSize, rule: RULE, layers: layerSlices(layout, EVERYTHING_DECAYS) };
-  return EmbeddedAggregator.start(
-    { options, runId: RUN_ID, endpoint: "tcp://127.0.0.1:*", deadAfterMs: DEAD_AFTER_MS, guard: null },
-    {
+  const need = {
+    ...{ runId: RUN_ID, layout, layers: layerSlices(layout, EVERYTHING_DECAYS), rule: RULE, worldSize: workers },
+    state: {
       ...{ version: 0, updates: 0, query, key: query, queryBuffers: none, keyBuffers: none },
       optimizer: [new Float32Array(parameterCount)],
     },
+  };
+  const options = {
+    ...{ endpoint: "tcp://127.0.0.1:*", guard: null, allowed: null, signal: new AbortController().signal },
+    ...{ heartbeatMs: HEARTBEAT_MS, deadAfterMs: DEAD_AFTER_MS, explained: () => undefined, dropped: () => undefined },
+  };
+  if (aggregators === null) {
+    const supply = new EmbeddedSupply(options);
+    return { supply, provided: await supply.provide(need), end: () => Promise.resolve() };
+  }
+  const supply = await RemoteSupply.open(aggregators, layout, options);
+  const control = `tcp://127.0.0.1:${String(Number(supply.endpoint.split(":").at(-1)) - 1)}`;
+  const children = Array.from({ length: aggregators }, (_, index) =>
+    startMember("aggregator", ["--connect", control, "--name", `aggregator-${String(index + 1)}`], () => undefined),
   );
+  const end = async () => {
+    await Promise.all(children.map(async (child) => endWithin(child, GRACE_MS)));
+  };
+  const provided = await supply.provide(need);
+  if (provided === null) throw new Error("nobody has asked to stop");
+  return { supply, provided, end };
 }

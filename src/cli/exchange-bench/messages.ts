@@ -13,15 +13,15 @@ export type FromWorker =
   | { readonly kind: "ready" }
   /** it has θq and θk of the next version */
   | { readonly kind: "arrived" }
-  /** hex sha256 of θq and θk, and what has travelled, in bytes of values */
-  | { readonly kind: "ended"; readonly digest: string; readonly traffic: Traffic }
+  /** hex sha256 of each shard's θq and θk, and what has travelled to and from each aggregator */
+  | { readonly kind: "ended"; readonly digests: readonly string[]; readonly traffic: readonly Traffic[] }
   | { readonly kind: "failed"; readonly reason: string };
 
-/** Values that a worker has sent and been sent, in bytes; none through memory. */
+/** Values that a worker has sent to an aggregator and been sent by it, in bytes; none through memory. */
 export interface Traffic {
   readonly sent: number;
   readonly received: number;
-  /** whether its last gradient lay in memory that it shares with the aggregator */
+  /** whether its last gradient lay in memory that the two share */
   readonly shared: boolean;
 }
 
@@ -31,7 +31,8 @@ export interface WorkerTask {
   readonly workerId: string;
   readonly ticket: string;
   readonly rank: number;
-  readonly endpoint: string;
+  /** of the aggregators, in the order of their shards */
+  readonly endpoints: readonly string[];
   readonly parameterCount: number;
   readonly sharesMemory: boolean;
 }

@@ -1,21 +1,27 @@
 /**
- * A worker's process of a benchmark of the exchange: the data plane's end as a worker has it, and, for an engine, a gradient
+ * A worker's process of a benchmark of the exchange: the data plane's ends as a worker has them, and, for an engine, a gradient
  * that is always ready.
  */
-import { parameterBuckets } from "../../models/buckets.js";
+import { gradientSlice } from "../../models/exchange.js";
 import { initialParameters } from "../../models/parameters.js";
+import { sliceOf } from "../../models/shards.js";
 import { VectorArena } from "../../optim/index.js";
 import { sha256OfFloats } from "../../protocol/digest.js";
 import { toFrames } from "../../protocol/frames.js";
 import { Numbering } from "../../protocol/numbering.js";
-import { aggregatorCodec, workerDataCodec, type WorkerDataMessage } from "../../protocol/wire.js";
+import {
+  aggregatorCodec,
+  workerDataCodec,
+  type AggregatorMessage,
+  type WorkerDataMessage,
+} from "../../protocol/wire.js";
 import { DealerSocket, pagedBytes, SharedSegment } from "../../transport/index.js";
-import { IncomingWeights } from "../../../worker/incoming-weights.js";
 import { SharedExchange } from "../../../worker/shared-exchange.js";
+import { ShardedWeights } from "../../../worker/sharded-weights.js";
 import type { FromWorker, ToWorker, WorkerTask } from "./messages.js";
 import { benchmarkLayout } from "./model.js";
 
-const { runId, workerId, ticket, rank, endpoint, parameterCount, sharesMemory } = JSON.parse(
+const { runId, workerId, ticket, rank, endpoints, parameterCount, sharesMemory } = JSON.parse(
   process.argv[2],
 ) as WorkerTask;
 const say = (message: FromWorker) => {
@@ -26,60 +32,82 @@ const layout = benchmarkLayout(parameterCount);
 // An initial draw has each layer's own scale, as a gradient does.
 const gradient = new VectorArena().take(parameterCount);
 gradient.set(initialParameters(layout, rank + 1));
-const arena = new VectorArena();
-const weights = new IncomingWeights(layout, arena, parameterBuckets(layout));
-const memory = sharesMemory ? SharedExchange.offer(layout, arena) : null;
-const numbers = new Numbering();
-let [sent, received, shared] = [0, 0, false];
-
-const socket = new DealerSocket(aggregatorCodec, workerDataCodec, {
-  keys: null,
-  misread: ({ message }) => {
-    say({ kind: "failed", reason: message });
-  },
-  closed: (reason) => {
-    say({ kind: "failed", reason });
-  },
+const weights = new ShardedWeights(layout);
+const shards = weights.cut(endpoints.length);
+/** one an aggregator */
+const links = endpoints.map((endpoint, aggregator) => {
+  const socket = new DealerSocket(aggregatorCodec, workerDataCodec, {
+    keys: null,
+    misread: ({ message }) => {
+      say({ kind: "failed", reason: message });
+    },
+    closed: (reason) => {
+      say({ kind: "failed", reason });
+    },
+  });
+  const memory = sharesMemory ? SharedExchange.offer(shards[aggregator].layout, weights.arena) : null;
+  return { endpoint, socket, memory, numbers: new Numbering(), traffic: { sent: 0, received: 0, shared: false } };
 });
-const tell = (message: WorkerDataMessage, frames: readonly Uint8Array[] = []) => {
+/** aggregators of whose shard the next version is here */
+const arrived = new Set<number>();
+
+const tell = (aggregator: number, message: WorkerDataMessage, frames: readonly Uint8Array[] = []) => {
+  const { socket, numbers } = links[aggregator];
   socket.post({ ...message, number: numbers.next() }, frames);
 };
 
 process.on("message", (message: ToWorker) => {
-  if (message.kind === "send") send(message.step);
-  else {
-    const { query, key } = weights.whole.vectors;
-    say({ kind: "ended", digest: sha256OfFloats(query, key), traffic: { sent, received, shared } });
+  if (message.kind === "send") {
+    for (const aggregator of links.keys()) send(message.step, aggregator);
+    return;
   }
+  const digests = (weights.whole()?.shards ?? []).map(({ query, key }) => sha256OfFloats(query, key));
+  say({ kind: "ended", digests, traffic: links.map(({ traffic }) => traffic) });
 });
 // The benchmark is over, or whoever began it is gone.
 process.on("disconnect", () => {
-  memory?.close();
-  socket.close();
+  for (const { memory, socket } of links) {
+    memory?.close();
+    socket.close();
+  }
 });
 
-weights.restart(memory);
-socket.connect(endpoint);
-tell({ body: "open", open: { runId, workerId, ticket, segment: memory?.address } });
+weights.restart(links.map(({ memory }) => memory));
+for (const [aggregator, { socket, endpoint, memory }] of links.entries()) {
+  socket.connect(endpoint);
+  tell(aggregator, { body: "open", open: { runId, workerId, ticket, segment: memory?.address } });
+}
 say({ kind: "ready" });
-for await (const { message, frames } of socket) {
+await Promise.all(
+  links.map(async ({ socket }, aggregator) => {
+    for await (const { message, frames } of socket) hear(aggregator, message, frames);
+  }),
+);
+
+function hear(aggregator: number, message: AggregatorMessage, frames: readonly Uint8Array[]): void {
+  const { memory, traffic } = links[aggregator];
   if (message.body === "memory") memory?.take(message.memory);
-  if (message.body !== "weights") continue;
+  if (message.body !== "weights") return;
   const version = message.weights.version ?? 0;
   // The first weights are no exchange's.
-  if (version > 0) received += frames.reduce((sum, frame) => sum + frame.byteLength, 0);
-  if (weights.take(message.weights, frames) === null) continue;
-  tell({ body: "received", received: { runId, version } });
+  if (version > 0) traffic.received += frames.reduce((sum, frame) => sum + frame.byteLength, 0);
+  if (weights.take(aggregator, message.weights, frames) === null) return;
+  arrived.add(aggregator);
+  if (arrived.size < links.length) return;
+  arrived.clear();
+  for (const other of links.keys()) tell(other, { body: "received", received: { runId, version } });
   say({ kind: "arrived" });
 }
 
-function send(step: number): void {
-  const node = { runId, step, level: 0, index: rank };
-  shared = memory?.claimGradient(step) === true;
-  if (shared && memory !== null) {
-    SharedSegment.ofFile(memory.file, pagedBytes(gradient.length)).write(0, gradient);
+function send(step: number, aggregator: number): void {
+  const { memory, traffic } = links[aggregator];
+  const own = sliceOf(gradient, gradientSlice(shards[aggregator]));
+  traffic.shared = memory?.claimGradient(step) === true;
+  if (traffic.shared && memory !== null) {
+    SharedSegment.ofFile(memory.file, pagedBytes(own.length)).write(0, own);
     memory.gradientWritten();
   }
-  tell({ body: "gradient", gradient: { ...node, shared } }, shared ? [] : toFrames(gradient));
-  sent += shared ? 0 : gradient.byteLength;
+  const node = { runId, step, level: 0, index: rank, shared: traffic.shared };
+  tell(aggregator, { body: "gradient", gradient: node }, traffic.shared ? [] : toFrames(own));
+  traffic.sent += traffic.shared ? 0 : own.byteLength;
 }

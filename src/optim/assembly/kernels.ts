@@ -1,33 +1,44 @@
 /**
  * Element-wise float32 kernels in AssemblyScript, 4 lanes at a time over shared memory. Arguments are byte offsets, aligned
- * to 16, of vectors of `length` values; a vector's memory reaches up to the next multiple of 16 bytes, so the last lanes
- * may run over. Every operation rounds to float32, as IEEE 754 says and in the order written: the bits do not depend on
+ * to 4, of vectors of `length` values; nothing behind them is written, and what is written may be what is read: an update in
+ * place. Every operation rounds to float32, as IEEE 754 says and in the order written: the bits do not depend on
  * the machine.
  */
 
-const LANES: usize = 4;
 const BYTES: usize = 16;
 
-function end(length: i32): usize {
-  return ((<usize>length + LANES - 1) / LANES) * BYTES;
+/** Bytes of a vector, and of those lanes that are whole. */
+// @ts-ignore: decorator
+@inline
+function bytesOf(length: i32): usize {
+  return <usize>length * 4;
+}
+// @ts-ignore: decorator
+@inline
+function wholeOf(length: i32): usize {
+  return bytesOf(length) & ~(BYTES - 1);
 }
 
 /** `out ← a + b`; `out` may be `a` or `b` */
 export function add(a: usize, b: usize, out: usize, length: i32): void {
-  const stop = end(length);
-  for (let i: usize = 0; i < stop; i += BYTES) {
+  const whole = wholeOf(length);
+  for (let i: usize = 0; i < whole; i += BYTES) {
     v128.store(out + i, f32x4.add(v128.load(a + i), v128.load(b + i)));
   }
+  for (let i = whole; i < bytesOf(length); i += 4) store<f32>(out + i, load<f32>(a + i) + load<f32>(b + i));
 }
 
 /** `next ← m·target + share·source` */
 export function mix(target: usize, source: usize, next: usize, length: i32, m: f32, share: f32): void {
-  const stop = end(length);
+  const whole = wholeOf(length);
   const ms = f32x4.splat(m);
   const shares = f32x4.splat(share);
-  for (let i: usize = 0; i < stop; i += BYTES) {
+  for (let i: usize = 0; i < whole; i += BYTES) {
     const kept = f32x4.mul(ms, v128.load(target + i));
     v128.store(next + i, f32x4.add(kept, f32x4.mul(shares, v128.load(source + i))));
+  }
+  for (let i = whole; i < bytesOf(length); i += 4) {
+    store<f32>(next + i, m * load<f32>(target + i) + share * load<f32>(source + i));
   }
 }
 
@@ -86,19 +97,25 @@ export function sgd(
   momentum: f32,
   rate: f32,
 ): void {
-  const stop = end(length);
+  const whole = wholeOf(length);
   const scales = f32x4.splat(scale);
   const decays = f32x4.splat(decay);
   const trusts = f32x4.splat(trust);
   const momenta = f32x4.splat(momentum);
   const rates = f32x4.splat(rate);
-  for (let i: usize = 0; i < stop; i += BYTES) {
+  for (let i: usize = 0; i < whole; i += BYTES) {
     const value = v128.load(theta + i);
     const mean = f32x4.mul(scales, v128.load(gradient + i));
     const g = f32x4.mul(trusts, f32x4.add(mean, f32x4.mul(decays, value)));
     const v = f32x4.add(f32x4.mul(momenta, v128.load(velocity + i)), g);
     v128.store(nextVelocity + i, v);
     v128.store(nextTheta + i, f32x4.sub(value, f32x4.mul(rates, v)));
+  }
+  for (let i = whole; i < bytesOf(length); i += 4) {
+    const value = load<f32>(theta + i);
+    const v = momentum * load<f32>(velocity + i) + trust * (scale * load<f32>(gradient + i) + decay * value);
+    store<f32>(nextVelocity + i, v);
+    store<f32>(nextTheta + i, value - rate * v);
   }
 }
 
@@ -124,7 +141,7 @@ export function adamw(
   epsilon: f32,
   rate: f32,
 ): void {
-  const stop = end(length);
+  const whole = wholeOf(length);
   const scales = f32x4.splat(scale);
   const kepts = f32x4.splat(kept);
   const shares = f32x4.splat(share);
@@ -133,7 +150,7 @@ export function adamw(
   const rootScales = f32x4.splat(rootScale);
   const epsilons = f32x4.splat(epsilon);
   const rates = f32x4.splat(rate);
-  for (let i: usize = 0; i < stop; i += BYTES) {
+  for (let i: usize = 0; i < whole; i += BYTES) {
     const g = f32x4.mul(scales, v128.load(gradient + i));
     const before = v128.load(mean + i);
     const m = f32x4.add(before, f32x4.mul(shares, f32x4.sub(g, before)));
@@ -143,5 +160,14 @@ export function adamw(
     const divisor = f32x4.add(f32x4.mul(f32x4.sqrt(s), rootScales), epsilons);
     const moved = f32x4.mul(rates, f32x4.div(m, divisor));
     v128.store(nextTheta + i, f32x4.sub(f32x4.mul(kepts, v128.load(theta + i)), moved));
+  }
+  for (let i = whole; i < bytesOf(length); i += 4) {
+    const g = scale * load<f32>(gradient + i);
+    const before = load<f32>(mean + i);
+    const m = before + share * (g - before);
+    const s = squareKept * load<f32>(square + i) + squareShare * g * g;
+    store<f32>(nextMean + i, m);
+    store<f32>(nextSquare + i, s);
+    store<f32>(nextTheta + i, kept * load<f32>(theta + i) - rate * (m / (sqrt<f32>(s) * rootScale + epsilon)));
   }
 }
