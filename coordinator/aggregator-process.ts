@@ -16,6 +16,7 @@ import {
 import { WireError } from "../src/protocol/wire-error.js";
 import { DealerSocket, openGuard, type ClientKeys } from "../src/transport/index.js";
 import { begunBy, commandOf, framesOf, reportMessageOf } from "./aggregation-wire.js";
+import { ORDER_INVALID } from "./data-plane.js";
 import { EmbeddedAggregator } from "./embedded-aggregator.js";
 
 export interface AggregatorProcessOptions {
@@ -82,7 +83,8 @@ class Link {
   private terms = IDLE;
   private aggregator: EmbeddedAggregator | null = null;
   private closeGuard: () => void = () => undefined;
-  /** what the thread is being started for; orders come after it */
+  private hasBegun = false;
+  /** the thread's start; orders come after it */
   private starting: Promise<void> = Promise.resolve();
   private settle: { resolve: (end: End) => void; reject: (error: unknown) => void } | null = null;
 
@@ -134,7 +136,7 @@ class Link {
       if (timer !== null) clearTimeout(timer);
       signal.removeEventListener("abort", leave);
       this.socket.close();
-      await this.starting.catch(() => undefined);
+      await this.starting;
       await this.aggregator?.close();
       this.closeGuard();
     }
@@ -169,8 +171,12 @@ class Link {
   private hear(order: OrderMessage, frames: readonly Uint8Array[]): void {
     switch (order.body) {
       case "begin":
-        this.starting = this.begin(order.begin, frames);
-        this.starting.catch((error: unknown) => {
+        if (this.hasBegun) {
+          this.lose("a shard was begun twice");
+          return;
+        }
+        this.hasBegun = true;
+        this.starting = this.begin(order.begin, frames).catch((error: unknown) => {
           if (error instanceof WireError) this.lose(error.message);
           else this.fail(error);
         });
@@ -204,7 +210,6 @@ class Link {
   }
 
   private async begin(begin: Begin, frames: readonly Uint8Array[]): Promise<void> {
-    if (this.aggregator !== null) throw new WireError("a shard was begun twice");
     const { state, allowed, runId, options, deadAfterMs, heartbeatMs } = begunBy(begin, frames);
     const { keys, listen, advertise, log } = this.options;
     if ((keys === null) !== (allowed === null)) throw new WireError("only one of coordinator and aggregator uses keys");
@@ -222,7 +227,8 @@ class Link {
         this.say(reportMessageOf(report), report.kind === "captured" ? framesOf(report.state) : []);
       },
       failed: (error) => {
-        this.fail(error);
+        if (error instanceof UserError && error.code === ORDER_INVALID) this.lose(error.message);
+        else this.fail(error);
       },
       gone: () => undefined,
       leaving: () => undefined,

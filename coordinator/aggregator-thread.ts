@@ -4,10 +4,11 @@ import { optimizerVectors } from "../src/config/optimizer.js";
 import { parameterBuckets } from "../src/models/buckets.js";
 import { VectorArena } from "../src/optim/index.js";
 import { aggregatorCodec, workerDataCodec } from "../src/protocol/wire.js";
+import { WireError } from "../src/protocol/wire-error.js";
 import { sha256OfFloats } from "../src/protocol/digest.js";
 import { RouterSocket, type Guard } from "../src/transport/index.js";
 import { Aggregator, type AggregatorOptions, type TrainingState } from "./aggregator.js";
-import { DataPlane, type AggregatorCommand, type AggregatorReport } from "./data-plane.js";
+import { DataPlane, ORDER_INVALID, type AggregatorCommand, type AggregatorReport } from "./data-plane.js";
 import { SharedGradients, SharedWeights, spareBytes } from "./shared-memory.js";
 
 export interface AggregatorThreadData {
@@ -77,10 +78,16 @@ const plane = new DataPlane(runId, layout, deadAfterMs, aggregator, {
 try {
   report({ kind: "listening", endpoint: await socket.bind(endpoint) });
   coordinator.on("message", (command: ThreadCommand) => {
-    if (command.kind !== "close") plane.obey(command);
-    else {
+    if (command.kind === "close") {
       socket.close();
       coordinator.close();
+      return;
+    }
+    try {
+      plane.obey(command);
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error;
+      report({ kind: "failed", code: ORDER_INVALID, message: error.message });
     }
   });
   for await (const { peer, message, frames } of socket) plane.received(peer, message, frames);

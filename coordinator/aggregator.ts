@@ -170,7 +170,7 @@ export class Aggregator {
     }
   }
 
-  /** Σ gradient² of each layer, where the gradient is the mean over the ranks. @throws Error where ranks are missing */
+  /** Σ gradient² of each layer, where the gradient is the mean over the ranks. @throws WireError where ranks are missing */
   squares(): readonly number[] {
     const { layers, worldSize } = this.options;
     return layerSquares(this.arena, this.sum(), layers, 1 / worldSize);
@@ -178,7 +178,7 @@ export class Aggregator {
 
   private sum(): Float32Array {
     const sum = this.tree.root();
-    if (sum === null) throw new Error(`step ${String(this.current.version)} was applied with ranks missing`);
+    if (sum === null) throw new WireError(`step ${String(this.current.version)} was applied with ranks missing`);
     return sum;
   }
 
@@ -192,7 +192,7 @@ export class Aggregator {
    * One optimizer update from the summed gradients, bucket by bucket; opens the next step when the last is done. Each bucket of
    * the next state may be read as soon as its number comes, buffers with bucket 0.
    * @param keysAtOnce whether θk of a bucket is there with its number; otherwise it is when the last number has been taken
-   * @throws Error where ranks are missing
+   * @throws WireError where ranks are missing
    */
   *apply(
     { learningRate, keyMomentum, clip }: UpdateRates,

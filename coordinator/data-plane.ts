@@ -12,6 +12,9 @@ import { WireError } from "../src/protocol/wire-error.js";
 import type { SegmentAddress } from "../src/transport/shared-segment.js";
 import type { Aggregator, ShardLengths, TrainingState, UpdateRates } from "./aggregator.js";
 
+/** Code of the failure where the coordinator has asked for what cannot be done. */
+export const ORDER_INVALID = "ORDER_INVALID";
+
 /** What the coordinator asks of an aggregator. */
 export type AggregatorCommand =
   /** a worker has been welcomed, and will open a connection with this ticket */

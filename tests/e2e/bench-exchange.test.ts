@@ -16,7 +16,8 @@ describe("tandem bench exchange", () => {
     const lines = stdout.trimEnd().split("\n");
     expect(lines.map((line): unknown => JSON.parse(line))).toEqual(
       [1, 3].map((workers) => ({
-        ...{ workers, params: 1_500_001, sharedMemory },
+        ...{ workers, params: 1_500_001, sharedMemory, aggregators: null },
+        busiestBytes: sharedMemory ? 0 : 8 * workers * 1_500_001,
         // A gradient out; θq in, from which a worker has θk.
         ...(sharedMemory
           ? { bytesSent: 0, bytesReceived: 0 }
@@ -24,6 +25,28 @@ describe("tandem bench exchange", () => {
         ...{ medianMs: expect.any(Number), bestMs: expect.any(Number), rssBytes: expect.any(Number) },
       })),
     );
+  });
+
+  it.each([
+    ["2", 2],
+    ["per-worker", 3],
+  ])("has fewer bytes at the busiest machine with --aggregators %s", async (flag, aggregators) => {
+    const args = ["--workers", "3", "--params", "1500001", "--rounds", "2", "--warmup", "0", "--json"];
+    const bench = ["bench", "exchange", ...args, "--no-shared-memory", "--aggregators", flag];
+    const { code, stdout, stderr } = await tandem(bench);
+    expect(code, stderr).toBe(0);
+    const result = JSON.parse(stdout) as Record<string, number>;
+    expect(result).toMatchObject({ aggregators, bytesSent: 4 * 1_500_001, bytesReceived: 4 * 1_500_001 });
+    // All of 24 bytes a parameter pass through one machine where one aggregates; tensor borders allow no equal shares.
+    expect(result["busiestBytes"]).toBeLessThan(0.75 * 24 * 1_500_001);
+    expect(result["busiestBytes"]).toBeGreaterThan(0.4 * 24 * 1_500_001);
+  });
+
+  it("works over memory that workers and aggregators share", async () => {
+    const args = ["--workers", "2", "--params", "1500001", "--rounds", "2", "--warmup", "0", "--json"];
+    const { code, stdout, stderr } = await tandem(["bench", "exchange", ...args, "--aggregators", "per-worker"]);
+    expect(code, stderr).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ sharedMemory: true, busiestBytes: 0 });
   });
 
   // Room for nothing, for gradients of some, for those of all but not every version's weights, and for everything.
@@ -52,6 +75,9 @@ describe("tandem bench exchange", () => {
     [["--workers", "2,x"], "--workers 2,x: give whole numbers from 1 to 64, as 2,4,8"],
     [["--workers", "65"], "--workers 65: give whole numbers"],
     [["--workers", ""], "--workers"],
+    [["--aggregators", "0"], "--aggregators 0: give embedded, a number of processes, or per-worker"],
+    [["--aggregators", "some"], "--aggregators some: give embedded"],
+    [["--aggregators", "100", "--params", "1000"], "--aggregators 100: the parameters are cut at tensor borders"],
     [["--params", "0"], "--params 0: give a whole number from 1 on"],
     [["--rounds", "0.5"], "--rounds 0.5: give a whole number from 1 on"],
     [["--warmup", "-1"], "--warmup -1: give a whole number from 0 on"],

@@ -1,10 +1,13 @@
 /** Messages that could be meant, and what becomes of them on the way: the attacker's half of the fuzzing tests. */
 import { readFileSync } from "node:fs";
-import type {
-  AggregatorMessage,
-  CoordinatorMessage,
-  WorkerDataMessage,
-  WorkerMessage,
+import {
+  PROTOCOL_VERSION,
+  type AggregatorMessage,
+  type CoordinatorMessage,
+  type OrderMessage,
+  type ReportMessage,
+  type WorkerDataMessage,
+  type WorkerMessage,
 } from "../../../src/protocol/wire.js";
 import type { Random } from "../../simulation/random.js";
 
@@ -76,6 +79,58 @@ export function workerDataMessage(draw: Random): WorkerDataMessage {
     () => ({ body: "alive", alive: {} }),
   ];
   return { ...draw.pick(messages)(), number: draw.chance(0.7) ? 1 + draw.below(4) : number(draw) };
+}
+
+const numbered = (draw: Random) => (draw.chance(0.7) ? 1 + draw.below(4) : number(draw));
+
+/** What an aggregator's process may say to the coordinator. */
+export function reportMessage(draw: Random): ReportMessage {
+  const step = () => number(draw);
+  const messages: (() => ReportMessage)[] = [
+    () => ({
+      body: "hello",
+      hello: {
+        ...{ protocolVersion: draw.pick([PROTOCOL_VERSION, number(draw)]), host: word(draw), publicKey: word(draw) },
+        softwareVersion: draw.pick(["0.1.0", word(draw)]),
+      },
+    }),
+    () => ({ body: "listening", listening: { host: word(draw), port: number(draw) } }),
+    () => ({ body: "held", held: { step: step(), ranks: [number(draw), number(draw)] } }),
+    () => ({ body: "measured", measured: { step: step(), squares: [NaN, -1] } }),
+    () => ({ body: "applied", applied: { step: step(), applyMs: -1 } }),
+    () => ({ body: "captured", captured: { version: step(), updates: step() } }),
+    () => ({ body: "lost", lost: { worker: word(draw), ticket: word(draw), reason: word(draw) } }),
+    () => ({ body: "dropped", dropped: { reason: word(draw) } }),
+    () => ({ body: "failed", failed: { code: word(draw), message: word(draw) } }),
+    () => ({ body: "leaving", leaving: {} }),
+    () => ({ body: "alive", alive: {} }),
+  ];
+  return { ...draw.pick(messages)(), number: numbered(draw) };
+}
+
+/** What a coordinator may say to an aggregator's process that it does not send away. */
+export function orderMessage(draw: Random): OrderMessage {
+  const messages: (() => OrderMessage)[] = [
+    () => ({
+      body: "begin",
+      begin: {
+        ...{ runId: word(draw), version: number(draw), updates: number(draw), worldSize: number(draw) },
+        layers: Array.from({ length: draw.below(4) }, () => ({ size: number(draw), decay: true, adapt: false })),
+        ...{ bufferCount: draw.below(5), deadAfterMs: number(draw), heartbeatMs: number(draw) },
+        rule: { kind: draw.pick(["sgd", "lars", "adamw", "constructor", word(draw)]), momentum: NaN },
+        allowed: draw.chance(0.1) ? [word(draw)] : [],
+      },
+    }),
+    () => ({ body: "expect", expect: { worker: word(draw), ticket: word(draw) } }),
+    () => ({ body: "admit", admit: { worker: word(draw), version: number(draw), sha256: word(draw) } }),
+    () => ({ body: "forget", forget: { worker: word(draw) } }),
+    () => ({ body: "measure", measure: { step: number(draw) } }),
+    () => ({ body: "apply", apply: { step: number(draw), skipped: draw.chance(0.3), clip: NaN } }),
+    () => ({ body: "capture", capture: {} }),
+    () => ({ body: "release", release: { version: number(draw) } }),
+    () => ({ body: "alive", alive: {} }),
+  ];
+  return { ...draw.pick(messages)(), number: numbered(draw) };
 }
 
 function addresses(draw: Random) {
