@@ -28,12 +28,13 @@ export function beginOf(
   { runId, options, deadAfterMs, heartbeatMs, allowed }: BeginOptions,
   state: TrainingState,
 ): Begin {
-  const { layout, layers, worldSize, rule } = options;
+  const { layout, layers, worldSize, rule, gradients } = options;
   const { version, updates } = state;
   return {
     ...{ runId, version, updates, worldSize, rule, deadAfterMs, heartbeatMs },
     layers: layers.map(({ size, decay, adapt }) => ({ size, decay, adapt })),
     bufferCount: layout.bufferCount,
+    roundsGradients: gradients === "bf16",
     allowed: [...(allowed ?? [])],
   };
 }
@@ -56,7 +57,10 @@ export function begunBy(begin: Begin, frames: readonly Uint8Array[]): BeginOptio
   const rule = ruleOf(begin.rule);
   return {
     runId: runId ?? "",
-    options: { layout, layers, worldSize: worldSize ?? 0, rule },
+    options: {
+      ...{ layout, layers, worldSize: worldSize ?? 0, rule },
+      gradients: begin.roundsGradients === true ? "bf16" : "fp32",
+    },
     deadAfterMs: deadAfterMs ?? 0,
     heartbeatMs: heartbeatMs ?? 0,
     allowed: allowed === undefined || allowed === null || allowed.length === 0 ? null : allowed,

@@ -1,5 +1,6 @@
 /** Where a run's aggregators come from: a thread of the coordinator, or processes of their own. */
 import type { UpdateRule } from "../src/config/optimizer.js";
+import type { GradientType } from "../src/models/exchange.js";
 import type { ParameterLayout } from "../src/models/parameters.js";
 import { parameterShards, type ParameterShard } from "../src/models/shards.js";
 import type { LayerSlice } from "../src/optim/index.js";
@@ -19,6 +20,7 @@ export interface Need {
   readonly layers: readonly LayerSlice[];
   readonly rule: UpdateRule;
   readonly worldSize: number;
+  readonly gradients: GradientType;
   /** handed over */
   readonly state: TrainingState;
 }
@@ -65,9 +67,9 @@ export class EmbeddedSupply implements Supply {
   constructor(private readonly options: SupplyOptions) {}
 
   /** @throws UserError `PORT_IN_USE`, `ENDPOINT_INVALID` */
-  async provide({ runId, layout, layers, rule, worldSize, state }: Need): Promise<Provided> {
+  async provide({ runId, layout, layers, rule, worldSize, gradients, state }: Need): Promise<Provided> {
     const { endpoint, guard, deadAfterMs } = this.options;
-    const options = { layout, layers, rule, worldSize };
+    const options = { layout, layers, rule, worldSize, gradients };
     const aggregator = await EmbeddedAggregator.start({ options, runId, endpoint, deadAfterMs, guard }, state);
     this.aggregator = aggregator;
     return {
@@ -136,7 +138,7 @@ export class RemoteSupply implements Supply {
       if (here.length < count)
         options.explained(`going on with ${String(here.length)} of ${String(count)} aggregators: no other has come`);
       this.isFirst = false;
-      const { layout, layers, rule, worldSize, runId, state } = need;
+      const { layout, layers, rule, worldSize, gradients, runId, state } = need;
       const { deadAfterMs, heartbeatMs, allowed } = options;
       const shards = parameterShards(layout, here.length);
       try {
@@ -144,7 +146,11 @@ export class RemoteSupply implements Supply {
           here.map(async (aggregator, index) => {
             const shard = shards[index];
             const own = layersOf(layers, shard);
-            const task = { runId, options: { layout: shard.layout, layers: own, rule, worldSize }, deadAfterMs };
+            const task = {
+              runId,
+              options: { layout: shard.layout, layers: own, rule, worldSize, gradients },
+              deadAfterMs,
+            };
             return aggregator.begin({ ...task, heartbeatMs, allowed }, stateOfShard(state, shard));
           }),
         );

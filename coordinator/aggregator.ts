@@ -4,18 +4,20 @@
  */
 import { optimizerVectors, type UpdateRule } from "../src/config/optimizer.js";
 import { BATCH_NORM_MOMENTUM } from "../src/models/constants.js";
-import { gradientLength } from "../src/models/exchange.js";
+import { gradientLength, roundedLength, type GradientType } from "../src/models/exchange.js";
 import type { ParameterLayout } from "../src/models/parameters.js";
 import { sliceOf, type Slice } from "../src/models/shards.js";
 import {
   isNode,
   layerSquares,
+  packedLength,
   SumTree,
   update,
   VectorArena,
   type LayerSlice,
   type TreeNode,
 } from "../src/optim/index.js";
+import { fromFrames } from "../src/protocol/frames.js";
 import { WireError } from "../src/protocol/wire-error.js";
 
 /** Lengths of a shard's vectors in values. */
@@ -26,6 +28,7 @@ export interface AggregatorOptions {
   /** how the shard is cut */
   readonly buckets: readonly Slice[];
   readonly worldSize: number;
+  readonly gradients: GradientType;
   readonly rule: UpdateRule;
   /** the parameters, one slice each, in order */
   readonly layers: readonly LayerSlice[];
@@ -82,6 +85,8 @@ export class Aggregator {
   /** layers of each bucket, counted from its first value */
   private readonly layers: readonly (readonly LayerSlice[])[];
   private readonly tree: SumTree;
+  /** values of a gradient that are bfloat16 */
+  private readonly rounded: number;
   private current: TrainingState;
   /** versions in use by others, and how often; their vectors are not written */
   private readonly held = new Map<number, { readonly state: TrainingState; holders: number }>();
@@ -97,7 +102,8 @@ export class Aggregator {
     private readonly arena = new VectorArena(),
     private readonly weights: WeightsMemory = inArena(options.layout, arena),
   ) {
-    this.tree = new SumTree(options.worldSize, arena);
+    this.rounded = roundedLength(options.layout, options.gradients);
+    this.tree = new SumTree(options.worldSize, arena, this.rounded);
     this.layers = this.buckets.map((bucket) =>
       options.layers
         .filter(({ offset }) => offset >= bucket.offset && offset < bucket.offset + bucket.size)
@@ -157,6 +163,26 @@ export class Aggregator {
     }
     this.tree.add(node, typeof source === "function" ? this.read(source) : source);
     return this.tree.ranks();
+  }
+
+  /**
+   * A gradient as it has travelled.
+   * @param target float32 `[gradientLength]`
+   * @throws WireError where the frames are no gradient of the shard
+   */
+  unpack(frames: readonly Uint8Array[], target: Float32Array): void {
+    const { arena, rounded } = this;
+    if (rounded === 0) {
+      fromFrames(frames, target);
+      return;
+    }
+    const codes = arena.take(packedLength(rounded));
+    try {
+      fromFrames(frames, codes, target.subarray(rounded));
+      arena.unpack(codes, target.subarray(0, rounded));
+    } finally {
+      arena.release(codes);
+    }
   }
 
   private read(fill: (target: Float32Array) => void): Float32Array {

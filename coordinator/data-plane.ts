@@ -4,7 +4,7 @@
  */
 import { weightsParts } from "../src/models/exchange.js";
 import { sliceOf } from "../src/models/shards.js";
-import { fromFrames, toFrames } from "../src/protocol/frames.js";
+import { toFrames } from "../src/protocol/frames.js";
 import type { WorkerId } from "../src/protocol/identifiers.js";
 import { Numbering } from "../src/protocol/numbering.js";
 import type { AggregatorMessage, Gradient, Open, WorkerDataMessage } from "../src/protocol/wire.js";
@@ -255,7 +255,7 @@ export class DataPlane {
       peer.sharedStep = step;
     }
     const read = (target: Float32Array) => {
-      fromFrames(frames, target);
+      this.aggregator.unpack(frames, target);
     };
     const ranks = this.aggregator.accept(step, node, shared?.gradient ?? read);
     if (ranks !== null) this.ports.report({ kind: "held", step, ranks });

@@ -151,7 +151,8 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
   let provided: Provided | null = null;
   let outcome: Outcome = "failed";
   try {
-    const need = { layout, layers, rule, worldSize: config.parallel.worldSize, runId: begun.id };
+    const { worldSize, gradients } = config.parallel;
+    const need = { layout, layers, rule, worldSize, gradients, runId: begun.id };
     // A port in use must not leave a run behind.
     if (!supply.waits) provided = await supply.provide({ ...need, state: begun.state });
     if (!options.resume) {

@@ -15,7 +15,7 @@ import { inverseOf, keyOrder, shuffled } from "../src/data/permutation.js";
 import type { SampleValues } from "../src/data/run-samples.js";
 import { CompiledStep, readTimestamp, tf, type Tensor, type Tensor1D, type Tensor2D } from "../src/engine/index.js";
 import { backboneFeatures } from "../src/evaluation/features.js";
-import { gradientLength, gradientSlice } from "../src/models/exchange.js";
+import { gradientLength, gradientSlice, roundedLength } from "../src/models/exchange.js";
 import { encoderOf, parameterShards, type BufferSpec, type Encoder } from "../src/models/index.js";
 import { sliceOf, type Slice } from "../src/models/shards.js";
 import { KeyQueue, type Exchanged } from "../src/objectives/index.js";
@@ -66,6 +66,8 @@ export class RankComputer {
   private shown: Float32Array | null = null;
   private readonly arena = new VectorArena();
   private readonly sums: SumTree;
+  /** values of a sum that are rounded to bfloat16 */
+  private readonly rounded: number;
   /** link and step of the sums gathered and handed out */
   private summed = "";
   private readonly handedOut: Float32Array[] = [];
@@ -76,7 +78,8 @@ export class RankComputer {
     readonly encoder: Encoder,
     private readonly step: PreparedStep | Lockstep,
   ) {
-    this.sums = new SumTree(config.parallel.worldSize, this.arena);
+    this.rounded = roundedLength(encoder.layout, config.parallel.gradients);
+    this.sums = new SumTree(config.parallel.worldSize, this.arena, this.rounded);
     this.kind = sampleKind(config);
   }
 
@@ -349,7 +352,8 @@ export class RankComputer {
       }
     };
     const memories = exits?.flatMap(({ slice, memory }) => (memory === null ? [] : { slice, memory })) ?? [];
-    if (exits !== null && memories.length === exits.length && this.sums.nodes().length === 0) {
+    const isAll = exits !== null && memories.length === exits.length && this.sums.nodes().length === 0;
+    if (isAll && this.rounded === 0) {
       // Straight to where it is wanted. Shards are cut between parts.
       let [offset, shard] = [0, 0];
       read((values) => {
@@ -366,6 +370,7 @@ export class RankComputer {
       vector.set(values, offset);
       offset += values.length;
     });
+    this.arena.round(vector.subarray(0, this.rounded));
     this.sums.add(leaf, vector);
     return { nodes: exits === null ? [] : this.handOut(exits), faulty };
   }
@@ -377,11 +382,20 @@ export class RankComputer {
     return nodes.map(({ node, sum }, index) => ({
       node,
       slices: exits.map(({ slice, memory }) => {
-        if (memory === null || index > 0) return sliceOf(sum, slice);
+        if (memory === null || index > 0) return this.travelling(sum, slice);
         memory.write(0, sliceOf(sum, slice));
         return null;
       }),
     }));
+  }
+
+  /** A slice of a sum as it travels: what is rounded as bfloat16, the rest as it is. */
+  private travelling(sum: Float32Array, { offset, size }: Slice): readonly Float32Array[] {
+    const rounded = Math.max(0, Math.min(size, this.rounded - offset));
+    if (rounded === 0) return [sum.subarray(offset, offset + size)];
+    const codes = this.arena.packed(sum.subarray(offset, offset + rounded));
+    this.handedOut.push(codes);
+    return [codes, sum.subarray(offset + rounded, offset + size)];
   }
 
   /** Another step begins, so the last one is over: whatever was sent of it has arrived, or nobody waits for it. */

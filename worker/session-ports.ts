@@ -26,10 +26,10 @@ export interface Prepared {
   readonly rounds: readonly number[];
 }
 
-/** A partial sum that is handed out: its slice for each parameter shard; null: that lies in the shard's segment. */
+/** A partial sum that is handed out: its slice for each parameter shard, as it travels; null: that lies in the shard's segment. */
 export interface HandedOut {
   readonly node: TreeNode;
-  readonly slices: readonly (Float32Array | null)[];
+  readonly slices: readonly (readonly Float32Array[] | null)[];
 }
 
 /** What one rank gives. */

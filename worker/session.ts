@@ -565,9 +565,9 @@ export class WorkerSession {
   private handOut(step: number, nodes: readonly HandedOut[]): void {
     const runId = this.welcomed?.runId ?? "";
     for (const { node, slices } of nodes) {
-      for (const [aggregator, sum] of slices.entries()) {
-        const gradient = { runId, step, level: node.level, index: node.index, shared: sum === null };
-        this.tell(aggregator, { body: "gradient", gradient }, sum === null ? [] : toFrames(sum));
+      for (const [aggregator, parts] of slices.entries()) {
+        const gradient = { runId, step, level: node.level, index: node.index, shared: parts === null };
+        this.tell(aggregator, { body: "gradient", gradient }, toFrames(...(parts ?? [])));
       }
     }
   }

@@ -1,5 +1,6 @@
 /** `tandem bench exchange`: how long gradients and weights of a step are on their way, without any training. */
 import type { CommandModule } from "yargs";
+import type { GradientType } from "../models/exchange.js";
 import { UserError } from "../protocol/errors.js";
 import { timeExchanges, type ExchangeOptions, type ExchangeTimes } from "./exchange-bench/exchanges.js";
 import { AGGREGATORS_OPTION, aggregatorsOf } from "./aggregators-option.js";
@@ -12,6 +13,7 @@ interface ExchangeArguments {
   readonly rounds: number;
   readonly warmup: number;
   readonly aggregators: string;
+  readonly gradients: GradientType;
   readonly "shared-memory": boolean;
   readonly json: boolean;
 }
@@ -50,6 +52,11 @@ export const exchangeCommand: CommandModule<object, ExchangeArguments> = {
       .option("params", { type: "number", default: 25_000_000, requiresArg: true, describe: "Parameters of the model" })
       .option("rounds", { type: "number", default: 9, requiresArg: true, describe: "Exchanges that count" })
       .option("warmup", { type: "number", default: 2, requiresArg: true, describe: "Exchanges before them" })
+      .option("gradients", {
+        choices: ["fp32", "bf16"] as const,
+        default: "fp32" as const,
+        describe: "As parallel.gradients",
+      })
       .option("aggregators", AGGREGATORS_OPTION)
       .option("shared-memory", {
         type: "boolean",
@@ -69,7 +76,16 @@ export const exchangeCommand: CommandModule<object, ExchangeArguments> = {
     }
     for (const workers of counts) {
       const aggregators = aggregatorsOf(given.aggregators, workers);
-      const options = { workers, parameterCount, aggregators, rounds, warmup, sharesMemory: given["shared-memory"] };
+      const { gradients } = given;
+      const options = {
+        workers,
+        parameterCount,
+        gradients,
+        aggregators,
+        rounds,
+        warmup,
+        sharesMemory: given["shared-memory"],
+      };
       const result = summary(options, await timeExchanges(options));
       process.stdout.write(given.json ? `${JSON.stringify(result)}\n` : line(result));
     }

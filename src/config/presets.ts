@@ -59,7 +59,7 @@ const cifar10: RunConfig = {
   ownMethod: { file: null, sha256: null, negatives: "batch", labels: false },
   optimizer: { ...SGD, learningRate: 0.06, weightDecay: 5e-4 },
   schedule: { epochs: 200, steps: null },
-  parallel: { worldSize: 8, batchSize: 64, threads: 1, workers: 2 },
+  parallel: { worldSize: 8, batchSize: 64, threads: 1, workers: 2, gradients: "fp32" },
   engine: { mode: "compiled", precision: "fp32", heldRanks: 1 },
   numerics: { nonFinite: "stop" },
   // MoCo's CIFAR-10 demo: no blur at 32 pixels.
@@ -84,7 +84,7 @@ const imagenet: RunConfig = {
     shuffle: "within-rank",
   },
   optimizer: { ...cifar10.optimizer, learningRate: 0.03, weightDecay: 1e-4 },
-  parallel: { worldSize: 8, batchSize: 32, threads: 1, workers: 2 },
+  parallel: { worldSize: 8, batchSize: 32, threads: 1, workers: 2, gradients: "fp32" },
   augmentation: MOCO_V2_AUGMENTATION,
   evaluation: { ...cifar10.evaluation, everyEpochs: 10 },
   checkpoint: { everySteps: 1000, keep: 3 },
@@ -102,7 +102,7 @@ const quickstart: RunConfig = {
     shuffle: "within-rank",
   },
   schedule: { epochs: 15, steps: null },
-  parallel: { worldSize: 2, batchSize: 64, threads: 1, workers: 2 },
+  parallel: { worldSize: 2, batchSize: 64, threads: 1, workers: 2, gradients: "fp32" },
   // Colours and light tell synthetic pictures apart but not their classes: the views must not share them.
   augmentation: {
     ...cifar10.augmentation,

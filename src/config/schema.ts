@@ -206,6 +206,10 @@ const parallel = z
     workers: positiveInteger
       .max(4096)
       .describe("worker processes that `tandem train` starts; never part of the result"),
+    gradients: z
+      .enum(["fp32", "bf16"])
+      .default("fp32")
+      .describe("of gradients between processes: bf16 halves what travels, and rounds at every node of the sum"),
   })
   .describe("data parallelism");
 

@@ -37,6 +37,14 @@ export function gradientSlice({ offset, layout }: ParameterShard): Slice {
   return { offset, size: gradientLength(layout) };
 }
 
+/** How gradients are summed and sent: bf16 rounds them at every node of the sum; statistics are float32 either way. */
+export type GradientType = "fp32" | "bf16";
+
+/** Values of a sum, the first ones, that are rounded to bfloat16. */
+export function roundedLength({ parameterCount }: Lengths, type: GradientType): number {
+  return type === "bf16" ? parameterCount : 0;
+}
+
 /** Weights of one version in memory that processes share: θq, θk and the query encoder's buffers, each on a cache line. */
 const SLOT_ALIGNMENT = 16;
 const aligned = (length: number) => Math.ceil((length + 1) / SLOT_ALIGNMENT) * SLOT_ALIGNMENT;

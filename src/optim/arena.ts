@@ -9,6 +9,10 @@ import { PAGE_BYTES as FILE_PAGE_BYTES, putPages, wholePages } from "../native/s
 /** See `assembly/kernels.ts`. Places are byte offsets, numbers become float32 on the way in. */
 export interface Kernels {
   add(a: number, b: number, out: number, length: number): void;
+  round(values: number, length: number): void;
+  addRounded(a: number, b: number, out: number, length: number): void;
+  pack(values: number, codes: number, length: number): void;
+  unpack(codes: number, values: number, length: number): void;
   mix(target: number, source: number, next: number, length: number, m: number, share: number): void;
   sgd(
     parameters: number,
@@ -120,10 +124,29 @@ export class VectorArena {
     keep(this.free, vector);
   }
 
-  /** `target ← target + other` */
-  addTo(target: Float32Array, other: Float32Array): void {
-    const at = this.offsetOf(target);
-    this.kernels.add(at, this.offsetOf(other), at, target.length);
+  /** `target ← target + other`, the first `rounded` values to the nearest bfloat16 */
+  addTo(target: Float32Array, other: Float32Array, rounded = 0): void {
+    const [at, from] = [this.offsetOf(target), this.offsetOf(other)];
+    this.kernels.addRounded(at, from, at, rounded);
+    const bytes = Float32Array.BYTES_PER_ELEMENT * rounded;
+    this.kernels.add(at + bytes, from + bytes, at + bytes, target.length - rounded);
+  }
+
+  /** Each value to the nearest bfloat16. */
+  round(vector: Float32Array): void {
+    this.kernels.round(this.offsetOf(vector), vector.length);
+  }
+
+  /** A vector's values as bfloat16, which they must be already. The codes are the caller's until `release`. */
+  packed(vector: Float32Array): Float32Array {
+    const codes = this.take(packedLength(vector.length));
+    this.kernels.pack(this.offsetOf(vector), this.offsetOf(codes), vector.length);
+    return codes;
+  }
+
+  /** The reverse of `packed`. */
+  unpack(codes: Float32Array, vector: Float32Array): void {
+    this.kernels.unpack(this.offsetOf(codes), this.offsetOf(vector), vector.length);
   }
 
   /**
@@ -144,6 +167,11 @@ export class VectorArena {
     if (!isOurs) throw new RangeError("the kernels work on vectors of their own arena");
     return byteOffset;
   }
+}
+
+/** Length of a vector in whose memory so many bfloat16 fit. */
+export function packedLength(length: number): number {
+  return Math.ceil(length / 2);
 }
 
 function keep(free: Map<number, Float32Array[]>, vector: Float32Array): void {

@@ -49,6 +49,8 @@ export class SumTree {
   constructor(
     readonly worldSize: number,
     private readonly arena: VectorArena,
+    /** values of a vector, the first ones, that are rounded to bfloat16 at every node; those that are added are rounded already */
+    private readonly rounded = 0,
   ) {
     this.rootLevel = rootLevel(worldSize);
   }
@@ -136,7 +138,7 @@ export class SumTree {
     }
     this.held.delete(sibling);
     // Addition of two numbers commutes bit for bit; only the grouping matters, and the tree fixes it.
-    this.arena.addTo(sum, other.sum);
+    this.arena.addTo(sum, other.sum, this.rounded);
     this.arena.release(other.sum);
     this.place(parent, sum);
   }

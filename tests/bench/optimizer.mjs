@@ -43,7 +43,7 @@ const subjects = [
 function started({ rule }) {
   const layers = layerSlices(layout, { decayNormAndBias: false, exclude: [] });
   return new Aggregator(
-    { layout, buckets: parameterBuckets(layout), worldSize: 1, rule, layers },
+    { layout, buckets: parameterBuckets(layout), worldSize: 1, gradients: "fp32", rule, layers },
     {
       ...{ version: 0, updates: 0, query: theta, key: theta, queryBuffers: buffers, keyBuffers: buffers },
       optimizer: optimizerVectors(rule.kind).map(() => new Float32Array(parameterCount)),

@@ -13,8 +13,9 @@ const FEW = ["--steps", "4"];
 const ADAMW = ["--optimizer=adamw", "--set=optimizer.clipNorm=1", "--set=moco.keyMomentumSchedule=cosine"];
 // Weights that travel in several buckets: vit-tiny has five.
 const VIT = ["--encoder=vit-tiny", "--set=model.patchSize=4"];
+const BF16 = ["--precision=bf16", "--set=parallel.gradients=bf16"];
 const VARIANTS: readonly (readonly string[])[] = IS_FULL
-  ? [["--precision=bf16"], ["--eager"], ["--optimizer=lars"], ADAMW, VIT, ["--encoder=resnet18"]]
+  ? [["--precision=bf16"], BF16, ["--eager"], ["--optimizer=lars"], ADAMW, VIT, ["--encoder=resnet18"]]
   : [];
 /** Of processes that aggregate, in runs with so many workers. */
 const SHARDED = IS_FULL ? [1, 2, 3, 7] : [];
@@ -49,6 +50,19 @@ describe("a run of four ranks and twelve steps", () => {
     expect(stderr).toContain("waiting: 0 of 2 aggregators are here");
     expect((await checkpointOf(out)).sha256).toEqual(reference);
   });
+
+  it(
+    "leaves others with gradients in bf16, which are the same with other workers and aggregators",
+    { timeout: 120_000 },
+    async () => {
+      const flags = [...FEW, "--set=parallel.gradients=bf16"];
+      const [one, more] = await digestsWith(folder, flags, [1, 3]);
+      expect(more).toEqual(one);
+      expect(one).not.toEqual(reference);
+      const [sharded] = await digestsWith(folder, [...flags, "--aggregators=2"], [2]);
+      expect(sharded).toEqual(one);
+    },
+  );
 
   it.each(SHARDED)("leaves them with %i aggregators", { timeout: 120_000 }, async (aggregators) => {
     const { out } = await train(`sharded-${aggregators}`, ["--workers", "3", "--aggregators", String(aggregators)]);

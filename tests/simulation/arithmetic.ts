@@ -5,7 +5,7 @@
 import { Aggregator, type StepRates, type TrainingState } from "../../coordinator/aggregator.js";
 import type { RunPlan } from "../../coordinator/run-state.js";
 import { optimizerVectors } from "../../src/config/optimizer.js";
-import { gradientLength } from "../../src/models/exchange.js";
+import { gradientLength, roundedLength, type GradientType } from "../../src/models/exchange.js";
 import type { ParameterLayout } from "../../src/models/parameters.js";
 import { parameterBuckets } from "../../src/models/buckets.js";
 import { layerSlices } from "../../src/models/treatment.js";
@@ -89,6 +89,7 @@ export interface RankGiven {
   readonly rank: number;
   readonly weights: Weights;
   readonly queue: Float32Array;
+  readonly gradients: GradientType;
   /** what all ranks have shown in the rounds before; empty in the first, and where there are none */
   readonly shown: Float32Array;
 }
@@ -111,10 +112,11 @@ export function joined(blocks: readonly Float32Array[]): Float32Array {
 }
 
 export function rankValues(given: RankGiven): RankValues {
-  const { seed, step, rank } = given;
+  const { seed, step, rank, gradients } = given;
   const hash = hashOf(given);
   const gradient = arena.take(GRADIENT);
   for (let i = 0; i < GRADIENT; i++) gradient[i] = value(hash, i);
+  arena.round(gradient.subarray(0, roundedLength(LAYOUT, gradients)));
   // A function of seed, step and rank alone: the same ranks are faulty whoever computes them.
   const isFaulty = (Math.imul(startOf(seed, step, rank), 0x9e3779b1) >>> 0) % 400 === 0;
   return { gradient, keys: Float32Array.of(value(hash, 77)), nonFinite: isFaulty ? "a" : null };
@@ -127,9 +129,14 @@ export function featureValues(step: number, chunk: number, weights: Weights): Fl
 export const CLIP_NORM = 2;
 
 /** @param layout of its shard @param state the shard's */
-export function newAggregator(worldSize: number, layout: ParameterLayout, state: TrainingState): Aggregator {
+export function newAggregator(
+  worldSize: number,
+  gradients: GradientType,
+  layout: ParameterLayout,
+  state: TrainingState,
+): Aggregator {
   const layers = layerSlices(layout, { decayNormAndBias: false, exclude: [] });
-  return new Aggregator({ layout, buckets: bucketsOf(layout), worldSize, rule: RULE, layers }, state, arena);
+  return new Aggregator({ layout, buckets: bucketsOf(layout), worldSize, gradients, rule: RULE, layers }, state, arena);
 }
 
 export function firstState(seed: number): TrainingState {
@@ -181,14 +188,19 @@ export interface Reference {
 }
 
 /** The run as one process computes it, undisturbed. */
-export function undisturbed(seed: number, { worldSize, totalSteps, nonFinite }: RunPlan, rounds: number): Reference {
-  const aggregator = newAggregator(worldSize, LAYOUT, firstState(seed));
+export function undisturbed(
+  seed: number,
+  { worldSize, totalSteps, nonFinite }: RunPlan,
+  rounds: number,
+  gradients: GradientType,
+): Reference {
+  const aggregator = newAggregator(worldSize, gradients, LAYOUT, firstState(seed));
   const queue = firstQueue(seed);
   const after = [stateFingerprint(aggregator.state, queue.keys)];
   const skipped = new Set<number>();
   for (let step = 0; step < totalSteps; step++) {
     const { query, key, queryBuffers: buffers } = aggregator.state;
-    const given = { seed, step, weights: { query, key, buffers }, queue: queue.keys };
+    const given = { seed, step, gradients, weights: { query, key, buffers }, queue: queue.keys };
     const blocks: Float32Array[] = [];
     for (let round = 0; round < rounds; round++) {
       const before = joined(blocks);

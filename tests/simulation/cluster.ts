@@ -18,6 +18,7 @@ import { initialState, type RunPlan } from "../../coordinator/run-state.js";
 import { Server, type RunObserver } from "../../coordinator/server.js";
 import { PRESETS } from "../../src/config/presets.js";
 import type { RunConfig } from "../../src/config/schema.js";
+import type { GradientType } from "../../src/models/exchange.js";
 import { KeyQueue } from "../../src/objectives/key-queue.js";
 import { fromFrames } from "../../src/protocol/frames.js";
 import { parameterShards, type ParameterShard } from "../../src/models/shards.js";
@@ -60,6 +61,7 @@ export interface Scenario {
   readonly slow: number;
   /** each with a parameter shard */
   readonly aggregators: number;
+  readonly gradients: GradientType;
   /** how often the ranks of a step show each other something */
   readonly rounds: number;
   readonly plan: RunPlan;
@@ -128,6 +130,7 @@ export function scenarioOf(seed: number): Scenario {
       delayMs: 1 + draw.below(6),
     },
     aggregators: draw.pick([1, 1, 2, 3]),
+    gradients: draw.pick(["fp32", "fp32", "bf16"] as const),
   };
 }
 
@@ -163,6 +166,7 @@ class Cluster implements Surroundings {
   readonly config: RunConfig;
   readonly slow: number;
   readonly rounds: readonly number[];
+  readonly gradients: GradientType;
   private readonly reference: Reference;
   private readonly disk: Disk;
   private readonly workers = new Map<number, SimulatedWorker>();
@@ -180,11 +184,12 @@ class Cluster implements Surroundings {
     const { seed, plan } = scenario;
     this.seed = seed;
     this.slow = scenario.slow;
+    this.gradients = scenario.gradients;
     this.draw = random(seed ^ 0x5bd1e995);
     this.network = new Network(this.agenda, this.draw, scenario.weather);
     this.disk = new Disk(this.agenda, this.draw);
     this.rounds = Array.from({ length: scenario.rounds }, () => 1);
-    this.reference = undisturbed(seed, plan, scenario.rounds);
+    this.reference = undisturbed(seed, plan, scenario.rounds, scenario.gradients);
     const preset = PRESETS.quickstart;
     this.config = {
       ...preset,
@@ -409,7 +414,9 @@ class Cluster implements Surroundings {
     this.furthest = state.version;
     const count = before === null ? scenario.aggregators : 1 + draw.below(LAYOUT.parameters.length);
     const shards = parameterShards(LAYOUT, count);
-    const members = shards.map((shard) => newAggregator(plan.worldSize, shard.layout, stateOfShard(state, shard)));
+    const members = shards.map((shard) =>
+      newAggregator(plan.worldSize, scenario.gradients, shard.layout, stateOfShard(state, shard)),
+    );
     const ownQueue = KeyQueue.restore(queue.keys, QUEUE_SIZE, 1, queue.position);
     const door = {
       ...{ runId: runId("run"), config: this.config, softwareVersion: "simulated" },

@@ -48,7 +48,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "coordinator/run-transition.js",
     find: "retryAt: now + CHECKPOINT_RETRY_MS",
     replace: "retryAt: null",
-    from: 70,
+    from: 134,
   },
   {
     fault: "a worker that joins amid an update gets no keys of that step",
@@ -68,20 +68,21 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "coordinator/server.js",
     find: 'if (kind === "exchange" || kind === "step")',
     replace: "if (false)",
-    from: 140,
+    from: 150,
   },
   {
     fault: "gradients are computed with the embeddings of whatever step",
     file: "coordinator/server.js",
     find: 'step !== this.collection.step || phase.kind !== "exchange"',
     replace: 'phase.kind !== "exchange"',
-    from: 1046,
+    from: 2991,
   },
   {
     fault: "what a rank showed in an earlier round is taken for this one's",
     file: "coordinator/server.js",
     find: " || round !== phase.round)",
     replace: ")",
+    from: 178,
   },
   {
     fault: "whatever weights a worker holds are taken for those of now",
@@ -94,7 +95,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "coordinator/data-plane.js",
     find: "if (version !== this.aggregator.state.version)",
     replace: "if (false)",
-    from: 882,
+    from: 1081,
   },
   {
     fault: "weights are overwritten while they are being sent or stored",
@@ -119,12 +120,14 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "worker/session.js",
     find: "if (this.data.some(({ arrived }) => arrived !== newest))",
     replace: "if (this.data.some(({ arrived }) => arrived === null))",
+    from: 3406,
   },
   {
     fault: "an aggregator that sent earlier weights than others is not asked for the newest",
     file: "worker/session.js",
     find: "if (arrived !== null && arrived < newest)",
     replace: "if (false)",
+    from: 719,
   },
   {
     fault: "gradients of any step are summed",

@@ -5,7 +5,7 @@ import { KeyQueue } from "../../src/objectives/key-queue.js";
 import { SumTree } from "../../src/optim/index.js";
 import { fromFrames } from "../../src/protocol/frames.js";
 import { WorkerSession } from "../../worker/session.js";
-import { gradientSlice } from "../../src/models/exchange.js";
+import { gradientSlice, roundedLength, type GradientType } from "../../src/models/exchange.js";
 import { sliceOf, type ParameterShard } from "../../src/models/shards.js";
 import type { HandedOut, SessionOptions } from "../../worker/session-ports.js";
 import { ShardedWeights } from "../../worker/sharded-weights.js";
@@ -35,6 +35,7 @@ export interface Surroundings {
   /** chance of a worker to be several times slower than others */
   readonly slow: number;
   readonly rounds: readonly number[];
+  readonly gradients: GradientType;
   readonly config: { readonly parallel: { readonly worldSize: number } };
   connected(channel: Channel): void;
   closed(channel: Channel): void;
@@ -86,7 +87,7 @@ export class SimulatedWorker {
   ) {
     const { draw, config } = world;
     this.paceMs = 10 + draw.below(draw.chance(world.slow) ? 200 : 30);
-    this.sums = new SumTree(config.parallel.worldSize, arena);
+    this.sums = new SumTree(config.parallel.worldSize, arena, roundedLength(LAYOUT, world.gradients));
     const instance = number.toString(16).padStart(32, "0");
     const options = { endpoint: "tcp://coordinator:1", hello: { ...hello, instance }, patienceMs: Infinity };
     this.session = new WorkerSession(options, this.ports());
@@ -245,7 +246,8 @@ export class SimulatedWorker {
         this.onEngine((this.paceMs / 2) * (0.5 + draw.next()), () => {
           const { shards, queue } = this.engine;
           if (shards === null || queue === null) throw new Error("embeddings without weights or queue");
-          const given = { seed: world.seed, step, rank, weights: whole(shards), queue: queue.keys };
+          const { seed, gradients } = world;
+          const given = { seed, gradients, step, rank, weights: whole(shards), queue: queue.keys };
           const value = shownValue({ ...given, shown: this.shownIn(step, round) });
           this.session.embeddingsDone(link, step, rank, round, Float32Array.of(value));
         });
@@ -317,7 +319,15 @@ export class SimulatedWorker {
       for (const sum of this.handedOut.splice(0)) arena.release(sum);
     }
     const { gradient, keys, nonFinite } = rankValues({
-      ...{ seed: this.world.seed, step, rank, weights: whole(shards), queue: queue.keys, shown },
+      ...{
+        seed: this.world.seed,
+        gradients: this.world.gradients,
+        step,
+        rank,
+        weights: whole(shards),
+        queue: queue.keys,
+        shown,
+      },
     });
     this.sums.add({ level: 0, index: rank }, gradient);
     const nodes = flush ? this.takeSums() : [];
@@ -333,12 +343,21 @@ export class SimulatedWorker {
     return joined(shown.blocks);
   }
 
+  private travelling(sum: Float32Array, shard: ParameterShard): readonly Float32Array[] {
+    const slice = sliceOf(sum, gradientSlice(shard));
+    const rounded = roundedLength(shard.layout, this.world.gradients);
+    if (rounded === 0) return [slice];
+    const codes = arena.packed(slice.subarray(0, rounded));
+    this.handedOut.push(codes);
+    return [codes, slice.subarray(rounded)];
+  }
+
   private takeSums(): readonly HandedOut[] {
     const nodes = this.sums.takeAll();
     this.handedOut.push(...nodes.map(({ sum }) => sum));
     return nodes.map(({ node, sum }) => ({
       node,
-      slices: this.shards.map((shard) => sliceOf(sum, gradientSlice(shard))),
+      slices: this.shards.map((shard) => this.travelling(sum, shard)),
     }));
   }
 }

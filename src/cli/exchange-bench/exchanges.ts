@@ -7,6 +7,7 @@ import { randomBytes } from "node:crypto";
 import type { TrainingState } from "../../../coordinator/aggregator.js";
 import { EmbeddedSupply, RemoteSupply, type Provided, type Supply } from "../../../coordinator/aggregator-supply.js";
 import { Aggregators } from "../../../coordinator/aggregators.js";
+import type { GradientType } from "../../models/exchange.js";
 import { initialParameters } from "../../models/parameters.js";
 import { sliceOf } from "../../models/shards.js";
 import { layerSlices } from "../../models/treatment.js";
@@ -32,6 +33,7 @@ const RULE = { kind: "sgd", weightDecay: 1e-4, momentum: 0.9 } as const;
 export interface ExchangeOptions {
   readonly workers: number;
   readonly parameterCount: number;
+  readonly gradients: GradientType;
   /** processes that aggregate; null: a thread of this one does */
   readonly aggregators: number | null;
   /** exchanges that count, and those before them */
@@ -97,7 +99,7 @@ class Remote {
  * @throws Error where a worker ends with other weights than the aggregators have
  */
 export async function timeExchanges(options: ExchangeOptions): Promise<ExchangeTimes> {
-  const { workers, parameterCount, sharesMemory } = options;
+  const { workers, parameterCount, gradients, sharesMemory } = options;
   const layout = benchmarkLayout(parameterCount);
   const remotes: Remote[] = [];
   const { supply, provided, end } = await startAggregators(options);
@@ -126,7 +128,7 @@ export async function timeExchanges(options: ExchangeOptions): Promise<ExchangeT
         aggregators.command({ kind: "expect", worker, ticket });
         aggregators.command({ kind: "admit", worker, holding: null });
         const place = { runId: RUN_ID, workerId: worker, ticket, rank, endpoints };
-        const task: WorkerTask = { ...place, parameterCount, sharesMemory };
+        const task: WorkerTask = { ...place, parameterCount, gradients, sharesMemory };
         const child = fork(PROGRAM, [JSON.stringify(task)]);
         remotes.push(
           new Remote(child, (reason) => {
@@ -228,12 +230,18 @@ interface Started {
   readonly end: () => Promise<void>;
 }
 
-async function startAggregators({ workers, parameterCount, aggregators }: ExchangeOptions): Promise<Started> {
+async function startAggregators({
+  workers,
+  parameterCount,
+  gradients,
+  aggregators,
+}: ExchangeOptions): Promise<Started> {
   const layout = benchmarkLayout(parameterCount);
   const query = initialParameters(layout, 0);
   const none = new Float32Array(0);
   const need = {
     ...{ runId: RUN_ID, layout, layers: layerSlices(layout, EVERYTHING_DECAYS), rule: RULE, worldSize: workers },
+    gradients,
     state: {
       ...{ version: 0, updates: 0, query, key: query, queryBuffers: none, keyBuffers: none },
       optimizer: [new Float32Array(parameterCount)],

@@ -1,4 +1,5 @@
 /** What the processes of a benchmark of the exchange say to each other beside the data plane. */
+import type { GradientType } from "../../models/exchange.js";
 
 /** To a worker. */
 export type ToWorker =
@@ -34,5 +35,6 @@ export interface WorkerTask {
   /** of the aggregators, in the order of their shards */
   readonly endpoints: readonly string[];
   readonly parameterCount: number;
+  readonly gradients: GradientType;
   readonly sharesMemory: boolean;
 }

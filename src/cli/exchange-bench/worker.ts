@@ -21,7 +21,7 @@ import { ShardedWeights } from "../../../worker/sharded-weights.js";
 import type { FromWorker, ToWorker, WorkerTask } from "./messages.js";
 import { benchmarkLayout } from "./model.js";
 
-const { runId, workerId, ticket, rank, endpoints, parameterCount, sharesMemory } = JSON.parse(
+const { runId, workerId, ticket, rank, endpoints, parameterCount, gradients, sharesMemory } = JSON.parse(
   process.argv[2],
 ) as WorkerTask;
 const say = (message: FromWorker) => {
@@ -30,7 +30,8 @@ const say = (message: FromWorker) => {
 
 const layout = benchmarkLayout(parameterCount);
 // An initial draw has each layer's own scale, as a gradient does.
-const gradient = new VectorArena().take(parameterCount);
+const arena = new VectorArena();
+const gradient = arena.take(parameterCount);
 gradient.set(initialParameters(layout, rank + 1));
 const weights = new ShardedWeights(layout);
 const shards = weights.cut(endpoints.length);
@@ -46,7 +47,8 @@ const links = endpoints.map((endpoint, aggregator) => {
     },
   });
   const memory = sharesMemory ? SharedExchange.offer(shards[aggregator].layout, weights.arena) : null;
-  return { endpoint, socket, memory, numbers: new Numbering(), traffic: { sent: 0, received: 0, shared: false } };
+  const traffic = { sent: 0, received: 0, shared: false };
+  return { endpoint, socket, memory, numbers: new Numbering(), codes: null as Float32Array | null, traffic };
 });
 /** aggregators of whose shard the next version is here */
 const arrived = new Set<number>();
@@ -99,15 +101,24 @@ function hear(aggregator: number, message: AggregatorMessage, frames: readonly U
   say({ kind: "arrived" });
 }
 
+/** What was packed the last time has been sent by now: weights that include it are here. */
+function packed(values: Float32Array, aggregator: number): Float32Array {
+  const before = links[aggregator].codes;
+  if (before !== null) arena.release(before);
+  return (links[aggregator].codes = arena.packed(values));
+}
+
 function send(step: number, aggregator: number): void {
   const { memory, traffic } = links[aggregator];
   const own = sliceOf(gradient, gradientSlice(shards[aggregator]));
+  if (gradients === "bf16") arena.round(own);
   traffic.shared = memory?.claimGradient(step) === true;
   if (traffic.shared && memory !== null) {
     SharedSegment.ofFile(memory.file, pagedBytes(own.length)).write(0, own);
     memory.gradientWritten();
   }
   const node = { runId, step, level: 0, index: rank, shared: traffic.shared };
-  tell(aggregator, { body: "gradient", gradient: node }, traffic.shared ? [] : toFrames(own));
-  traffic.sent += traffic.shared ? 0 : own.byteLength;
+  const travelling = gradients === "bf16" ? packed(own, aggregator) : own;
+  tell(aggregator, { body: "gradient", gradient: node }, traffic.shared ? [] : toFrames(travelling));
+  traffic.sent += traffic.shared ? 0 : travelling.byteLength;
 }

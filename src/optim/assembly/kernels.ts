@@ -8,13 +8,9 @@
 const BYTES: usize = 16;
 
 /** Bytes of a vector, and of those lanes that are whole. */
-// @ts-ignore: decorator
-@inline
 function bytesOf(length: i32): usize {
   return <usize>length * 4;
 }
-// @ts-ignore: decorator
-@inline
 function wholeOf(length: i32): usize {
   return bytesOf(length) & ~(BYTES - 1);
 }
@@ -26,6 +22,59 @@ export function add(a: usize, b: usize, out: usize, length: i32): void {
     v128.store(out + i, f32x4.add(v128.load(a + i), v128.load(b + i)));
   }
   for (let i = whole; i < bytesOf(length); i += 4) store<f32>(out + i, load<f32>(a + i) + load<f32>(b + i));
+}
+
+/** Four float32 to the nearest bfloat16 each, ties to even; what is not a number stays none. */
+function rounded(values: v128): v128 {
+  const odd = v128.and(i32x4.shr_u(values, 16), i32x4.splat(1));
+  const nearest = i32x4.add(values, i32x4.add(odd, i32x4.splat(0x7fff)));
+  const isNumber = f32x4.eq(values, values);
+  const quiet = v128.or(values, i32x4.splat(0x00400000));
+  return v128.and(v128.bitselect(nearest, quiet, isNumber), i32x4.splat(0xffff0000));
+}
+function roundedOne(value: f32): f32 {
+  const bits = reinterpret<u32>(value);
+  const nearest = bits + 0x7fff + ((bits >> 16) & 1);
+  return reinterpret<f32>((value == value ? nearest : bits | 0x00400000) & 0xffff0000);
+}
+
+/** `values ← bfloat16(values)`, which stay float32 */
+export function round(values: usize, length: i32): void {
+  const whole = wholeOf(length);
+  for (let i: usize = 0; i < whole; i += BYTES) v128.store(values + i, rounded(v128.load(values + i)));
+  for (let i = whole; i < bytesOf(length); i += 4) store<f32>(values + i, roundedOne(load<f32>(values + i)));
+}
+
+/** `out ← bfloat16(a + b)`, float32 of so many bits; `out` may be `a` or `b` */
+export function addRounded(a: usize, b: usize, out: usize, length: i32): void {
+  const whole = wholeOf(length);
+  for (let i: usize = 0; i < whole; i += BYTES) {
+    v128.store(out + i, rounded(f32x4.add(v128.load(a + i), v128.load(b + i))));
+  }
+  for (let i = whole; i < bytesOf(length); i += 4) store<f32>(out + i, roundedOne(load<f32>(a + i) + load<f32>(b + i)));
+}
+
+/** `codes ← the upper halves of values`, two bytes each: bfloat16 where values are rounded */
+export function pack(values: usize, codes: usize, length: i32): void {
+  const whole = bytesOf(length) & ~(2 * BYTES - 1);
+  for (let i: usize = 0; i < whole; i += 2 * BYTES) {
+    const first = v128.load(values + i);
+    const second = v128.load(values + i, BYTES);
+    v128.store(codes + i / 2, i8x16.shuffle(first, second, 2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31));
+  }
+  for (let i = whole; i < bytesOf(length); i += 4) store<u16>(codes + i / 2, load<u16>(values + i, 2));
+}
+
+/** The reverse: lower halves are 0. */
+export function unpack(codes: usize, values: usize, length: i32): void {
+  const whole = bytesOf(length) & ~(2 * BYTES - 1);
+  const zero = i32x4.splat(0);
+  for (let i: usize = 0; i < whole; i += 2 * BYTES) {
+    const both = v128.load(codes + i / 2);
+    v128.store(values + i, i8x16.shuffle(zero, both, 0, 0, 16, 17, 0, 0, 18, 19, 0, 0, 20, 21, 0, 0, 22, 23));
+    v128.store(values + i, i8x16.shuffle(zero, both, 0, 0, 24, 25, 0, 0, 26, 27, 0, 0, 28, 29, 0, 0, 30, 31), BYTES);
+  }
+  for (let i = whole; i < bytesOf(length); i += 4) store<u32>(values + i, (<u32>load<u16>(codes + i / 2)) << 16);
 }
 
 /** `next ← m·target + share·source` */

@@ -88,10 +88,13 @@ it(`an aggregator does its part after ${FRAMES} orders of a stranger`, { timeout
   const layers = LAYOUT.parameters.map(({ offset, size }) => ({ offset, size, decay: true, adapt: false }));
   const state = firstState(1);
   // What is begun is a shard that the program itself can begin.
-  new Aggregator({ layout: LAYOUT, buckets: parameterBuckets(LAYOUT), worldSize, rule: RULE, layers }, state);
+  new Aggregator(
+    { layout: LAYOUT, buckets: parameterBuckets(LAYOUT), worldSize, gradients: "fp32" as const, rule: RULE, layers },
+    state,
+  );
   const begin = beginOf(
     {
-      ...{ runId: "r", options: { layout: LAYOUT, layers, worldSize, rule: RULE } },
+      ...{ runId: "r", options: { layout: LAYOUT, layers, worldSize, gradients: "fp32" as const, rule: RULE } },
       ...{ deadAfterMs: 5000, heartbeatMs: 200, allowed: null },
     },
     state,

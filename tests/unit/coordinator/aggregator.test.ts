@@ -16,6 +16,7 @@ const options = {
   layout,
   buckets: parameterBuckets(layout),
   worldSize: 2,
+  gradients: "fp32",
   rule: { kind: "sgd", momentum: 0.9, weightDecay: 5e-4 },
   layers: layerSlices(layout, { decayNormAndBias: false, exclude: [] }),
 } as const;

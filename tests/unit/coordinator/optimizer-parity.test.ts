@@ -69,7 +69,7 @@ function trained(given: OptimizerCase, leastBucket: number): Aggregator {
   const theta = drawn(1, -0.5, 0.5, given.zeroed);
   const buffers = new Float32Array(0);
   const options = {
-    ...{ layout, buckets: parameterBuckets(layout, leastBucket), worldSize: 2, rule },
+    ...{ layout, buckets: parameterBuckets(layout, leastBucket), worldSize: 2, rule, gradients: "fp32" as const },
     layers: layerSlices(layout, given),
   };
   const aggregator = new Aggregator(options, {

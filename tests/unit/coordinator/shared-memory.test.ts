@@ -29,7 +29,7 @@ function startedIn(arena: VectorArena, worldSize: number, weights?: SharedWeight
     optimizer: [new Float32Array(layout.parameterCount)],
     ...{ queryBuffers: initialBuffers(layout), keyBuffers: initialBuffers(layout) },
   };
-  const options = { layout, buckets: parameterBuckets(layout), worldSize, rule, layers };
+  const options = { layout, buckets: parameterBuckets(layout), worldSize, gradients: "fp32" as const, rule, layers };
   return new Aggregator(options, initial, arena, weights);
 }
 

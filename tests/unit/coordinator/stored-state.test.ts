@@ -40,6 +40,7 @@ function started(config: RunConfig, state?: TrainingState): Aggregator {
   const options = {
     ...{ layout, buckets: parameterBuckets(layout, 50_000), worldSize: 1, rule: updateRule(optimizer) },
     layers: layerSlices(layout, optimizer),
+    gradients: "fp32" as const,
   };
   return new Aggregator(
     options,

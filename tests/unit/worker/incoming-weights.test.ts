@@ -18,6 +18,7 @@ const { layout } = resnetArchitecture({ encoder: "resnet18", stem: "3x3", head: 
 function started(): Aggregator {
   const theta = initialParameters(layout, 1);
   const options = {
+    gradients: "fp32",
     rule: { kind: "sgd", momentum: 0.9, weightDecay: 5e-4 },
     layers: layerSlices(layout, { decayNormAndBias: false, exclude: [] }),
   } as const;
