@@ -25,6 +25,9 @@ const MOST_AGGREGATORS = 1024;
 /** An aggregator that has nothing to do yet does not know how often it is to be heard of, in ms. */
 const IDLE_SILENCE_MS = 5000;
 
+/** Strangers who are told that they have no part in the run, between two ticks. */
+const MOST_TURNED_AWAY = 64;
+
 export interface PlaneOptions {
   /** null: whoever reaches the port may speak */
   readonly guard: Guard | null;
@@ -118,6 +121,7 @@ export class AggregationPlane {
   private readonly drops: DropLog;
   private changed: () => void = () => undefined;
   private bound = "";
+  private turnedAway = 0;
 
   private constructor(options: PlaneOptions) {
     this.drops = new DropLog(() => performance.now(), options.dropped);
@@ -230,7 +234,10 @@ export class AggregationPlane {
       this.greet(address, message.hello);
       return;
     }
-    if (peer === undefined) throw new WireError(`${String(message.body)} from an aggregator that has not said hello`);
+    if (peer === undefined) {
+      this.turnAway(address);
+      throw new WireError(`${String(message.body)} from an aggregator that has not said hello`);
+    }
     switch (peer.incoming.arrived(message.number)) {
       case "repeated":
         throw new WireError(`report ${String(message.number)} of ${peer.name} has been here before`);
@@ -280,9 +287,22 @@ export class AggregationPlane {
   private lose(address: string, reason: string): void {
     const peer = this.peers.get(address);
     if (peer === undefined) return;
+    // First of all: what is told may come back as unreachable.
     this.peers.delete(address);
+    peer.tell({ body: "dropped", dropped: { reason } });
     peer.gone(reason);
     this.changed();
+  }
+
+  /** Whoever is not known is told so, that it may connect anew; not more often than it costs little. */
+  private turnAway(address: string): void {
+    if (++this.turnedAway > MOST_TURNED_AWAY) return;
+    const dropped: OrderMessage = {
+      body: "dropped",
+      dropped: { reason: "the coordinator does not know it" },
+      number: 1,
+    };
+    this.socket.post(address, dropped, [], () => undefined);
   }
 
   private ping(): void {
@@ -295,6 +315,7 @@ export class AggregationPlane {
       const silence = now - peer.heardAt;
       if (silence > peer.mayBeSilentMs) this.lose(address, `silent for ${String(Math.round(silence))} ms`);
     }
+    this.turnedAway = 0;
     this.drops.tick();
     this.ping();
   }

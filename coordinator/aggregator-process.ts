@@ -160,6 +160,8 @@ class Link {
 
   private async listen(): Promise<void> {
     for await (const { message, frames } of this.socket) {
+      // Whoever is not known there is told so by no number of this connection's.
+      if (message.body === "dropped") this.lose(message.dropped.reason ?? "the coordinator has dropped it");
       const arrival = this.incoming.arrived(message.number);
       if (arrival === "gap") this.lose("an order is missing");
       if (arrival !== "due") continue;
@@ -189,9 +191,6 @@ class Link {
       case "finished":
         this.settle?.resolve({ kind: "over", reason: order.finished.reason ?? "finished" });
         return;
-      case "dropped":
-        this.lose(order.dropped.reason ?? "the coordinator has dropped it");
-        return;
       case "expect":
       case "admit":
       case "forget":
@@ -204,6 +203,7 @@ class Link {
         return;
       }
       case "alive":
+      case "dropped":
       case undefined:
         return;
     }
