@@ -15,6 +15,8 @@ interface ExchangeArguments {
   readonly aggregators: string;
   readonly gradients: GradientType;
   readonly "shared-memory": boolean;
+  readonly host: string;
+  readonly namespaces: string | undefined;
   readonly json: boolean;
 }
 
@@ -63,6 +65,18 @@ export const exchangeCommand: CommandModule<object, ExchangeArguments> = {
         default: true,
         describe: "Offer it; with --no-shared-memory all goes over loopback TCP",
       })
+      .option("host", {
+        type: "string",
+        default: "127.0.0.1",
+        requiresArg: true,
+        describe: "Address of this network namespace at which those of --namespaces reach it",
+      })
+      .option("namespaces", {
+        type: "string",
+        requiresArg: true,
+        describe:
+          "Network namespaces (ip netns) for workers, and for the aggregators beside them, as a,b,c; needs root",
+      })
       .option("json", { type: "boolean", default: false, describe: "Print one JSON object a line" })
       .example("$0 bench exchange --workers 8", "25 million parameters, eight workers on this machine"),
   handler: async (given) => {
@@ -77,15 +91,9 @@ export const exchangeCommand: CommandModule<object, ExchangeArguments> = {
     for (const workers of counts) {
       const aggregators = aggregatorsOf(given.aggregators, workers);
       const { gradients } = given;
-      const options = {
-        workers,
-        parameterCount,
-        gradients,
-        aggregators,
-        rounds,
-        warmup,
-        sharesMemory: given["shared-memory"],
-      };
+      const namespaces = once("namespaces", given.namespaces)?.split(",") ?? [];
+      const where = { host: once("host", given.host), namespaces, sharesMemory: given["shared-memory"] };
+      const options = { workers, parameterCount, gradients, aggregators, rounds, warmup, ...where };
       const result = summary(options, await timeExchanges(options));
       process.stdout.write(given.json ? `${JSON.stringify(result)}\n` : line(result));
     }

@@ -1,4 +1,5 @@
 import { spawnSync } from "node:child_process";
+import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { PROGRAM, tandem } from "./tandem.js";
 
@@ -47,6 +48,15 @@ describe("tandem bench exchange", () => {
     const { code, stdout, stderr } = await tandem(["bench", "exchange", ...args, "--aggregators", "per-worker"]);
     expect(code, stderr).toBe(0);
     expect(JSON.parse(stdout)).toMatchObject({ sharedMemory: true, busiestBytes: 0 });
+  });
+
+  it("leaves them between network namespaces of a known bandwidth, where they can be made", () => {
+    const program = fileURLToPath(new URL("../bench/network.mjs", import.meta.url));
+    const args = [program, "--params", "1000000", "--rounds", "1", "--gbits", "1"];
+    const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: "utf8" });
+    expect(status, stderr).toBe(0);
+    if (stderr.includes("skipped")) process.stdout.write(stderr);
+    else expect(stdout.match(/1 Gbit\/s: \d+ ms/g)).toHaveLength(2);
   });
 
   // Room for nothing, for gradients of some, for those of all but not every version's weights, and for everything.

@@ -2,8 +2,9 @@
  * Exchanges between an aggregator and worker processes, as a step has one: a gradient from every worker in, summed by the tree,
  * optimizer and momentum update applied, the new θq and θk at every worker. Between two of them nothing happens.
  */
-import { fork, type ChildProcess } from "node:child_process";
+import { fork, spawn, type ChildProcess } from "node:child_process";
 import { randomBytes } from "node:crypto";
+import { fileURLToPath } from "node:url";
 import type { TrainingState } from "../../../coordinator/aggregator.js";
 import { EmbeddedSupply, RemoteSupply, type Provided, type Supply } from "../../../coordinator/aggregator-supply.js";
 import { Aggregators } from "../../../coordinator/aggregators.js";
@@ -39,8 +40,12 @@ export interface ExchangeOptions {
   /** exchanges that count, and those before them */
   readonly rounds: number;
   readonly warmup: number;
-  /** whether workers offer the aggregator memory of this machine; otherwise all goes over loopback TCP */
+  /** whether workers offer the aggregator memory of this machine; otherwise all goes over TCP */
   readonly sharesMemory: boolean;
+  /** address of this machine, or of this network namespace, at which others reach it */
+  readonly host: string;
+  /** network namespaces, as `ip netns` has them: worker, and aggregator, N is in the Nth, round about; none: all are here */
+  readonly namespaces: readonly string[];
 }
 
 export interface ExchangeTimes {
@@ -122,14 +127,14 @@ export async function timeExchanges(options: ExchangeOptions): Promise<ExchangeT
         gone: fail,
         leaving: fail,
       });
-      const endpoints = addresses.map(({ host, port }) => `tcp://${host ? host : "127.0.0.1"}:${String(port)}`);
+      const endpoints = addresses.map(({ host, port }) => `tcp://${host ? host : options.host}:${String(port)}`);
       for (let rank = 0; rank < workers; rank++) {
         const [worker, ticket] = [workerId(`worker-${String(rank + 1)}`), randomBytes(16).toString("hex")];
         aggregators.command({ kind: "expect", worker, ticket });
         aggregators.command({ kind: "admit", worker, holding: null });
         const place = { runId: RUN_ID, workerId: worker, ticket, rank, endpoints };
         const task: WorkerTask = { ...place, parameterCount, gradients, sharesMemory };
-        const child = fork(PROGRAM, [JSON.stringify(task)]);
+        const child = startWorkerIn(namespaceOf(options, rank), JSON.stringify(task));
         remotes.push(
           new Remote(child, (reason) => {
             reject(failure(worker, reason));
@@ -223,6 +228,17 @@ function failure(worker: string, reason: string): UserError {
   return new UserError("BENCH_WORKER_FAILED", `${worker} of the benchmark has failed: ${reason}`);
 }
 
+/** Where the Nth worker, and the Nth aggregator, is; null: here. */
+function namespaceOf({ namespaces }: Pick<ExchangeOptions, "namespaces">, number: number): string | null {
+  return namespaces.length === 0 ? null : namespaces[number % namespaces.length];
+}
+
+function startWorkerIn(namespace: string | null, task: string): ChildProcess {
+  if (namespace === null) return fork(PROGRAM, [task]);
+  const program = [process.execPath, fileURLToPath(PROGRAM), task];
+  return spawn("ip", ["netns", "exec", namespace, ...program], { stdio: ["ignore", "inherit", "inherit", "ipc"] });
+}
+
 interface Started {
   readonly supply: Supply;
   readonly provided: Provided;
@@ -230,12 +246,8 @@ interface Started {
   readonly end: () => Promise<void>;
 }
 
-async function startAggregators({
-  workers,
-  parameterCount,
-  gradients,
-  aggregators,
-}: ExchangeOptions): Promise<Started> {
+async function startAggregators(given: ExchangeOptions): Promise<Started> {
+  const { workers, parameterCount, gradients, aggregators, host } = given;
   const layout = benchmarkLayout(parameterCount);
   const query = initialParameters(layout, 0);
   const none = new Float32Array(0);
@@ -248,7 +260,7 @@ async function startAggregators({
     },
   };
   const options = {
-    ...{ endpoint: "tcp://127.0.0.1:*", guard: null, allowed: null, signal: new AbortController().signal },
+    ...{ endpoint: `tcp://${host}:*`, guard: null, allowed: null, signal: new AbortController().signal },
     ...{ heartbeatMs: HEARTBEAT_MS, deadAfterMs: DEAD_AFTER_MS, explained: () => undefined, dropped: () => undefined },
   };
   if (aggregators === null) {
@@ -256,9 +268,11 @@ async function startAggregators({
     return { supply, provided: await supply.provide(need), end: () => Promise.resolve() };
   }
   const supply = await RemoteSupply.open(aggregators, layout, options);
-  const control = `tcp://127.0.0.1:${String(Number(supply.endpoint.split(":").at(-1)) - 1)}`;
+  const control = `tcp://${host}:${String(Number(supply.endpoint.split(":").at(-1)) - 1)}`;
+  // Nobody else reaches a benchmark's namespaces, or loopback.
+  const flags = ["--connect", control, "--insecure"];
   const children = Array.from({ length: aggregators }, (_, index) =>
-    startMember("aggregator", ["--connect", control, "--name", `aggregator-${String(index + 1)}`], () => undefined),
+    startMember("aggregator", flags, () => undefined, namespaceOf(given, index)),
   );
   const end = async () => {
     await Promise.all(children.map(async (child) => endWithin(child, GRACE_MS)));

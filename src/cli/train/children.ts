@@ -40,9 +40,19 @@ export function startWorker(args: readonly string[], onLine: (line: string) => v
   return startMember("worker", args, onLine);
 }
 
-/** A worker, or an aggregator. What it prints comes to `onLine`, line by line. */
-export function startMember(role: Role, args: readonly string[], onLine: (line: string) => void): ChildProcess {
-  const child = spawn(process.execPath, [PROGRAM, role, ...args], {
+/**
+ * A worker, or an aggregator. What it prints comes to `onLine`, line by line.
+ * @param namespace network namespace, as `ip netns` has it; null: ours
+ */
+export function startMember(
+  role: Role,
+  args: readonly string[],
+  onLine: (line: string) => void,
+  namespace: string | null = null,
+): ChildProcess {
+  const program = [process.execPath, PROGRAM, role, ...args];
+  const [command = "", ...rest] = namespace === null ? program : ["ip", "netns", "exec", namespace, ...program];
+  const child = spawn(command, rest, {
     stdio: ["ignore", "pipe", "pipe", "ipc"],
     detached: true,
   });
