@@ -163,26 +163,28 @@ export class AggregationPlane {
 
   /**
    * Waits for aggregators.
-   * @param patienceMs after which fewer will do, if there are any; null: never
+   * @param patienceMs after which fewer will do, but no fewer than `least`; null: never
    * @param waiting hears how many are here, whenever that changes
    * @returns the first that came, at most `count`; none where `signal` was aborted
    */
   async gather(
     count: number,
     {
+      least,
       patienceMs,
       signal,
       waiting,
-    }: { patienceMs: number | null; signal: AbortSignal; waiting: (here: number) => void },
+    }: { least: number; patienceMs: number | null; signal: AbortSignal; waiting: (here: number) => void },
   ): Promise<RemoteAggregator[]> {
     const until = patienceMs === null ? Infinity : performance.now() + patienceMs;
     let told = count;
     while (!signal.aborted) {
       const here = [...this.peers.values()].slice(0, count);
       const left = until - performance.now();
-      if (here.length === count || (here.length > 0 && left <= 0)) return here;
+      const isEnough = here.length >= least;
+      if (here.length === count || (isEnough && left <= 0)) return here;
       if (here.length !== told) waiting((told = here.length));
-      await this.change(here.length > 0 ? left : Infinity, signal);
+      await this.change(isEnough ? left : Infinity, signal);
     }
     return [];
   }

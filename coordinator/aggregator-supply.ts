@@ -1,15 +1,16 @@
 /** Where a run's aggregators come from: a thread of the coordinator, or processes of their own. */
-import type { UpdateRule } from "../src/config/optimizer.js";
+import { optimizerVectors, type UpdateRule } from "../src/config/optimizer.js";
 import type { GradientType } from "../src/models/exchange.js";
 import type { ParameterLayout } from "../src/models/parameters.js";
 import { parameterShards, type ParameterShard } from "../src/models/shards.js";
-import type { LayerSlice } from "../src/optim/index.js";
+import { MOST_ARENA_BYTES, type LayerSlice } from "../src/optim/index.js";
 import { UserError } from "../src/protocol/errors.js";
 import type { AggregatorAddress } from "../src/protocol/wire.js";
 import type { Guard } from "../src/transport/index.js";
 import { AggregationPlane, AggregatorGone, type RemoteAggregator } from "./aggregation-plane.js";
 import { stateOfShard, type AggregatorHandle } from "./aggregators.js";
 import type { TrainingState } from "./aggregator.js";
+import { neededBytes } from "./shared-memory.js";
 import { EmbeddedAggregator } from "./embedded-aggregator.js";
 
 /** What aggregators are to begin with. */
@@ -106,16 +107,9 @@ export class RemoteSupply implements Supply {
 
   /**
    * @param count of aggregators that a run begins with
-   * @throws UserError `PORT_IN_USE`, `ENDPOINT_INVALID`, `TOO_MANY_AGGREGATORS`
+   * @throws UserError `PORT_IN_USE`, `ENDPOINT_INVALID`
    */
-  static async open(count: number, layout: ParameterLayout, options: SupplyOptions): Promise<RemoteSupply> {
-    const tensors = layout.parameters.length;
-    if (count > tensors) {
-      throw new UserError(
-        "TOO_MANY_AGGREGATORS",
-        `--aggregators ${String(count)}: the parameters are cut at tensor borders, and this encoder has ${String(tensors)} tensors: ask for fewer`,
-      );
-    }
+  static async open(count: number, options: SupplyOptions): Promise<RemoteSupply> {
     return new RemoteSupply(await AggregationPlane.open(options.endpoint, options), count, options);
   }
 
@@ -128,6 +122,7 @@ export class RemoteSupply implements Supply {
     const { plane, count, options } = this;
     for (;;) {
       const here = await plane.gather(count, {
+        least: this.isFirst ? count : checkAggregators(need, count),
         patienceMs: this.isFirst ? null : REPLACEMENT_MS,
         signal: options.signal,
         waiting: (some) => {
@@ -175,6 +170,46 @@ export class RemoteSupply implements Supply {
     this.plane.close();
     return Promise.resolve();
   }
+}
+
+const GIB = 2 ** 30;
+type Model = Pick<Need, "layout" | "rule" | "worldSize">;
+
+/** What the aggregator with the largest of so many shards needs of its memory, in bytes. */
+function largest({ layout, rule, worldSize }: Model, shards: number): number {
+  const vectors = optimizerVectors(rule.kind).length;
+  const needed = parameterShards(layout, shards).map((shard) => neededBytes(shard.layout, worldSize, vectors));
+  return Math.max(...needed);
+}
+
+/** Least number of aggregators whose memory holds the model; null: none does. */
+function leastAggregators(model: Model): number | null {
+  for (let count = 1; count <= model.layout.parameters.length; count++)
+    if (largest(model, count) <= MOST_ARENA_BYTES) return count;
+  return null;
+}
+
+/**
+ * @param count of aggregators that a run is to have
+ * @returns least number with which it can go on
+ * @throws UserError `TOO_MANY_AGGREGATORS` where the model has fewer tensors, `MODEL_TOO_LARGE` where their memory does not hold it
+ */
+export function checkAggregators(model: Model, count: number): number {
+  const { parameters, parameterCount } = model.layout;
+  if (count > parameters.length) {
+    throw new UserError(
+      "TOO_MANY_AGGREGATORS",
+      `--aggregators ${String(count)}: the parameters are cut at tensor borders, and this encoder has ${String(parameters.length)} tensors: ask for fewer`,
+    );
+  }
+  const least = leastAggregators(model);
+  if (least !== null && least <= count) return least;
+  const remedy = least === null ? "its largest tensor is too large" : `use --aggregators ${String(least)} or more`;
+  throw new UserError(
+    "MODEL_TOO_LARGE",
+    `${String(parameterCount)} parameters need ${(largest(model, count) / GIB).toFixed(2)} GiB of an aggregator's memory, which ends at ` +
+      `${(MOST_ARENA_BYTES / GIB).toFixed(0)} GiB: ${remedy}`,
+  );
 }
 
 /** A shard's layers, counted from its first value. */

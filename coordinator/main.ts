@@ -27,7 +27,14 @@ import { SOFTWARE_VERSION } from "../src/protocol/version.js";
 import { openGuard, type Guard, type ServerKeys } from "../src/transport/index.js";
 import type { TrainingState } from "./aggregator.js";
 import { ControlSocket, serveRun } from "./control-plane.js";
-import { EmbeddedSupply, RemoteSupply, type Provided, type Supply, type SupplyOptions } from "./aggregator-supply.js";
+import {
+  checkAggregators,
+  EmbeddedSupply,
+  RemoteSupply,
+  type Provided,
+  type Supply,
+  type SupplyOptions,
+} from "./aggregator-supply.js";
 import { Evaluation, evaluationChunks } from "./evaluation.js";
 import {
   initialisedBy,
@@ -144,7 +151,8 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
       : await openGuard(options.keys, (reason) => {
           strangers.refused(reason);
         });
-  const { control, endpoint, supply } = await openPlanes(options, layout, guarded?.guard ?? null);
+  checkAggregators({ layout, rule, worldSize: config.parallel.worldSize }, options.aggregators ?? 1);
+  const { control, endpoint, supply } = await openPlanes(options, guarded?.guard ?? null);
   strangers.refused = (reason) => {
     control.refused(reason);
   };
@@ -245,7 +253,6 @@ const MOST_TRIES = 20;
 /** The control plane, and behind it, on the next port, the data plane or the aggregation plane. */
 async function openPlanes(
   { listen, aggregators, config, keys, signal, observer }: CoordinatorOptions,
-  layout: ParameterLayout,
   guard: Guard | null,
 ): Promise<{ readonly control: ControlSocket; readonly endpoint: string; readonly supply: Supply }> {
   const { heartbeatMs, deadAfterMs } = config.membership;
@@ -265,7 +272,7 @@ async function openPlanes(
         },
       };
       if (aggregators !== null) {
-        return { control, endpoint, supply: await RemoteSupply.open(aggregators, layout, options) };
+        return { control, endpoint, supply: await RemoteSupply.open(aggregators, options) };
       }
       const own = listen.endsWith(":*") ? { ...options, endpoint: anyPort(endpoint) } : options;
       return { control, endpoint, supply: new EmbeddedSupply(own) };

@@ -85,16 +85,28 @@ export class SharedGradients {
   }
 }
 
-/** States in use at a time while workers keep up: the one of now, the next, and one that is being stored. */
-const STATES = 3;
+/** States in use at a time: the one of now, and the next where that one is being sent or stored; … */
+const STATES = 2;
+/** … and one that a worker which does not keep up has on its way. */
+const STATES_WITH_THE_SLOW = 3;
 
 /**
- * What an aggregator's arena has left beside states and sums, in bytes.
+ * What an aggregator needs of its arena for states and sums, in bytes.
  * @param optimizerVectors that each state has
  */
-export function spareBytes(layout: ShardLengths, worldSize: number, optimizerVectors: number): number {
+export function neededBytes(
+  layout: ShardLengths,
+  worldSize: number,
+  optimizerVectors: number,
+  states = STATES,
+): number {
   const { parameterCount, bufferCount } = layout;
   const state = slotLength(layout) + optimizerVectors * parameterCount + bufferCount;
   const sums = (rootLevel(worldSize) + 2) * gradientLength(layout);
-  return MOST_ARENA_BYTES - Float32Array.BYTES_PER_ELEMENT * (STATES * state + sums);
+  return Float32Array.BYTES_PER_ELEMENT * (states * state + sums);
+}
+
+/** What an aggregator's arena has left for workers' gradients, in bytes. @param optimizerVectors as for `neededBytes` */
+export function spareBytes(layout: ShardLengths, worldSize: number, optimizerVectors: number): number {
+  return MOST_ARENA_BYTES - neededBytes(layout, worldSize, optimizerVectors, STATES_WITH_THE_SLOW);
 }

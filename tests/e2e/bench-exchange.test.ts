@@ -88,6 +88,8 @@ describe("tandem bench exchange", () => {
     [["--aggregators", "0"], "--aggregators 0: give embedded, a number of processes, or per-worker"],
     [["--aggregators", "some"], "--aggregators some: give embedded"],
     [["--aggregators", "100", "--params", "1000"], "--aggregators 100: the parameters are cut at tensor borders"],
+    [["--workers", "8", "--params", "300000000"], "300000000 parameters need 12."],
+    [["--workers", "8", "--params", "300000000", "--aggregators", "3"], "ends at 4 GiB: use --aggregators 4 or more"],
     [["--params", "0"], "--params 0: give a whole number from 1 on"],
     [["--rounds", "0.5"], "--rounds 0.5: give a whole number from 1 on"],
     [["--warmup", "-1"], "--warmup -1: give a whole number from 0 on"],

@@ -6,7 +6,13 @@ import { fork, spawn, type ChildProcess } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { fileURLToPath } from "node:url";
 import type { TrainingState } from "../../../coordinator/aggregator.js";
-import { EmbeddedSupply, RemoteSupply, type Provided, type Supply } from "../../../coordinator/aggregator-supply.js";
+import {
+  checkAggregators,
+  EmbeddedSupply,
+  RemoteSupply,
+  type Provided,
+  type Supply,
+} from "../../../coordinator/aggregator-supply.js";
 import { Aggregators } from "../../../coordinator/aggregators.js";
 import type { GradientType } from "../../models/exchange.js";
 import { initialParameters } from "../../models/parameters.js";
@@ -249,6 +255,7 @@ interface Started {
 async function startAggregators(given: ExchangeOptions): Promise<Started> {
   const { workers, parameterCount, gradients, aggregators, host } = given;
   const layout = benchmarkLayout(parameterCount);
+  checkAggregators({ layout, rule: RULE, worldSize: workers }, aggregators ?? 1);
   const query = initialParameters(layout, 0);
   const none = new Float32Array(0);
   const need = {
@@ -267,7 +274,7 @@ async function startAggregators(given: ExchangeOptions): Promise<Started> {
     const supply = new EmbeddedSupply(options);
     return { supply, provided: await supply.provide(need), end: () => Promise.resolve() };
   }
-  const supply = await RemoteSupply.open(aggregators, layout, options);
+  const supply = await RemoteSupply.open(aggregators, options);
   const control = `tcp://${host}:${String(Number(supply.endpoint.split(":").at(-1)) - 1)}`;
   // Nobody else reaches a benchmark's namespaces, or loopback.
   const flags = ["--connect", control, "--insecure"];
