@@ -19,7 +19,7 @@ import type {
 import type { RankMetrics } from "../src/protocol/rank-metrics.js";
 import { WireError } from "../src/protocol/wire-error.js";
 import type { KeyQueue } from "../src/objectives/key-queue.js";
-import type { StepNumbers } from "../src/telemetry/index.js";
+import type { Moment, StepNumbers } from "../src/telemetry/index.js";
 import type { StepRates } from "./aggregator.js";
 import type { AggregationCommand, AggregationReport } from "./aggregators.js";
 import { DropLog } from "./drop-log.js";
@@ -47,6 +47,7 @@ export interface RunObserver {
   checkpointed(step: number, directory: string): void;
   /** an aggregator was lost, and the run goes on from the checkpoint of step `step` */
   wentBack(step: number): void;
+  happened(moment: Moment): void;
 }
 
 export interface StepReport extends StepNumbers {
@@ -348,7 +349,9 @@ export class Server {
     const rank = result.rank ?? 0;
     // Of a step that is over, or of a coordinator's before this one: everything of it is known already.
     if (step !== this.collection.step) return;
-    this.collection.accept(rank, metricsOf(result), frames);
+    const metrics = metricsOf(result);
+    this.collection.accept(rank, metrics, frames);
+    this.ports.observer.happened({ kind: "rank-done", worker: id, step, rank, metrics });
     const where = result.nonFinite ?? "";
     this.dispatch({ kind: "rank-result", worker: id, step, rank, nonFinite: where === "" ? null : where });
   }
@@ -453,6 +456,7 @@ export class Server {
         return;
       case "open-step":
         this.stepOpenedAt = ports.now();
+        observer.happened({ kind: "step-opened", step: effect.step });
         this.collection = this.newCollection(effect.step);
         return;
       case "assign":
@@ -467,6 +471,7 @@ export class Server {
         return;
       case "apply": {
         const { step, skip } = effect;
+        observer.happened({ kind: "update-begun", step });
         command({ kind: "apply", step, rates: skip ? null : this.parts.schedule.rates(step) });
         // The keys travel while the update is made; a worker that joins meanwhile gets the queue before them.
         this.keysSentTo = new Set(this.admitted());
@@ -475,6 +480,7 @@ export class Server {
       }
       case "publish": {
         const { step, skipped } = effect;
+        observer.happened({ kind: "update-done", step: step - 1 });
         if (!skipped) this.parts.queue.append(this.collection.keys);
         const late = this.admitted().filter((session) => !this.keysSentTo.has(session));
         this.sendKeys(step, skipped, late);

@@ -3,7 +3,7 @@ import type { CommandModule } from "yargs";
 import type { GradientType } from "../models/exchange.js";
 import { UserError } from "../protocol/errors.js";
 import { timeExchanges, type ExchangeOptions, type ExchangeTimes } from "./exchange-bench/exchanges.js";
-import { AGGREGATORS_OPTION, aggregatorsOf } from "./aggregators-option.js";
+import { AGGREGATORS_OPTION, aggregatorsOf } from "./coordinator-options.js";
 import { median } from "./median.js";
 import { once, wholeNumber } from "./run-options.js";
 

@@ -172,6 +172,7 @@ function stepObserver(stepDone: (report: StepReport) => void): RunObserver {
     workerJoined: ignore,
     workerLeft: ignore,
     wentBack: ignore,
+    happened: ignore,
     explained: ignore,
     checkpointed: ignore,
     corrupt: (name) => show(`image ${name} cannot be decoded`),

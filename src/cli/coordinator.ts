@@ -4,9 +4,9 @@ import { logFile, runFiles } from "../checkpoint/index.js";
 import type { RunConfig } from "../config/index.js";
 import { UserError } from "../protocol/errors.js";
 import { isLoopback, readServerKeys, type ServerKeys } from "../transport/index.js";
-import { EventFile, openLogger, Progress } from "../telemetry/index.js";
+import { EventFile, openLogger, Progress, Timeline } from "../telemetry/index.js";
 import { percent, RunDisplay } from "./run-display.js";
-import { AGGREGATORS_OPTION, aggregatorsOf } from "./aggregators-option.js";
+import { AGGREGATORS_OPTION, aggregatorsOf, TRACE_OPTION } from "./coordinator-options.js";
 import {
   configOf,
   once,
@@ -30,6 +30,7 @@ interface CoordinatorArguments extends RunArguments {
   readonly keys: string | undefined;
   readonly insecure: boolean;
   readonly aggregators: string;
+  readonly trace: string | undefined;
   readonly "stop-after": number | undefined;
 }
 
@@ -43,6 +44,7 @@ export const coordinatorCommand: CommandBody<CoordinatorArguments> = {
         describe: "Address of the control plane; gradients, or aggregators, use the next port",
       })
       .option("aggregators", AGGREGATORS_OPTION)
+      .option("trace", TRACE_OPTION)
       .option("keys", {
         type: "string",
         requiresArg: true,
@@ -71,6 +73,7 @@ export const coordinatorCommand: CommandBody<CoordinatorArguments> = {
       config,
       listen,
       aggregators,
+      trace: pathOf("--trace", given.trace) ?? null,
       keys,
       out,
       resume,
@@ -111,6 +114,8 @@ function againOf({ keys, insecure, aggregators }: CoordinatorArguments, out: str
 }
 
 interface Run {
+  /** file for a timeline of the steps; null: none */
+  readonly trace: string | null;
   readonly aggregators: number | null;
   readonly keys: ServerKeys | null;
   readonly config: RunConfig;
@@ -126,6 +131,7 @@ async function serveRun({
   config,
   listen,
   aggregators,
+  trace,
   keys,
   out,
   resume,
@@ -133,6 +139,8 @@ async function serveRun({
   stopAfter,
   again,
 }: Run): Promise<void> {
+  // Before anything is left in the run directory.
+  const timeline = trace === null ? null : new Timeline(trace, () => performance.now());
   const progress = new Progress(process.stderr);
   const logger = openLogger({
     process: "coordinator",
@@ -141,9 +149,10 @@ async function serveRun({
   });
   const events = new EventFile(runFiles(out).events);
   const planned = new AbortController();
-  const display = new RunDisplay(config, progress, events, logger, (step) => {
+  const onStep = (step: number) => {
     if (step === stopAfter) planned.abort();
-  });
+  };
+  const display = new RunDisplay(config, progress, events, logger, onStep, timeline);
   process.on("message", ({ note }: FromParent) => display.note(note));
   const signal = AbortSignal.any([stopSignal(() => progress.end()), planned.signal]);
   const onAbort = () => display.note("stopping: writing a checkpoint (once more to exit at once)");
@@ -181,6 +190,7 @@ async function serveRun({
   } finally {
     signal.removeEventListener("abort", onAbort);
     events.close();
+    timeline?.close();
     if (process.connected) process.disconnect();
   }
 }

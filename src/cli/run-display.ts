@@ -3,7 +3,7 @@ import type { InitialReport } from "../../coordinator/initial-weights.js";
 import type { Scores } from "../../coordinator/evaluation-thread.js";
 import type { RunObserver, StepReport } from "../../coordinator/server.js";
 import { modalityOf, type RunConfig } from "../config/index.js";
-import type { EventFile, Logger, Progress } from "../telemetry/index.js";
+import type { EventFile, Logger, Progress, Moment, Timeline } from "../telemetry/index.js";
 
 export class RunDisplay implements RunObserver {
   /** kNN accuracy in [0, 1] of the first evaluation of this process, and of the last */
@@ -20,6 +20,8 @@ export class RunDisplay implements RunObserver {
     private readonly logger: Logger,
     /** called after each update with the number of updates applied */
     private readonly onStep: (step: number) => void = () => undefined,
+    /** null: none is kept */
+    private readonly timeline: Timeline | null = null,
   ) {}
 
   initialised({ sha256, prefix, matched, missing, unexpected, elsewhere }: InitialReport): void {
@@ -95,6 +97,10 @@ export class RunDisplay implements RunObserver {
   checkpointed(step: number, directory: string): void {
     this.events.append({ kind: "checkpointed", step, directory });
     this.note(`checkpoint of step ${step}: ${directory}`);
+  }
+
+  happened(moment: Moment): void {
+    this.timeline?.happened(moment);
   }
 
   wentBack(step: number): void {

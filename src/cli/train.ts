@@ -13,7 +13,7 @@ import {
   withRunOptions,
   type RunArguments,
 } from "./run-options.js";
-import { AGGREGATORS_OPTION, aggregatorsOf } from "./aggregators-option.js";
+import { AGGREGATORS_OPTION, aggregatorsOf, TRACE_OPTION } from "./coordinator-options.js";
 import { stopSignal } from "./stop-signal.js";
 import { deviceChoice } from "./device-choice.js";
 import {
@@ -33,6 +33,7 @@ interface TrainArguments extends RunArguments {
   readonly init: string | undefined;
   readonly device: string;
   readonly aggregators: string;
+  readonly trace: string | undefined;
   readonly "stop-after": number | undefined;
   readonly "max-restarts": number;
 }
@@ -51,6 +52,7 @@ export const trainCommand: CommandBody<TrainArguments> = {
         describe: "How often the coordinator and each worker are started again when they are killed",
       })
       .option("aggregators", AGGREGATORS_OPTION)
+      .option("trace", TRACE_OPTION)
       .option("device", { type: "string", default: "auto", requiresArg: true, describe: "Device of every worker" })
       .example("$0 train", "The quickstart: a synthetic data set, two workers, about two minutes on two cores")
       .example("$0 train --preset cifar10 --data cifar10:cifar-10-batches-bin --workers 4", "MoCo v2 on CIFAR-10")
@@ -78,7 +80,11 @@ export const trainCommand: CommandBody<TrainArguments> = {
     const sharded = aggregators === null ? [] : ["--aggregators", String(aggregators)];
     const common = ["--out", out, ...sharded, ...(stopAfter === undefined ? [] : ["--stop-after", String(stopAfter)])];
     const init = pathOf("--init", given.init);
-    const initially = init === undefined ? [] : ["--init", init];
+    const trace = pathOf("--trace", given.trace);
+    const initially = [
+      ...(init === undefined ? [] : ["--init", init]),
+      ...(trace === undefined ? [] : ["--trace", trace]),
+    ];
     // A resumed run's config lies in its directory; what may change of it goes along as flags.
     const again = [...common, "--resume", ...(given.resume ? freeKeys(given) : [])];
     const family = new Family(

@@ -4,3 +4,4 @@ export { openLogger, type Logger, type LoggerOptions } from "./logger.js";
 export { Progress, type ProgressStream } from "./progress.js";
 export { duration, progressLine, type StepProgress } from "./progress-line.js";
 export { runStatus, type RunStatus, type WorkerStatus } from "./run-status.js";
+export { Timeline, type Moment } from "./timeline.js";

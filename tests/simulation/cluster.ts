@@ -598,7 +598,14 @@ class Cluster implements Surroundings {
         stepOver(step);
       },
       ...{ evaluated: ignore, workerJoined: ignore, workerLeft: ignore, straggler: ignore, notReproducible: ignore },
-      ...{ wentBack: ignore, explained: ignore, dropped: ignore, corrupt: ignore, checkpointed: ignore },
+      ...{
+        wentBack: ignore,
+        happened: ignore,
+        explained: ignore,
+        dropped: ignore,
+        corrupt: ignore,
+        checkpointed: ignore,
+      },
     };
   }
 

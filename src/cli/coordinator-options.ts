@@ -1,4 +1,4 @@
-/** `--aggregators` of a run. */
+/** Options of whoever starts a coordinator. */
 import { UserError } from "../protocol/errors.js";
 import { once } from "./run-options.js";
 
@@ -8,6 +8,12 @@ export const AGGREGATORS_OPTION = {
   requiresArg: true,
   describe:
     "Who sums gradients and updates: embedded (the coordinator), N processes that share the parameters, or per-worker",
+} as const;
+
+export const TRACE_OPTION = {
+  type: "string",
+  requiresArg: true,
+  describe: "Write a timeline of the steps to this file, for Perfetto or chrome://tracing (Chrome trace JSON)",
 } as const;
 
 /**
