@@ -269,7 +269,10 @@ export async function ownEndpoint(connect: string): Promise<string> {
     await new Promise<void>((resolve, reject) => {
       socket.once("error", reject);
       // Nothing is sent: it only has the system choose a route.
-      socket.connect(port, bare, resolve);
+      socket.connect(port, bare, (error?: Error) => {
+        if (error === undefined) resolve();
+        else reject(error);
+      });
     });
     const { address, family } = socket.address();
     return `tcp://${family === "IPv6" ? `[${address}]` : address}:*`;
