@@ -42,6 +42,8 @@ const IDLE = { heartbeatMs: 1000, deadAfterMs: 5000 };
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 2000;
 
+const LAST_PORT = 65_535;
+
 /** How a connection has ended. */
 type End = { readonly kind: "over"; readonly reason: string } | { readonly kind: "lost"; readonly reason: string };
 
@@ -152,8 +154,9 @@ class Link {
 
   private tick(): void {
     const silence = performance.now() - (this.heardAt ?? this.began);
+    const hint = this.heardAt === null ? "; does it run with --aggregators?" : "";
     if (silence > this.terms.deadAfterMs)
-      this.lose(`the coordinator has been silent for ${String(Math.round(silence))} ms`);
+      this.lose(`the coordinator has been silent for ${String(Math.round(silence))} ms${hint}`);
     this.say({ body: "alive", alive: {} });
     this.aggregator?.command({ kind: "tick" });
   }
@@ -252,12 +255,23 @@ class Link {
 /** The aggregation plane of a coordinator whose control plane is at `control`: the next port. */
 export function planeOf(control: string): string {
   const { host, port } = addressOf(control);
+  if (port >= LAST_PORT)
+    throw new UserError("ENDPOINT_INVALID", `${control}: aggregators use the next port, and there is none`);
   return `tcp://${host}:${String(port + 1)}`;
 }
 
 function addressOf(endpoint: string): { readonly host: string; readonly port: number } {
   const at = endpoint.lastIndexOf(":");
   return { host: endpoint.slice("tcp://".length, at), port: Number(endpoint.slice(at + 1)) };
+}
+
+/** Whether an endpoint is of all addresses of this machine, which nobody can be told to connect to. */
+export function isWildcard(endpoint: string): boolean {
+  return ["0.0.0.0", "[::]", "*"].includes(addressOf(endpoint).host);
+}
+
+export function hostOf(endpoint: string): string {
+  return addressOf(endpoint).host;
 }
 
 /** The address of this machine from which packets to an endpoint leave, with a free port: others may well reach it there. */

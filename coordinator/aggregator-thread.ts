@@ -94,4 +94,7 @@ try {
 } catch (error) {
   const { code, message } = error as { code?: unknown; message: string };
   report({ kind: "failed", code: typeof code === "string" ? code : "AGGREGATOR_FAILED", message });
+  // A thread that is stopped with its socket open takes the process with it.
+  socket.close();
+  coordinator.close();
 }

@@ -33,7 +33,7 @@ export class ControlSocket {
   private server: Server | null = null;
   private failed: (error: unknown) => void = () => undefined;
   private isListening = false;
-  private attached: () => void = () => undefined;
+  private farewell: CoordinatorMessage = { body: "dropped", dropped: { reason: "not ready yet" }, number: 1 };
   private readonly socket: RouterSocket<WorkerMessage, CoordinatorMessage>;
 
   constructor(guard: Guard | null) {
@@ -64,7 +64,10 @@ export class ControlSocket {
   attach(server: Server, failed: (error: unknown) => void): void {
     this.server = server;
     this.failed = failed;
-    this.attached();
+    this.begin();
+  }
+
+  private begin(): void {
     if (this.isListening) return;
     this.isListening = true;
     this.listen().catch((error: unknown) => {
@@ -72,20 +75,30 @@ export class ControlSocket {
     });
   }
 
-  /** Whoever speaks from now on is heard by the next server. */
+  /** Whoever speaks from now on is heard by the next server, or turned away. */
   detach(): void {
     this.server = null;
   }
 
-  /** The server that is attached, or the next that will be. */
-  private async present(): Promise<Server> {
-    if (this.server !== null) return this.server;
-    await new Promise<void>((resolve) => (this.attached = resolve));
-    return this.present();
+  /** Until a server is attached, whoever says hello is told this: come again, or, where the run is `over`, go. */
+  turnAway(reason: string, over = false): void {
+    this.farewell = over
+      ? { body: "finished", finished: { reason }, number: 1 }
+      : { body: "dropped", dropped: { reason }, number: 1 };
+    this.begin();
   }
 
+  /** when somebody was turned away last, on the clock of `performance.now`; null: nobody yet */
+  turnedAwayAt: number | null = null;
+
   private async listen(): Promise<void> {
-    for await (const { peer, message, frames } of this.socket) (await this.present()).received(peer, message, frames);
+    for await (const { peer, message, frames } of this.socket) {
+      if (this.server !== null) this.server.received(peer, message, frames);
+      else if (message.body === "hello") {
+        this.turnedAwayAt = performance.now();
+        this.socket.post(peer, this.farewell, [], () => undefined);
+      }
+    }
   }
 
   close(): void {

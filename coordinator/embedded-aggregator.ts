@@ -1,4 +1,5 @@
 /** The handle on an aggregator that lives in a thread of this process. */
+import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 import { UserError } from "../src/protocol/errors.js";
 import { vectorsOf, type TrainingState } from "./aggregator.js";
@@ -32,7 +33,7 @@ export class EmbeddedAggregator implements AggregatorHandle {
       thread.once("error", reject);
     });
     if (first.kind === "listening") return new EmbeddedAggregator(thread, first.endpoint);
-    await thread.terminate();
+    await once(thread, "exit");
     if (first.kind === "failed") throw new UserError(first.code, first.message);
     throw new Error(`the aggregator began with ${first.kind}`);
   }

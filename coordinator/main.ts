@@ -1,5 +1,6 @@
 /** A coordinator process: opens the run, starts its planes, and serves until the run ends. */
 import { randomBytes } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import {
   checkpointSteps,
   latestCheckpoint,
@@ -227,6 +228,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
       provided ??= await supply.provide({ ...need, state: now.state });
       if (provided === null) {
         outcome = "stopped";
+        await sendAway(control);
         return { outcome, step, totalSteps, checkpoint: lastCheckpoint };
       }
       const { end, reason, step: reached, checkpoint } = await life(now, provided, step);
@@ -245,6 +247,18 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
     await supply.close(`the run has ${outcome}`);
     guarded?.close();
   }
+}
+
+/** How long workers who were turned away may take to come again and hear that the run is over, in ms. */
+const FAREWELL_MS = 3000;
+/** Who was turned away so long ago has given up, in ms. */
+const MAY_COME_BACK_MS = 10_000;
+
+/** The run ends before it had a server. */
+async function sendAway(control: ControlSocket): Promise<void> {
+  control.turnAway("the run has stopped", true);
+  const { turnedAwayAt } = control;
+  if (turnedAwayAt !== null && performance.now() - turnedAwayAt < MAY_COME_BACK_MS) await sleep(FAREWELL_MS);
 }
 
 /** Ports tried in turn for two that follow each other, where any will do. */
@@ -266,6 +280,7 @@ async function openPlanes(
         allowed: keys === null ? null : Object.values(keys.workers),
         explained: (reason) => {
           observer.explained(reason);
+          control.turnAway(reason);
         },
         dropped: (peer, reason) => {
           observer.dropped(peer, reason);
@@ -384,8 +399,16 @@ async function resumed(
   return { state, queue, id: runId(id), fingerprint, reproducible, initial: null };
 }
 
+const LAST_PORT = 65_535;
+
+/** @throws UserError `ENDPOINT_INVALID` where there is none */
 function nextPort(endpoint: string): string {
   const at = endpoint.lastIndexOf(":");
+  if (Number(endpoint.slice(at + 1)) >= LAST_PORT)
+    throw new UserError(
+      "ENDPOINT_INVALID",
+      `${endpoint}: the next port is needed too, and there is none: choose a lower one`,
+    );
   return `${endpoint.slice(0, at)}:${String(Number(endpoint.slice(at + 1)) + 1)}`;
 }
 

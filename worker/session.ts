@@ -128,9 +128,11 @@ export class WorkerSession {
       this.lose(`the coordinator has been silent for ${String(Math.round(now - this.heardAt))} ms`);
       return;
     }
-    const dataHeardAt = Math.min(...this.data.map(({ heardAt }) => heardAt));
-    if (this.stage === "ready" && now - dataHeardAt > deadAfterMs) {
-      this.lose(`an aggregator has been silent for ${String(Math.round(now - dataHeardAt))} ms`);
+    const silent = this.stage === "ready" ? this.data.findIndex(({ heardAt }) => now - heardAt > deadAfterMs) : -1;
+    if (silent !== -1) {
+      const { host, port } = this.welcomed?.aggregators[silent] ?? {};
+      const where = host ? ` at ${host}:${String(port)}` : "";
+      this.lose(`the aggregator${where} has been silent for ${String(Math.round(now - this.data[silent].heardAt))} ms`);
       return;
     }
     if (now - this.beatAt < heartbeatMs) return;

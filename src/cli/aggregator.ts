@@ -1,5 +1,5 @@
 /** `tandem aggregator`: owns a parameter shard of a run. */
-import { ownEndpoint, runAggregator } from "../../coordinator/aggregator-process.js";
+import { hostOf, isWildcard, ownEndpoint, planeOf, runAggregator } from "../../coordinator/aggregator-process.js";
 import { UserError } from "../protocol/errors.js";
 import { openLogger } from "../telemetry/index.js";
 import { isLoopback, readClientKeys } from "../transport/index.js";
@@ -98,8 +98,13 @@ export const aggregatorCommand: CommandBody<AggregatorArguments> = {
             "everybody may read and change the run",
         );
       }
+      if (keys === undefined && !isLoopback(listen))
+        process.stderr.write(`warning: --insecure: whoever reaches ${listen} can read and change the run\n`);
+      // Nobody can connect to all addresses of a machine: others are told the one towards the coordinator.
+      const told = advertise ?? (isWildcard(listen) ? hostOf(await ownEndpoint(connect)) : null);
+      planeOf(connect);
       await runAggregator({
-        ...{ connect, listen, advertise },
+        ...{ connect, listen, advertise: told },
         keys: keys === undefined ? null : await readClientKeys(keys),
         patienceMs: milliseconds("patience", given.patience),
         graceMs: milliseconds("grace", given.grace),

@@ -24,7 +24,7 @@ export const TRACE_OPTION = {
 export function aggregatorsOf(given: string, workers: number): number | null {
   const text = once("aggregators", given);
   if (text === "embedded") return null;
-  const count = text === "per-worker" ? workers : Number(text);
-  if (Number.isInteger(count) && count >= 1 && text !== "") return count;
+  const count = text === "per-worker" ? workers : /^\d+$/.test(text) ? Number(text) : 0;
+  if (count >= 1) return count;
   throw new UserError("USAGE", `--aggregators ${text}: give embedded, a number of processes, or per-worker`);
 }

@@ -298,7 +298,8 @@ export class SimulatedWorker {
     const channel = this.data[aggregator];
     if (channel === undefined) return;
     this.world.sendUp(channel, ({ planes }) => {
-      planes[aggregator].received(channel.address, message, frames);
+      // Nobody is there where the coordinator has gone on with fewer.
+      planes[aggregator]?.received(channel.address, message, frames);
     });
   }
 
