@@ -210,11 +210,15 @@ export class AggregationPlane {
   }
 
   private async change(withinMs: number, signal: AbortSignal): Promise<void> {
+    let timer: NodeJS.Timeout | null = null;
+    let wake: () => void = () => undefined;
     await new Promise<void>((resolve) => {
-      this.changed = resolve;
-      signal.addEventListener("abort", () => resolve(), { once: true });
-      if (withinMs !== Infinity) setTimeout(resolve, Math.max(1, withinMs));
+      this.changed = wake = resolve;
+      signal.addEventListener("abort", wake);
+      if (withinMs !== Infinity) timer = setTimeout(wake, Math.max(1, withinMs));
     });
+    signal.removeEventListener("abort", wake);
+    if (timer !== null) clearTimeout(timer);
   }
 
   private async serve(): Promise<void> {

@@ -23,7 +23,7 @@ import { KeyQueue, NO_LABEL } from "../src/objectives/key-queue.js";
 import { tryMethodApart } from "../src/objectives/try-method.js";
 import { keyMomentumAt, learningRateAt } from "../src/optim/index.js";
 import { UserError } from "../src/protocol/errors.js";
-import { runId } from "../src/protocol/identifiers.js";
+import { runId, type RunId } from "../src/protocol/identifiers.js";
 import { SOFTWARE_VERSION } from "../src/protocol/version.js";
 import { openGuard, type Guard, type ServerKeys } from "../src/transport/index.js";
 import type { TrainingState } from "./aggregator.js";
@@ -135,7 +135,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
   }
 
   const init = options.resume ? await storedInitialWeights(out, asked) : asked;
-  const begun = options.resume
+  const begun: Begun & Beginning = options.resume
     ? await resumed(out, config, layout, dataset, init)
     : {
         ...fresh(config, layout, init),
@@ -158,12 +158,13 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
     control.refused(reason);
   };
   let provided: Provided | null = null;
+  let step = begun.state?.version ?? 0;
   let outcome: Outcome = "failed";
   try {
     const { worldSize, gradients } = config.parallel;
     const need = { layout, layers, rule, worldSize, gradients, runId: begun.id };
     // A port in use must not leave a run behind.
-    if (!supply.waits) provided = await supply.provide({ ...need, state: begun.state });
+    if (!supply.waits) provided = await supply.provide({ ...need, state: handOver(begun) });
     if (!options.resume) {
       await openDirectory({ resume: false, id: begun.id, ...(init === null ? {} : { init: init.bytes }) });
     }
@@ -181,11 +182,11 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
     const corrupt = new CorruptLimit(config.data.maxCorrupt);
     options.onListening?.({
       control: endpoint,
-      step: begun.state.version,
+      step,
       reproducible: begun.reproducible,
       initial: begun.initial,
     });
-    const life = async ({ queue, reproducible }: Begun, { shards, handles, addresses }: Provided, step: number) => {
+    const life = async ({ queue, reproducible }: Begun, { shards, handles, addresses }: Provided, from: number) => {
       membership.aggregators = addresses;
       return serveRun(
         control,
@@ -195,7 +196,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
             queue,
             schedule: scheduleOf(config, dataset),
             keysPerRank: config.parallel.batchSize * queueRowLength(config),
-            initial: initialState(planOf(config, dataset, totalSteps), step),
+            initial: initialState(planOf(config, dataset, totalSteps), from),
           },
           aggregation: { layout, shards, rule, clipNorm: config.optimizer.clipNorm },
           aggregators: handles,
@@ -222,10 +223,9 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
       );
     };
     let lastCheckpoint: string | null = null;
-    for (let now: Begun = begun; ; now = await resumed(out, config, layout, dataset, init)) {
-      const { version: step } = now.state;
-      if (now !== begun) observer.wentBack(step);
-      provided ??= await supply.provide({ ...need, state: now.state });
+    let now: Begun = begun;
+    for (;;) {
+      provided ??= await supply.provide({ ...need, state: handOver(now) });
       if (provided === null) {
         outcome = "stopped";
         await sendAway(control);
@@ -241,6 +241,9 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
       observer.explained(reason);
       await supply.retire(reason);
       provided = null;
+      now = await resumed(out, config, layout, dataset, init);
+      step = now.state?.version ?? 0;
+      observer.wentBack(step);
     }
   } finally {
     control.close();
@@ -362,10 +365,25 @@ function fresh(
 
 /** What one life of the run begins with. */
 interface Begun {
-  readonly state: TrainingState;
+  /** null: it has been handed over, and is as large as what the aggregators hold */
+  state: TrainingState | null;
   readonly queue: KeyQueue;
   /** whether all that it builds on can be repeated bit for bit */
   readonly reproducible: boolean;
+}
+
+/** What only the first life begins with. */
+interface Beginning {
+  readonly id: RunId;
+  readonly fingerprint: string | null;
+  readonly initial: InitialReport | null;
+}
+
+function handOver(begun: Begun): TrainingState {
+  const { state } = begun;
+  if (state === null) throw new Error("a state is handed over once");
+  begun.state = null;
+  return state;
 }
 
 async function resumed(

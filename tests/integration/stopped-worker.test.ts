@@ -40,7 +40,7 @@ it.skipIf(!mayMount)(
   { timeout: 600_000 },
   async () => {
     const flags = [
-      ...[...SMALL_RUN, "--encoder", "vit-tiny", "--set", "model.patchSize=4", "--steps", String(20 + 4 * SECONDS)],
+      ...[...SMALL_RUN, "--encoder", "vit-tiny", "--set", "model.patchSize=4", "--steps", String(16 + 3 * SECONDS)],
       ...["--set", "membership.minWorkers=3", "--set", "membership.deadAfterMs=120000"],
     ];
     const calm = join(folder, "calm");
