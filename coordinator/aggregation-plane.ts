@@ -32,7 +32,6 @@ export interface PlaneOptions {
   /** null: whoever reaches the port may speak */
   readonly guard: Guard | null;
   readonly heartbeatMs: number;
-  readonly deadAfterMs: number;
   readonly dropped: (peer: string, reason: string) => void;
 }
 

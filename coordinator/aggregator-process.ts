@@ -2,6 +2,7 @@
 import { createSocket } from "node:dgram";
 import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
+import { retryAfter } from "../src/protocol/backoff.js";
 import { UserError } from "../src/protocol/errors.js";
 import { Numbering } from "../src/protocol/numbering.js";
 import { SOFTWARE_VERSION } from "../src/protocol/version.js";
@@ -14,7 +15,7 @@ import {
   type ReportMessage,
 } from "../src/protocol/wire.js";
 import { WireError } from "../src/protocol/wire-error.js";
-import { DealerSocket, openGuard, type ClientKeys } from "../src/transport/index.js";
+import { addressOf, DealerSocket, nextPort, openGuard, type ClientKeys } from "../src/transport/index.js";
 import { begunBy, commandOf, framesOf, reportMessageOf } from "./aggregation-wire.js";
 import { ORDER_INVALID } from "./data-plane.js";
 import { EmbeddedAggregator } from "./embedded-aggregator.js";
@@ -38,14 +39,12 @@ export interface AggregatorProcessOptions {
 
 /** How often either side is to be heard of before the coordinator has said so, and how long nothing may be heard, in ms. */
 const IDLE = { heartbeatMs: 1000, deadAfterMs: 5000 };
-/** Waits between attempts to connect: doubled each time, up to the second. In ms. */
-const FIRST_RETRY_MS = 100;
-const LAST_RETRY_MS = 2000;
-
-const LAST_PORT = 65_535;
 
 /** How a connection has ended. */
-type End = { readonly kind: "over"; readonly reason: string } | { readonly kind: "lost"; readonly reason: string };
+interface End {
+  readonly kind: "over" | "lost";
+  readonly reason: string;
+}
 
 /**
  * Serves one run until the coordinator ends it or `signal` aborts, through any number of connections.
@@ -69,8 +68,7 @@ export async function runAggregator(options: AggregatorProcessOptions): Promise<
         `no coordinator has answered at ${connect} for ${seconds} s (${end.reason}): start it with --aggregators, or check the address and --keys`,
       );
     }
-    const wait = Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(failures, 10)) * (0.5 + Math.random());
-    await sleep(wait, undefined, { signal }).catch(() => undefined);
+    await sleep(retryAfter(failures, Math.random()), undefined, { signal }).catch(() => undefined);
   }
 }
 
@@ -118,7 +116,7 @@ class Link {
       timer = setTimeout(beat, this.terms.heartbeatMs);
     };
     try {
-      this.socket.connect(planeOf(this.options.connect));
+      this.socket.connect(nextPort(this.options.connect));
       this.say({
         body: "hello",
         hello: {
@@ -174,41 +172,24 @@ class Link {
   }
 
   private hear(order: OrderMessage, frames: readonly Uint8Array[]): void {
-    switch (order.body) {
-      case "begin":
-        if (this.hasBegun) {
-          this.lose("a shard was begun twice");
-          return;
-        }
-        this.hasBegun = true;
-        this.starting = this.begin(order.begin, frames).catch((error: unknown) => {
-          if (error instanceof WireError) this.lose(error.message);
-          else this.fail(error);
-        });
-        return;
-      case "refused": {
-        const { code, reason } = order.refused;
-        this.settle?.reject(new UserError(code ?? "REFUSED", `the coordinator refused: ${reason ?? ""}`));
+    if (order.body === "begin") {
+      if (this.hasBegun) {
+        this.lose("a shard was begun twice");
         return;
       }
-      case "finished":
-        this.settle?.resolve({ kind: "over", reason: order.finished.reason ?? "finished" });
-        return;
-      case "expect":
-      case "admit":
-      case "forget":
-      case "measure":
-      case "apply":
-      case "capture":
-      case "release": {
-        const command = commandOf(order);
-        if (command !== null) void this.starting.then(() => this.aggregator?.command(command));
-        return;
-      }
-      case "alive":
-      case "dropped":
-      case undefined:
-        return;
+      this.hasBegun = true;
+      this.starting = this.begin(order.begin, frames).catch((error: unknown) => {
+        if (error instanceof WireError) this.lose(error.message);
+        else this.fail(error);
+      });
+    } else if (order.body === "refused") {
+      const { code, reason } = order.refused;
+      this.settle?.reject(new UserError(code ?? "REFUSED", `the coordinator refused: ${reason ?? ""}`));
+    } else if (order.body === "finished") {
+      this.settle?.resolve({ kind: "over", reason: order.finished.reason ?? "finished" });
+    } else {
+      const command = commandOf(order);
+      if (command !== null) void this.starting.then(() => this.aggregator?.command(command));
     }
   }
 
@@ -250,28 +231,6 @@ class Link {
     // It should be heard of before the connection is closed.
     void this.socket.drained().then(() => this.settle?.reject(error));
   }
-}
-
-/** The aggregation plane of a coordinator whose control plane is at `control`: the next port. */
-export function planeOf(control: string): string {
-  const { host, port } = addressOf(control);
-  if (port >= LAST_PORT)
-    throw new UserError("ENDPOINT_INVALID", `${control}: aggregators use the next port, and there is none`);
-  return `tcp://${host}:${String(port + 1)}`;
-}
-
-function addressOf(endpoint: string): { readonly host: string; readonly port: number } {
-  const at = endpoint.lastIndexOf(":");
-  return { host: endpoint.slice("tcp://".length, at), port: Number(endpoint.slice(at + 1)) };
-}
-
-/** Whether an endpoint is of all addresses of this machine, which nobody can be told to connect to. */
-export function isWildcard(endpoint: string): boolean {
-  return ["0.0.0.0", "[::]", "*"].includes(addressOf(endpoint).host);
-}
-
-export function hostOf(endpoint: string): string {
-  return addressOf(endpoint).host;
 }
 
 /** The address of this machine from which packets to an endpoint leave, with a free port: others may well reach it there. */

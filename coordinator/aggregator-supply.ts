@@ -3,10 +3,10 @@ import { optimizerVectors, type UpdateRule } from "../src/config/optimizer.js";
 import type { GradientType } from "../src/models/exchange.js";
 import type { ParameterLayout } from "../src/models/parameters.js";
 import { parameterShards, type ParameterShard } from "../src/models/shards.js";
-import { MOST_ARENA_BYTES, type LayerSlice } from "../src/optim/index.js";
+import { layersIn, MOST_ARENA_BYTES, type LayerSlice } from "../src/optim/index.js";
 import { UserError } from "../src/protocol/errors.js";
 import type { AggregatorAddress } from "../src/protocol/wire.js";
-import type { Guard } from "../src/transport/index.js";
+import { addressOf, type Guard } from "../src/transport/index.js";
 import { AggregationPlane, AggregatorGone, type RemoteAggregator } from "./aggregation-plane.js";
 import { stateOfShard, type AggregatorHandle } from "./aggregators.js";
 import type { TrainingState } from "./aggregator.js";
@@ -76,7 +76,7 @@ export class EmbeddedSupply implements Supply {
     return {
       shards: parameterShards(layout, 1),
       handles: [aggregator],
-      addresses: [{ port: Number(aggregator.endpoint.slice(aggregator.endpoint.lastIndexOf(":") + 1)) }],
+      addresses: [{ port: addressOf(aggregator.endpoint).port }],
     };
   }
 
@@ -140,7 +140,7 @@ export class RemoteSupply implements Supply {
         const addresses = await Promise.all(
           here.map(async (aggregator, index) => {
             const shard = shards[index];
-            const own = layersOf(layers, shard);
+            const own = layersIn(layers, shard);
             const task = {
               runId,
               options: { layout: shard.layout, layers: own, rule, worldSize, gradients },
@@ -210,11 +210,4 @@ export function checkAggregators(model: Model, count: number): number {
     `${String(parameterCount)} parameters need ${(largest(model, count) / GIB).toFixed(2)} GiB of an aggregator's memory, which ends at ` +
       `${(MOST_ARENA_BYTES / GIB).toFixed(0)} GiB: ${remedy}`,
   );
-}
-
-/** A shard's layers, counted from its first value. */
-function layersOf(layers: readonly LayerSlice[], { offset, size }: ParameterShard): readonly LayerSlice[] {
-  return layers
-    .filter((layer) => layer.offset >= offset && layer.offset < offset + size)
-    .map((layer) => ({ ...layer, offset: layer.offset - offset }));
 }

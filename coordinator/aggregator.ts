@@ -9,6 +9,7 @@ import type { ParameterLayout } from "../src/models/parameters.js";
 import { sliceOf, type Slice } from "../src/models/shards.js";
 import {
   isNode,
+  layersIn,
   layerSquares,
   packedLength,
   SumTree,
@@ -104,11 +105,7 @@ export class Aggregator {
   ) {
     this.rounded = roundedLength(options.layout, options.gradients);
     this.tree = new SumTree(options.worldSize, arena, this.rounded);
-    this.layers = this.buckets.map((bucket) =>
-      options.layers
-        .filter(({ offset }) => offset >= bucket.offset && offset < bucket.offset + bucket.size)
-        .map((layer) => ({ ...layer, offset: layer.offset - bucket.offset })),
-    );
+    this.layers = this.buckets.map((bucket) => layersIn(options.layers, bucket));
     this.current = this.newState(initial.version, initial.updates);
     copyInto(this.current, initial);
   }

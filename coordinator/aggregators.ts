@@ -3,7 +3,7 @@
  * or clock in here.
  */
 import type { ParameterLayout } from "../src/models/parameters.js";
-import type { ParameterShard } from "../src/models/shards.js";
+import { sliceOf, type ParameterShard } from "../src/models/shards.js";
 import { clipFactor } from "../src/optim/index.js";
 import type { WorkerId } from "../src/protocol/identifiers.js";
 import { optimizerVectors, type UpdateRule } from "../src/config/optimizer.js";
@@ -200,9 +200,9 @@ function joined({ layout, shards, rule }: AggregationOptions, states: readonly T
 }
 
 /** One shard's slice of a state: views, nothing is copied. */
-export function stateOfShard(state: TrainingState, { offset, size, layout }: ParameterShard): TrainingState {
-  const cut = (vector: Float32Array) => vector.subarray(offset, offset + size);
-  const buffers = (vector: Float32Array) => vector.subarray(0, layout.bufferCount);
+export function stateOfShard(state: TrainingState, shard: ParameterShard): TrainingState {
+  const cut = (vector: Float32Array) => sliceOf(vector, shard);
+  const buffers = (vector: Float32Array) => vector.subarray(0, shard.layout.bufferCount);
   return {
     version: state.version,
     updates: state.updates,

@@ -25,7 +25,7 @@ import { keyMomentumAt, learningRateAt } from "../src/optim/index.js";
 import { UserError } from "../src/protocol/errors.js";
 import { runId, type RunId } from "../src/protocol/identifiers.js";
 import { SOFTWARE_VERSION } from "../src/protocol/version.js";
-import { openGuard, type Guard, type ServerKeys } from "../src/transport/index.js";
+import { anyPort, nextPort, openGuard, type Guard, type ServerKeys } from "../src/transport/index.js";
 import type { TrainingState } from "./aggregator.js";
 import { ControlSocket, serveRun } from "./control-plane.js";
 import {
@@ -415,21 +415,4 @@ async function resumed(
   const { state, queue } = fromGroups(layout, checkpoint, config, directory);
   const { runId: id, engineFingerprint: fingerprint, reproducible } = checkpoint.meta;
   return { state, queue, id: runId(id), fingerprint, reproducible, initial: null };
-}
-
-const LAST_PORT = 65_535;
-
-/** @throws UserError `ENDPOINT_INVALID` where there is none */
-function nextPort(endpoint: string): string {
-  const at = endpoint.lastIndexOf(":");
-  if (Number(endpoint.slice(at + 1)) >= LAST_PORT)
-    throw new UserError(
-      "ENDPOINT_INVALID",
-      `${endpoint}: the next port is needed too, and there is none: choose a lower one`,
-    );
-  return `${endpoint.slice(0, at)}:${String(Number(endpoint.slice(at + 1)) + 1)}`;
-}
-
-function anyPort(endpoint: string): string {
-  return `${endpoint.slice(0, endpoint.lastIndexOf(":"))}:*`;
 }

@@ -14,7 +14,7 @@ import {
   type WorkerMessage,
 } from "../src/protocol/wire.js";
 import { WireError } from "../src/protocol/wire-error.js";
-import { DealerSocket, type ClientKeys } from "../src/transport/index.js";
+import { addressOf, DealerSocket, type ClientKeys } from "../src/transport/index.js";
 import { SharedExchange } from "./shared-exchange.js";
 import type { WorkerSession } from "./session.js";
 
@@ -63,8 +63,7 @@ export class Connection {
       });
       this.shared.push(memory);
       this.data.push(socket);
-      const ours = this.endpoint.slice(0, this.endpoint.lastIndexOf(":"));
-      const address = `${host ? `tcp://${host}` : ours}:${String(port)}`;
+      const address = `tcp://${host ? host : addressOf(this.endpoint).host}:${String(port)}`;
       try {
         socket.connect(address);
       } catch (cause) {

@@ -17,7 +17,7 @@ import { CompiledStep, readTimestamp, tf, type Tensor, type Tensor1D, type Tenso
 import { backboneFeatures } from "../src/evaluation/features.js";
 import { gradientLength, gradientSlice, roundedLength } from "../src/models/exchange.js";
 import { encoderOf, parameterShards, type BufferSpec, type Encoder } from "../src/models/index.js";
-import { sliceOf, type Slice } from "../src/models/shards.js";
+import { sliceOf, type ParameterShard, type Slice } from "../src/models/shards.js";
 import { KeyQueue, type Exchanged } from "../src/objectives/index.js";
 import { SumTree, VectorArena } from "../src/optim/index.js";
 import { sha256OfFloats } from "../src/protocol/digest.js";
@@ -71,6 +71,7 @@ export class RankComputer {
   /** link and step of the sums gathered and handed out */
   private summed = "";
   private readonly handedOut: Float32Array[] = [];
+  private shards: readonly ParameterShard[] = [];
   private readonly kind: SampleKind;
 
   private constructor(
@@ -124,7 +125,7 @@ export class RankComputer {
     }
     const { layout } = this.encoder;
     const { buffers } = layout;
-    const layouts = parameterShards(layout, shards.length).map(({ layout: own }) => own);
+    const layouts = this.cut(shards.length).map(({ layout: own }) => own);
     const tensors = (part: "query" | "key") =>
       layouts.flatMap(({ parameters }, index) =>
         parameters.map(({ shape, ...slice }) => tf.tensor(sliceOf(shards[index][part], slice), [...shape])),
@@ -327,9 +328,15 @@ export class RankComputer {
     return this.handOut(this.exits(Array.from({ length: shards }, () => null)));
   }
 
+  /** How θ is cut for so many aggregators: a step asks several times, and their number seldom changes. */
+  private cut(count: number): readonly ParameterShard[] {
+    if (this.shards.length !== count) this.shards = parameterShards(this.encoder.layout, count);
+    return this.shards;
+  }
+
   /** @param segments of each aggregator; see `RunRequest` */
   private exits(segments: readonly (number | null)[]): readonly Exit[] {
-    return parameterShards(this.encoder.layout, segments.length).map((shard, index) => {
+    return this.cut(segments.length).map((shard, index) => {
       const [slice, segment] = [gradientSlice(shard), segments[index]];
       return { slice, memory: segment === null ? null : SharedSegment.ofFile(segment, pagedBytes(slice.size)) };
     });

@@ -5,6 +5,7 @@
 import { conflictingKeys } from "../src/config/compare.js";
 import { checkConfig } from "../src/config/resolve.js";
 import type { RunConfig } from "../src/config/schema.js";
+import { retryAfter } from "../src/protocol/backoff.js";
 import { UserError } from "../src/protocol/errors.js";
 import { toFrames } from "../src/protocol/frames.js";
 import { Numbering } from "../src/protocol/numbering.js";
@@ -25,19 +26,14 @@ import {
   type WorkerMessage,
 } from "../src/protocol/wire.js";
 import { WireError } from "../src/protocol/wire-error.js";
+import { isHost, LAST_PORT } from "../src/transport/endpoint.js";
 import type { FeatureSlice, HandedOut, Prepared, RankReport, SessionOptions, SessionPorts } from "./session-ports.js";
 import { WorkInHand } from "./work-in-hand.js";
 
 /** How long a coordinator may take to answer hello before the worker connects anew, in ms. */
 const GREETING_MS = 5000;
-/** Waits between attempts to connect: doubled each time, up to the second, and spread by half either way. In ms. */
-const FIRST_RETRY_MS = 100;
-const LAST_RETRY_MS = 2000;
 /** How often the absence of a coordinator is told, in ms. */
 const COMPLAIN_EVERY_MS = 10_000;
-const LAST_PORT = 65_535;
-/** A name, an IPv4 address, or an IPv6 address in brackets; none: the coordinator's. */
-const HOST = /^([\w.-]{0,253}|\[[\da-fA-F:.]{2,45}\])$/;
 
 /** The connection to one aggregator, as the present link has it. */
 interface DataConnection {
@@ -192,8 +188,7 @@ export class WorkerSession {
     this.shown = { step: -1, rounds: 0 };
     this.isLoading = false;
     this.work.clear();
-    const wait = Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(this.failures++, 10));
-    this.retryAt = this.ports.now() + wait * (0.5 + this.ports.random());
+    this.retryAt = this.ports.now() + retryAfter(this.failures++, this.ports.random());
   }
 
   linkLost(link: number, reason: string): void {
@@ -609,7 +604,7 @@ function newConnection(): DataConnection {
 function soundAddresses(aggregators: readonly AggregatorAddress[]): readonly AggregatorAddress[] {
   if (aggregators.length === 0) throw new WireError("a welcome without aggregators");
   for (const { host, port } of aggregators) {
-    const isSound = port != null && port >= 1 && port <= LAST_PORT && HOST.test(host ?? "");
+    const isSound = port != null && port >= 1 && port <= LAST_PORT && (!host || isHost(host));
     if (!isSound) throw new WireError(`a welcome with an aggregator at ${String(host)}, port ${String(port)}`);
   }
   return aggregators;

@@ -1,10 +1,11 @@
 /** `tandem aggregator`: owns a parameter shard of a run. */
-import { hostOf, isWildcard, ownEndpoint, planeOf, runAggregator } from "../../coordinator/aggregator-process.js";
+import { ownEndpoint, runAggregator } from "../../coordinator/aggregator-process.js";
 import { UserError } from "../protocol/errors.js";
 import { openLogger } from "../telemetry/index.js";
-import { isLoopback, readClientKeys } from "../transport/index.js";
+import { addressOf, isHost, isWildcard, nextPort, readClientKeys } from "../transport/index.js";
 import type { CommandBody } from "./commands.js";
 import { once, pathOf } from "./run-options.js";
+import { requireKeysOrInsecure } from "./require-keys.js";
 import { milliseconds } from "./seconds.js";
 import { stopSignal } from "./stop-signal.js";
 import { tcpEndpoint } from "./tcp-endpoint.js";
@@ -20,9 +21,6 @@ interface AggregatorArguments {
   readonly log: string | undefined;
   readonly name: string;
 }
-
-/** A name, an IPv4 address, or an IPv6 address in brackets. */
-const HOST = /^([\w.-]{1,253}|\[[\da-fA-F:.]{2,45}\])$/;
 
 export const aggregatorCommand: CommandBody<AggregatorArguments> = {
   builder: (yargs) =>
@@ -88,21 +86,14 @@ export const aggregatorCommand: CommandBody<AggregatorArguments> = {
       const asked = once("listen", given.listen);
       const listen = asked === undefined ? await ownEndpoint(connect) : tcpEndpoint(asked, "listen");
       const advertise = once("advertise", given.advertise) ?? null;
-      if (advertise !== null && !HOST.test(advertise))
+      if (advertise !== null && !isHost(advertise))
         throw new UserError("USAGE", `--advertise ${advertise}: give a name or an address, without a port`);
       const keys = pathOf("--keys", given.keys);
-      if (keys === undefined && !isLoopback(listen) && !given.insecure) {
-        throw new UserError(
-          "KEYS_MISSING",
-          `${listen} can be reached from other machines: give --keys (see tandem keys new), or --insecure on a network where ` +
-            "everybody may read and change the run",
-        );
-      }
-      if (keys === undefined && !isLoopback(listen))
-        process.stderr.write(`warning: --insecure: whoever reaches ${listen} can read and change the run\n`);
+      if (keys === undefined) requireKeysOrInsecure(listen, given.insecure);
       // Nobody can connect to all addresses of a machine: others are told the one towards the coordinator.
-      const told = advertise ?? (isWildcard(listen) ? hostOf(await ownEndpoint(connect)) : null);
-      planeOf(connect);
+      const told = advertise ?? (isWildcard(listen) ? addressOf(await ownEndpoint(connect)).host : null);
+      // Before anything is waited for.
+      nextPort(connect);
       await runAggregator({
         ...{ connect, listen, advertise: told },
         keys: keys === undefined ? null : await readClientKeys(keys),

@@ -3,7 +3,7 @@ import { runCoordinator, type CoordinatorResult } from "../../coordinator/main.j
 import { logFile, runFiles } from "../checkpoint/index.js";
 import type { RunConfig } from "../config/index.js";
 import { UserError } from "../protocol/errors.js";
-import { isLoopback, readServerKeys, type ServerKeys } from "../transport/index.js";
+import { readServerKeys, type ServerKeys } from "../transport/index.js";
 import { EventFile, openLogger, Progress, Timeline } from "../telemetry/index.js";
 import { percent, RunDisplay } from "./run-display.js";
 import { AGGREGATORS_OPTION, aggregatorsOf, TRACE_OPTION } from "./coordinator-options.js";
@@ -16,6 +16,7 @@ import {
   withRunOptions,
   type RunArguments,
 } from "./run-options.js";
+import { requireKeysOrInsecure } from "./require-keys.js";
 import { shellWord } from "./shell-word.js";
 import { stopSignal } from "./stop-signal.js";
 import type { FromParent, ToParent } from "./train/children.js";
@@ -88,15 +89,7 @@ export const coordinatorCommand: CommandBody<CoordinatorArguments> = {
 async function keysOf({ keys, insecure }: CoordinatorArguments, listen: string): Promise<ServerKeys | null> {
   const folder = pathOf("--keys", keys);
   if (folder !== undefined) return readServerKeys(folder);
-  if (isLoopback(listen)) return null;
-  if (!insecure) {
-    throw new UserError(
-      "KEYS_MISSING",
-      `--listen ${listen} can be reached from other machines: give --keys (see tandem keys new), or --insecure on a network ` +
-        "where everybody may read and change the run",
-    );
-  }
-  process.stderr.write(`warning: --insecure: whoever reaches ${listen} can read and change this run\n`);
+  requireKeysOrInsecure(listen, insecure, `--listen ${listen}`);
   return null;
 }
 

@@ -15,6 +15,16 @@ export interface LayerSlice {
   readonly adapt: boolean;
 }
 
+/** Those of a stretch that is cut at their borders, counted from its first value. */
+export function layersIn(
+  layers: readonly LayerSlice[],
+  { offset, size }: { readonly offset: number; readonly size: number },
+): readonly LayerSlice[] {
+  return layers
+    .filter((layer) => layer.offset >= offset && layer.offset < offset + size)
+    .map((layer) => ({ ...layer, offset: layer.offset - offset }));
+}
+
 /** Vectors that an update reads and writes, float32 `[P]` each. */
 export interface UpdateVectors {
   readonly parameters: Float32Array;

@@ -1,6 +1,6 @@
 /** Typed messages over ZeroMQ. */
 export { createKeys, readClientKeys, readServerKeys, type ClientKeys, type ServerKeys } from "./keys.js";
 export { openGuard, type Guard } from "./authenticator.js";
-export { isLoopback } from "./endpoint.js";
+export { addressOf, anyPort, isHost, isLoopback, isWildcard, nextPort } from "./endpoint.js";
 export { DealerSocket, RouterSocket, type Received } from "./sockets.js";
 export { pagedBytes, SharedSegment, type SegmentAddress } from "./shared-segment.js";

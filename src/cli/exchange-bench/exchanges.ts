@@ -21,6 +21,7 @@ import { layerSlices } from "../../models/treatment.js";
 import { sha256OfFloats } from "../../protocol/digest.js";
 import { UserError } from "../../protocol/errors.js";
 import { workerId } from "../../protocol/identifiers.js";
+import { addressOf } from "../../transport/index.js";
 import { endWithin, startMember } from "../train/children.js";
 import type { FromWorker, ToWorker, Traffic, WorkerTask } from "./messages.js";
 import { benchmarkLayout } from "./model.js";
@@ -275,7 +276,7 @@ async function startAggregators(given: ExchangeOptions): Promise<Started> {
     return { supply, provided: await supply.provide(need), end: () => Promise.resolve() };
   }
   const supply = await RemoteSupply.open(aggregators, options);
-  const control = `tcp://${host}:${String(Number(supply.endpoint.split(":").at(-1)) - 1)}`;
+  const control = `tcp://${host}:${String(addressOf(supply.endpoint).port - 1)}`;
   // Nobody else reaches a benchmark's namespaces, or loopback.
   const flags = ["--connect", control, "--insecure"];
   const children = Array.from({ length: aggregators }, (_, index) =>

@@ -6,7 +6,6 @@ import { gradientSlice } from "../../models/exchange.js";
 import { initialParameters } from "../../models/parameters.js";
 import { sliceOf } from "../../models/shards.js";
 import { VectorArena } from "../../optim/index.js";
-import { sha256OfFloats } from "../../protocol/digest.js";
 import { toFrames } from "../../protocol/frames.js";
 import { Numbering } from "../../protocol/numbering.js";
 import {
@@ -17,7 +16,7 @@ import {
 } from "../../protocol/wire.js";
 import { DealerSocket, pagedBytes, SharedSegment } from "../../transport/index.js";
 import { SharedExchange } from "../../../worker/shared-exchange.js";
-import { ShardedWeights } from "../../../worker/sharded-weights.js";
+import { digestsOf, ShardedWeights } from "../../../worker/sharded-weights.js";
 import type { FromWorker, ToWorker, WorkerTask } from "./messages.js";
 import { benchmarkLayout } from "./model.js";
 
@@ -63,7 +62,8 @@ process.on("message", (message: ToWorker) => {
     for (const aggregator of links.keys()) send(message.step, aggregator);
     return;
   }
-  const digests = (weights.whole()?.shards ?? []).map(({ query, key }) => sha256OfFloats(query, key));
+  const whole = weights.whole();
+  const digests = whole === null ? [] : digestsOf(whole);
   say({ kind: "ended", digests, traffic: links.map(({ traffic }) => traffic) });
 });
 // The benchmark is over, or whoever began it is gone.
