@@ -1,5 +1,6 @@
 /** What passes between the coordinator and an aggregator, as messages of the aggregation plane and back. */
 import { isOptimizerKind, optimizerVectors, type UpdateRule } from "../src/config/optimizer.js";
+import { WIRE_WEIGHTS, type Wire } from "../src/models/exchange.js";
 import { fromFrames, toFrames } from "../src/protocol/frames.js";
 import type { WorkerId } from "../src/protocol/identifiers.js";
 import type { Begin, OrderMessage, ReportMessage } from "../src/protocol/wire.js";
@@ -11,6 +12,7 @@ import type { AggregatorCommand, AggregatorReport } from "./data-plane.js";
 export interface AggregatorTask {
   readonly runId: string;
   readonly options: Omit<AggregatorOptions, "buckets">;
+  readonly wire: Wire;
   /** silence after which a worker's connection is given up, in ms */
   readonly deadAfterMs: number;
 }
@@ -25,14 +27,16 @@ export interface BeginOptions extends AggregatorTask {
 const MOST = 2 ** 31;
 
 export function beginOf(
-  { runId, options, deadAfterMs, heartbeatMs, allowed }: BeginOptions,
+  { runId, options, wire, deadAfterMs, heartbeatMs, allowed }: BeginOptions,
   state: TrainingState,
 ): Begin {
   const { layout, layers, worldSize, rule, gradients } = options;
   const { version, updates } = state;
   return {
     ...{ runId, version, updates, worldSize, rule, deadAfterMs, heartbeatMs },
-    layers: layers.map(({ size, decay, adapt }) => ({ size, decay, adapt })),
+    layers: layers.map(({ size, decay, adapt, bfloat16 }) => ({ size, decay, adapt, bfloat16 })),
+    wireWeights: wire.weights,
+    sharesMemory: wire.sharesMemory,
     bufferCount: layout.bufferCount,
     roundsGradients: gradients === "bf16",
     allowed: [...(allowed ?? [])],
@@ -46,8 +50,9 @@ export function beginOf(
 export function begunBy(begin: Begin, frames: readonly Uint8Array[]): BeginOptions & { readonly state: TrainingState } {
   const { runId, version, updates, worldSize, deadAfterMs, heartbeatMs, bufferCount, layers: given, allowed } = begin;
   let parameterCount = 0;
-  const layers = (given ?? []).map(({ size, decay, adapt }) => {
-    const layer = { offset: parameterCount, size: size ?? 0, decay: decay === true, adapt: adapt === true };
+  const layers = (given ?? []).map(({ size, decay, adapt, bfloat16 }) => {
+    const treated = { decay: decay === true, adapt: adapt === true, bfloat16: bfloat16 === true };
+    const layer = { offset: parameterCount, size: size ?? 0, ...treated };
     parameterCount += layer.size;
     return layer;
   });
@@ -55,12 +60,15 @@ export function begunBy(begin: Begin, frames: readonly Uint8Array[]): BeginOptio
   const counts = [parameterCount, layout.bufferCount + 1, worldSize ?? 0, deadAfterMs ?? 0, heartbeatMs ?? 0];
   if (counts.some((count) => count < 1 || count >= MOST)) throw new WireError("a shard, or a run, that is none");
   const rule = ruleOf(begin.rule);
+  const weights = WIRE_WEIGHTS.find((form) => form === begin.wireWeights);
+  if (weights === undefined) throw new WireError(`weights that travel as ${String(begin.wireWeights)}`);
   return {
     runId: runId ?? "",
     options: {
       ...{ layout, layers, worldSize: worldSize ?? 0, rule },
       gradients: begin.roundsGradients === true ? "bf16" : "fp32",
     },
+    wire: { weights, sharesMemory: begin.sharesMemory === true },
     deadAfterMs: deadAfterMs ?? 0,
     heartbeatMs: heartbeatMs ?? 0,
     allowed: allowed === undefined || allowed === null || allowed.length === 0 ? null : allowed,

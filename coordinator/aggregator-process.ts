@@ -194,7 +194,7 @@ class Link {
   }
 
   private async begin(begin: Begin, frames: readonly Uint8Array[]): Promise<void> {
-    const { state, allowed, runId, options, deadAfterMs, heartbeatMs } = begunBy(begin, frames);
+    const { state, allowed, runId, options, wire, deadAfterMs, heartbeatMs } = begunBy(begin, frames);
     const { keys, listen, advertise, log } = this.options;
     if ((keys === null) !== (allowed === null)) throw new WireError("only one of coordinator and aggregator uses keys");
     const guarded =
@@ -204,7 +204,7 @@ class Link {
             this.say({ body: "dropped", dropped: { reason } });
           });
     if (guarded !== null) this.closeGuard = guarded.close;
-    const data = { options, runId, endpoint: listen, deadAfterMs, guard: guarded?.guard ?? null };
+    const data = { options, wire, runId, endpoint: listen, deadAfterMs, guard: guarded?.guard ?? null };
     const aggregator = await EmbeddedAggregator.start(data, state);
     aggregator.listen({
       reported: (report) => {

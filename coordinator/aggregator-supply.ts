@@ -1,6 +1,6 @@
 /** Where a run's aggregators come from: a thread of the coordinator, or processes of their own. */
 import { optimizerVectors, type UpdateRule } from "../src/config/optimizer.js";
-import type { GradientType } from "../src/models/exchange.js";
+import type { GradientType, Wire } from "../src/models/exchange.js";
 import type { ParameterLayout } from "../src/models/parameters.js";
 import { parameterShards, type ParameterShard } from "../src/models/shards.js";
 import { layersIn, MOST_ARENA_BYTES, type LayerSlice } from "../src/optim/index.js";
@@ -22,6 +22,7 @@ export interface Need {
   readonly rule: UpdateRule;
   readonly worldSize: number;
   readonly gradients: GradientType;
+  readonly wire: Wire;
   /** handed over */
   readonly state: TrainingState;
 }
@@ -68,13 +69,12 @@ export class EmbeddedSupply implements Supply {
   constructor(private readonly options: SupplyOptions) {}
 
   /** @throws UserError `PORT_IN_USE`, `ENDPOINT_INVALID` */
-  async provide({ runId, layout, layers, rule, worldSize, gradients, state }: Need): Promise<Provided> {
+  async provide({ runId, state, wire, ...options }: Need): Promise<Provided> {
     const { endpoint, guard, deadAfterMs } = this.options;
-    const options = { layout, layers, rule, worldSize, gradients };
-    const aggregator = await EmbeddedAggregator.start({ options, runId, endpoint, deadAfterMs, guard }, state);
+    const aggregator = await EmbeddedAggregator.start({ options, wire, runId, endpoint, deadAfterMs, guard }, state);
     this.aggregator = aggregator;
     return {
-      shards: parameterShards(layout, 1),
+      shards: parameterShards(options.layout, 1),
       handles: [aggregator],
       addresses: [{ port: addressOf(aggregator.endpoint).port }],
     };
@@ -133,7 +133,7 @@ export class RemoteSupply implements Supply {
       if (here.length < count)
         options.explained(`going on with ${String(here.length)} of ${String(count)} aggregators: no other has come`);
       this.isFirst = false;
-      const { layout, layers, rule, worldSize, gradients, runId, state } = need;
+      const { layout, layers, rule, worldSize, gradients, wire, runId, state } = need;
       const { deadAfterMs, heartbeatMs, allowed } = options;
       const shards = parameterShards(layout, here.length);
       try {
@@ -144,6 +144,7 @@ export class RemoteSupply implements Supply {
             const task = {
               runId,
               options: { layout: shard.layout, layers: own, rule, worldSize, gradients },
+              wire,
               deadAfterMs,
             };
             return aggregator.begin({ ...task, heartbeatMs, allowed }, stateOfShard(state, shard));
@@ -173,12 +174,16 @@ export class RemoteSupply implements Supply {
 }
 
 const GIB = 2 ** 30;
-type Model = Pick<Need, "layout" | "rule" | "worldSize">;
+type Model = Pick<Need, "layout" | "layers" | "rule" | "worldSize">;
 
 /** What the aggregator with the largest of so many shards needs of its memory, in bytes. */
-function largest({ layout, rule, worldSize }: Model, shards: number): number {
-  const vectors = optimizerVectors(rule.kind).length;
-  const needed = parameterShards(layout, shards).map((shard) => neededBytes(shard.layout, worldSize, vectors));
+function largest({ layout, layers, rule, worldSize }: Model, shards: number): number {
+  const demand = {
+    worldSize,
+    optimizerVectors: optimizerVectors(rule.kind).length,
+    bfloat16: layers.some(({ bfloat16 }) => bfloat16),
+  };
+  const needed = parameterShards(layout, shards).map((shard) => neededBytes(shard.layout, demand));
   return Math.max(...needed);
 }
 

@@ -2,6 +2,7 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { optimizerVectors } from "../src/config/optimizer.js";
 import { parameterBuckets } from "../src/models/buckets.js";
+import type { Wire } from "../src/models/exchange.js";
 import { VectorArena } from "../src/optim/index.js";
 import { aggregatorCodec, workerDataCodec } from "../src/protocol/wire.js";
 import { WireError } from "../src/protocol/wire-error.js";
@@ -9,10 +10,12 @@ import { sha256OfFloats } from "../src/protocol/digest.js";
 import { RouterSocket, type Guard } from "../src/transport/index.js";
 import { Aggregator, type AggregatorOptions, type TrainingState } from "./aggregator.js";
 import { DataPlane, ORDER_INVALID, type AggregatorCommand, type AggregatorReport } from "./data-plane.js";
+import { PackedWeights } from "./packed-weights.js";
 import { SharedGradients, SharedWeights, spareBytes } from "./shared-memory.js";
 
 export interface AggregatorThreadData {
   readonly options: Omit<AggregatorOptions, "buckets">;
+  readonly wire: Wire;
   readonly runId: string;
   /** where the data plane listens, e.g. `tcp://127.0.0.1:5556` */
   readonly endpoint: string;
@@ -29,7 +32,7 @@ export type ThreadReport =
   | { readonly kind: "listening"; readonly endpoint: string }
   | { readonly kind: "failed"; readonly code: string; readonly message: string };
 
-const { options, runId, endpoint, deadAfterMs, guard } = workerData as AggregatorThreadData;
+const { options, wire, runId, endpoint, deadAfterMs, guard } = workerData as AggregatorThreadData;
 if (parentPort === null) throw new Error("the aggregator runs in a thread of the coordinator");
 const coordinator = parentPort;
 const report = (message: ThreadReport) => {
@@ -38,15 +41,18 @@ const report = (message: ThreadReport) => {
 
 const { layout } = options;
 const arena = new VectorArena();
-const sharedStates = SharedWeights.create(layout, arena);
-const spare = spareBytes(layout, options.worldSize, optimizerVectors(options.rule.kind).length);
+const sharedStates = wire.sharesMemory ? SharedWeights.create(layout, arena) : null;
+const spare = spareBytes(layout, {
+  worldSize: options.worldSize,
+  optimizerVectors: optimizerVectors(options.rule.kind).length,
+  bfloat16: options.layers.some(({ bfloat16 }) => bfloat16),
+});
+const buckets = parameterBuckets({ parameters: options.layers, parameterCount: layout.parameterCount });
 const gradients = new SharedGradients(layout, arena, spare);
 // What it is handed at first is copied, and not kept.
 const aggregator = await new Promise<Aggregator>((resolve) => {
   coordinator.once("message", (state: TrainingState) => {
-    const { parameterCount } = layout;
-    const all = { ...options, buckets: parameterBuckets({ parameters: options.layers, parameterCount }) };
-    resolve(new Aggregator(all, state, arena, sharedStates ?? undefined));
+    resolve(new Aggregator({ ...options, buckets }, state, arena, sharedStates ?? undefined));
   });
 });
 
@@ -62,8 +68,10 @@ const socket = new RouterSocket(workerDataCodec, aggregatorCodec, {
     plane.obey({ kind: "tick" });
   },
 });
-const plane = new DataPlane(runId, layout, deadAfterMs, aggregator, {
-  now: () => performance.now(),
+const now = () => performance.now();
+const packed = new PackedWeights(arena, buckets, options.layers, now);
+const plane = new DataPlane(runId, layout, deadAfterMs, aggregator, packed, wire.weights, {
+  now,
   send: (address, message, frames) => {
     socket.post(address, message, frames, () => {
       plane.unreachable(address);

@@ -2,15 +2,16 @@
  * An aggregator's end of the data plane: which worker has which weights, what is on its way to it, and whose gradients count.
  * No socket or clock in here: `DataPlanePorts` are all it touches, so a simulation can drive it.
  */
-import { weightsParts } from "../src/models/exchange.js";
+import { weightsParts, type WireWeights } from "../src/models/exchange.js";
 import { sliceOf } from "../src/models/shards.js";
 import { toFrames } from "../src/protocol/frames.js";
 import type { WorkerId } from "../src/protocol/identifiers.js";
 import { Numbering } from "../src/protocol/numbering.js";
-import type { AggregatorMessage, Gradient, Open, WorkerDataMessage } from "../src/protocol/wire.js";
+import type { AggregatorMessage, Gradient, Open, Received, Weights, WorkerDataMessage } from "../src/protocol/wire.js";
 import { WireError } from "../src/protocol/wire-error.js";
 import type { SegmentAddress } from "../src/transport/shared-segment.js";
 import type { Aggregator, ShardLengths, TrainingState, UpdateRates } from "./aggregator.js";
+import type { PackedWeights } from "./packed-weights.js";
 
 /** Code of the failure where the coordinator has asked for what cannot be done. */
 export const ORDER_INVALID = "ORDER_INVALID";
@@ -74,7 +75,7 @@ export interface DataPlanePorts {
   /** null: none */
   readonly sharedStates: SharedStates | null;
   /** hex sha256 of θq, θk and the query encoder's buffers, one after another */
-  readonly digestOf: (state: TrainingState) => string;
+  readonly digestOf: (weights: Pick<TrainingState, "query" | "key" | "queryBuffers">) => string;
 }
 
 /** A worker that is expected, and its connection once it has opened one. */
@@ -86,8 +87,12 @@ interface Peer {
   isAdmitted: boolean;
   holding: WeightsHeld | null;
   address: string | null;
-  /** version of the weights on their way to it; null: it has said that it has them. One at a time: newer ones wait. */
-  sending: number | null;
+  /** the weights on their way to it; null: it has said that it has them. One at a time: newer ones wait. */
+  sending: { readonly version: number; readonly form: Form } | null;
+  /** whether it takes bfloat16 where that loses nothing */
+  takesBfloat16: boolean;
+  /** at which whole weights have reached it, in bytes a second; null: not known */
+  bandwidth: number | null;
   /** version that it has said to have; −1: none yet */
   holds: number;
   /** when its connection was last heard of, or was due from, in ms */
@@ -96,6 +101,21 @@ interface Peer {
   /** step of the gradient that has lain in the segment last; −1: none yet */
   sharedStep: number;
 }
+
+interface BucketMessage {
+  readonly weights: Weights;
+  readonly frames: readonly Uint8Array[];
+}
+
+function isPacked(form: Form): boolean {
+  return form === "bfloat16" || form === "difference";
+}
+
+/**
+ * How a version is sent: from the state's own memory; θq alone, θk follows at the worker; in bfloat16; as the difference from the
+ * version before, in bfloat16 too.
+ */
+type Form = "whole" | "query" | "bfloat16" | "difference";
 
 export class DataPlane {
   private readonly peers = new Map<WorkerId, Peer>();
@@ -107,6 +127,8 @@ export class DataPlane {
     /** silence after which a worker's connection is given up, in ms */
     private readonly deadAfterMs: number,
     private readonly aggregator: Aggregator,
+    private readonly packed: PackedWeights,
+    private readonly wireWeights: WireWeights,
     private readonly ports: DataPlanePorts,
   ) {}
 
@@ -192,7 +214,7 @@ export class DataPlane {
     }
     if (message.body === "alive") return;
     if (!peer.isAdmitted) throw new WireError(`${String(message.body)} from ${peer.worker}, which is not admitted`);
-    if (message.body === "received") this.acknowledged(peer, message.received.version ?? 0);
+    if (message.body === "received") this.acknowledged(peer, message.received);
     else if (message.body === "gradient") this.takeGradient(peer, message.gradient, frames);
   }
 
@@ -200,11 +222,15 @@ export class DataPlane {
     this.peers.set(worker, {
       ...{ worker, ticket, incoming: new Numbering(), outgoing: new Numbering() },
       ...{ isAdmitted: false, holding: null, address: null, sending: null, holds: -1, heardAt: 0, segment: null },
-      sharedStep: -1,
+      ...{ takesBfloat16: false, bandwidth: null, sharedStep: -1 },
     });
   }
 
-  private open(address: string, { runId, workerId, ticket, segment }: Open, number: number | null | undefined): void {
+  private open(
+    address: string,
+    { runId, workerId, ticket, segment, bfloat16 }: Open,
+    number: number | null | undefined,
+  ): void {
     const peer = this.peers.get((workerId ?? "") as WorkerId);
     // The ticket is a secret between the coordinator and this worker's process.
     if (runId !== this.runId || peer === undefined || peer.ticket !== ticket) {
@@ -216,6 +242,7 @@ export class DataPlane {
     const isOffered = typeof process === "number" && typeof file === "number" && token instanceof Uint8Array;
     const { sharedStates, openSegment } = this.ports;
     peer.segment = isOffered && sharedStates !== null ? openSegment({ process, file, token }) : null;
+    peer.takesBfloat16 = bfloat16 === true && this.wireWeights !== "fp32";
     peer.address = address;
     this.byAddress.set(address, peer);
     if (peer.segment !== null) this.tell(peer, { body: "memory", memory: sharedStates?.address ?? {} });
@@ -227,17 +254,25 @@ export class DataPlane {
     if (!peer.isAdmitted || peer.address === null || peer.sending !== null) return;
     const { state } = this.aggregator;
     const { holding } = peer;
-    if (holding?.version === state.version && holding.sha256 === this.ports.digestOf(state)) this.confirm(peer, state);
+    if (holding?.version === state.version && holding.sha256 === this.digestFor(peer)) this.confirm(peer, state);
     else this.sendWhole(peer);
   }
 
-  private acknowledged(peer: Peer, version: number): void {
-    if (version !== peer.sending) {
+  /** Of the weights of now, as the worker has them if it has them. */
+  private digestFor({ takesBfloat16, segment }: Peer): string {
+    const { state } = this.aggregator;
+    if (!takesBfloat16 || segment !== null) return this.ports.digestOf(state);
+    return this.packed.withRounded(state, (weights) => this.ports.digestOf({ ...state, ...weights }));
+  }
+
+  private acknowledged(peer: Peer, { version: given, bandwidth }: Received): void {
+    const version = given ?? 0;
+    if (version !== peer.sending?.version) {
       throw new WireError(`${peer.worker} acknowledges weights that are not on their way`);
     }
-    peer.sending = null;
+    this.sent(peer);
     peer.holds = version;
-    this.aggregator.release(version);
+    if (typeof bandwidth === "number" && bandwidth > 0) peer.bandwidth = bandwidth;
     if (version !== this.aggregator.state.version) this.sendWhole(peer);
   }
 
@@ -273,13 +308,12 @@ export class DataPlane {
     // Those with whom memory is shared find the whole where it is made; the others are sent it as it is made.
     const sharing = receivers.filter(({ segment }) => segment !== null);
     const apart = receivers.filter(({ segment }) => segment === null);
-    const upToDate = apart.filter(({ holds }) => holds === version);
-    const behind = apart.filter(({ holds }) => holds !== version);
     const applied = () => {
       ports.report({ kind: "applied", step, applyMs: ports.now() - start });
     };
     if (rates === null) {
       aggregator.skip();
+      this.packed.skipped(version + 1);
       applied();
       for (const peer of receivers) {
         if (peer.holds === version) this.confirm(peer, aggregator.state);
@@ -287,48 +321,95 @@ export class DataPlane {
       }
       return;
     }
-    for (const { next, bucket } of aggregator.apply(rates, behind.length + sharing.length > 0)) {
-      if (bucket === 0) for (const peer of apart) peer.sending = aggregator.hold(next).version;
-      this.sendBucket(upToDate, next, bucket, rates.keyMomentum);
-      this.sendBucket(behind, next, bucket, null);
+    const forms = apart.map((peer) => ({ peer, form: this.formFor(peer, version) }));
+    const keysAtOnce = sharing.length > 0 || forms.some(({ form }) => form !== "query");
+    for (const { next, bucket } of aggregator.apply(rates, keysAtOnce)) {
+      if (bucket === 0) for (const { peer, form } of forms) this.holdFor(peer, next, form);
+      this.sendBucket(
+        apart.filter(({ sending: own }) => own?.version === next.version),
+        next,
+        bucket,
+        rates.keyMomentum,
+      );
       // θk may still have to follow; nothing else's turn comes before.
       if (bucket === aggregator.buckets.length - 1) applied();
     }
     for (const peer of sharing) this.sendWhole(peer);
   }
 
+  /** How the version after `version` is sent, while it is made. */
+  private formFor({ holds, takesBfloat16, bandwidth }: Peer, version: number): Form {
+    if (!takesBfloat16) return holds === version ? "query" : "whole";
+    if (holds !== version || this.wireWeights === "bf16") return "bfloat16";
+    const pays = this.wireWeights === "delta" || this.packed.pays(bandwidth);
+    return pays ? "difference" : "bfloat16";
+  }
+
+  /** What is sent lies in memory that is not written until the worker has it, or is gone. */
+  private holdFor(peer: Peer, { version, ...rest }: TrainingState, form: Form): void {
+    peer.sending = { version, form };
+    if (isPacked(form)) this.packed.hold(version);
+    else this.aggregator.hold({ version, ...rest });
+  }
+
+  /** The worker has what was on its way, or is gone. */
+  private sent(peer: Peer): void {
+    const { sending } = peer;
+    peer.sending = null;
+    if (sending === null) return;
+    if (isPacked(sending.form)) this.packed.release(sending.version);
+    else this.aggregator.release(sending.version);
+  }
+
   /** What the worker holds is the state, under another number or the same: nothing has to travel. */
   private confirm(peer: Peer, state: TrainingState): void {
-    peer.sending = this.aggregator.hold(state).version;
+    this.holdFor(peer, state, "whole");
     this.tell(peer, { body: "weights", weights: { runId: this.runId, version: state.version, unchanged: true } });
   }
 
   /** Everything of the state as it is now. */
   private sendWhole(peer: Peer): void {
-    const current = this.aggregator.hold();
-    const { version } = current;
-    peer.sending = version;
-    const slot = peer.segment === null ? null : (this.ports.sharedStates?.slotOf(current) ?? null);
+    const { state } = this.aggregator;
+    const { version } = state;
+    const slot = peer.segment === null ? null : (this.ports.sharedStates?.slotOf(state) ?? null);
+    const isRounded = peer.takesBfloat16 && peer.segment === null;
+    this.holdFor(peer, state, isRounded ? "bfloat16" : "whole");
     if (slot !== null) {
       this.tell(peer, { body: "weights", weights: { runId: this.runId, version, slot } });
       return;
     }
-    for (const bucket of this.aggregator.buckets.keys()) this.sendBucket([peer], current, bucket, null);
+    for (const bucket of this.aggregator.buckets.keys()) this.sendBucket([peer], state, bucket, null);
   }
 
-  /**
-   * ZeroMQ sends from the state's own memory, so the state is held until the worker has it, or is gone.
-   * @param keyMomentum m by which the worker lets θk follow; null: θk is sent
-   */
+  /** @param keyMomentum m by which θk follows where it is not sent */
   private sendBucket(peers: readonly Peer[], of: TrainingState, bucket: number, keyMomentum: number | null): void {
-    if (peers.length === 0) return;
-    const place = this.aggregator.buckets[bucket];
-    const parts = weightsParts(this.layout, place, bucket, keyMomentum !== null);
+    const messages = new Map<Form, BucketMessage>();
+    for (const peer of peers) {
+      const form = peer.sending?.form ?? "whole";
+      const message = messages.get(form) ?? this.bucketMessage(of, bucket, form, keyMomentum);
+      messages.set(form, message);
+      this.tell(peer, { body: "weights", weights: message.weights }, message.frames);
+    }
+  }
+
+  private bucketMessage(of: TrainingState, bucket: number, form: Form, keyMomentum: number | null): BucketMessage {
+    const header = { runId: this.runId, version: of.version, bucket };
+    if (form === "whole" || form === "query") {
+      const place = this.aggregator.buckets[bucket];
+      const parts = weightsParts(this.layout, place, bucket, form === "query");
+      const frames = toFrames(
+        ...parts.map(({ name }) => (name === "buffers" ? of.queryBuffers : sliceOf(of[name], place))),
+      );
+      return { weights: { ...header, keyMomentum: form === "query" ? keyMomentum : null }, frames };
+    }
+    const { written, differs } =
+      form === "difference" ? this.packed.difference(of, bucket) : this.packed.whole(of, bucket);
     const frames = toFrames(
-      ...parts.map(({ name }) => (name === "buffers" ? of.queryBuffers : sliceOf(of[name], place))),
+      written.vector.subarray(0, written.length),
+      ...(bucket === 0 ? [this.packed.buffers(of)] : []),
     );
-    const weights = { runId: this.runId, version: of.version, bucket, keyMomentum };
-    for (const peer of peers) if (peer.sending === of.version) this.tell(peer, { body: "weights", weights }, frames);
+    const difference = differs ? written.length : null;
+    return { weights: { ...header, bfloat16: true, difference }, frames };
   }
 
   private tell(peer: Peer, message: AggregatorMessage, frames: readonly Uint8Array[] = []): void {
@@ -353,7 +434,6 @@ export class DataPlane {
     }
     peer.segment = null;
     peer.address = null;
-    if (peer.sending !== null) this.aggregator.release(peer.sending);
-    peer.sending = null;
+    this.sent(peer);
   }
 }

@@ -11,13 +11,14 @@ import {
   readRunId,
   type RunLock,
 } from "../src/checkpoint/index.js";
-import { queueRowLength, runLength, roundsOf, usesLabels, usesQueue } from "../src/config/derived.js";
+import { queueRowLength, runLength, roundsOf, usesLabels, usesQueue, weightsPrecision } from "../src/config/derived.js";
 import { optimizerVectors, updateRule } from "../src/config/optimizer.js";
 import { checkAgainstDataset } from "../src/config/resolve.js";
 import type { RunConfig } from "../src/config/schema.js";
 import { CorruptLimit, labelledLength, openRunDataset, type RunDataset } from "../src/data/index.js";
 import { architectureOf } from "../src/models/architecture.js";
 import { initialBuffers, initialParameters, type ParameterLayout } from "../src/models/parameters.js";
+import type { Wire } from "../src/models/exchange.js";
 import { layerSlices } from "../src/models/treatment.js";
 import { KeyQueue, NO_LABEL } from "../src/objectives/key-queue.js";
 import { tryMethodApart } from "../src/objectives/try-method.js";
@@ -55,6 +56,7 @@ export interface CoordinatorOptions {
   readonly listen: string;
   /** processes that aggregate, each with a parameter shard; null: a thread of the coordinator does */
   readonly aggregators: number | null;
+  readonly wire: Wire;
   /** CURVE keys; null: whoever reaches the ports may speak */
   readonly keys: ServerKeys | null;
   /** run directory */
@@ -119,7 +121,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
   checkAgainstDataset(config, { length: train.length, unlabelled: train.length - labelledLength(train) });
   const [architecture] = await Promise.all([architectureOf(config), tryMethodApart(config)]);
   const { layout } = architecture;
-  const layers = layerSlices(layout, config.optimizer);
+  const layers = layerSlices(layout, config.optimizer, weightsPrecision(config));
   const rule = updateRule(config.optimizer);
   const asked = options.init == null ? null : await readInitialWeights(options.init);
   const openDirectory = async (
@@ -152,7 +154,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
       : await openGuard(options.keys, (reason) => {
           strangers.refused(reason);
         });
-  checkAggregators({ layout, rule, worldSize: config.parallel.worldSize }, options.aggregators ?? 1);
+  checkAggregators({ layout, layers, rule, worldSize: config.parallel.worldSize }, options.aggregators ?? 1);
   const { control, endpoint, supply } = await openPlanes(options, guarded?.guard ?? null);
   strangers.refused = (reason) => {
     control.refused(reason);
@@ -162,7 +164,8 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
   let outcome: Outcome = "failed";
   try {
     const { worldSize, gradients } = config.parallel;
-    const need = { layout, layers, rule, worldSize, gradients, runId: begun.id };
+    const { wire } = options;
+    const need = { layout, layers, rule, worldSize, gradients, wire, runId: begun.id };
     // A port in use must not leave a run behind.
     if (!supply.waits) provided = await supply.provide({ ...need, state: handOver(begun) });
     if (!options.resume) {

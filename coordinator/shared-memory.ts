@@ -90,23 +90,32 @@ const STATES = 2;
 /** … and one that a worker which does not keep up has on its way. */
 const STATES_WITH_THE_SLOW = 3;
 
-/**
- * What an aggregator needs of its arena for states and sums, in bytes.
- * @param optimizerVectors that each state has
- */
+/** Codes of θq and θk in bfloat16, in values for each parameter: those of the version before, and what is on its way. */
+const CODES = 2;
+
+/** What an aggregator's memory depends on. */
+export interface Demand {
+  readonly worldSize: number;
+  /** that each state has */
+  readonly optimizerVectors: number;
+  /** whether weights travel in bfloat16 */
+  readonly bfloat16: boolean;
+}
+
+/** What an aggregator needs of its arena for states, sums and codes, in bytes. */
 export function neededBytes(
   layout: ShardLengths,
-  worldSize: number,
-  optimizerVectors: number,
+  { worldSize, optimizerVectors, bfloat16 }: Demand,
   states = STATES,
 ): number {
   const { parameterCount, bufferCount } = layout;
   const state = slotLength(layout) + optimizerVectors * parameterCount + bufferCount;
   const sums = (rootLevel(worldSize) + 2) * gradientLength(layout);
-  return Float32Array.BYTES_PER_ELEMENT * (states * state + sums);
+  const codes = bfloat16 ? CODES * parameterCount : 0;
+  return Float32Array.BYTES_PER_ELEMENT * (states * state + sums + codes);
 }
 
-/** What an aggregator's arena has left for workers' gradients, in bytes. @param optimizerVectors as for `neededBytes` */
-export function spareBytes(layout: ShardLengths, worldSize: number, optimizerVectors: number): number {
-  return MOST_ARENA_BYTES - neededBytes(layout, worldSize, optimizerVectors, STATES_WITH_THE_SLOW);
+/** What an aggregator's arena has left for workers' gradients, in bytes. */
+export function spareBytes(layout: ShardLengths, demand: Demand): number {
+  return MOST_ARENA_BYTES - neededBytes(layout, demand, STATES_WITH_THE_SLOW);
 }

@@ -22,6 +22,7 @@ export type ComputeCalls = {
       mode: PreparedStep["mode"];
       layout: ParameterLayout;
       rounds: readonly number[];
+      takesBfloat16: boolean;
       /** ranks stand still in the midst of their step, and keep their batch there */
       stands: boolean;
     },
@@ -84,8 +85,8 @@ const notify = serveCalls<ComputeCalls, ComputeNotice>({
     computer = prepared;
     const device = nodeBackend().isUsingGpuDevice ? "gpu" : "cpu";
     const fingerprint = await engineFingerprint(config.engine, prepared.mode);
-    const { mode, encoder, rounds, stands } = prepared;
-    return { fingerprint, device, mode, layout: encoder.layout, rounds, stands };
+    const { mode, encoder, rounds, stands, takesBfloat16 } = prepared;
+    return { fingerprint, device, mode, layout: encoder.layout, rounds, stands, takesBfloat16 };
   },
   weights: (weights) => {
     started().setWeights(weights);

@@ -104,10 +104,8 @@ export async function startExecutor(
     log(`the engine is ready after ${seconds} s: ${how}`);
     return found;
   };
-  const [{ fingerprint, device, layout, rounds, stands }, { manifestHash, splitLengths }] = await Promise.all([
-    prepare(),
-    loader.call("open", { config, spec }),
-  ]);
+  const [{ fingerprint, device, layout, rounds, stands, takesBfloat16 }, { manifestHash, splitLengths }] =
+    await Promise.all([prepare(), loader.call("open", { config, spec })]);
   if (choice.startsWith("gpu") && device !== "gpu") {
     throw new UserError(
       "DEVICE_MISSING",
@@ -168,7 +166,10 @@ export async function startExecutor(
     features: async (request) => compute.call("features", { samples: await loader.call("read", request) }),
   };
   const tensors = layout.parameters.length;
-  return { executor, manifestHash, splitLengths, tensors, engineFingerprint: fingerprint, device, rounds };
+  return {
+    ...{ executor, manifestHash, splitLengths, tensors, engineFingerprint: fingerprint, device, rounds },
+    takesBfloat16,
+  };
 }
 
 /**

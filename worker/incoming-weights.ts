@@ -1,8 +1,9 @@
 /** One shard of the weights as it arrives at a worker: bucket by bucket, one vector in use while the next version fills the other, or in shared memory. */
 import { weightsParts } from "../src/models/exchange.js";
+import type { PackedBucket } from "../src/models/packed-weights.js";
 import type { ParameterLayout } from "../src/models/parameters.js";
 import { sliceOf, type Slice } from "../src/models/shards.js";
-import type { VectorArena } from "../src/optim/index.js";
+import { CODING_SLACK, type VectorArena } from "../src/optim/index.js";
 import { fromFrames } from "../src/protocol/frames.js";
 import { WireError } from "../src/protocol/wire-error.js";
 import type { Weights } from "../src/protocol/wire.js";
@@ -21,6 +22,16 @@ export interface WholeWeights {
   readonly version: number;
   /** unwritten until the version after the next begins to arrive or, in shared memory, until it is acknowledged */
   readonly vectors: WeightVectors;
+  /** at which its buckets have come, in bytes a second; null: not known */
+  readonly bandwidth: number | null;
+}
+
+/** What has come of a version. */
+interface Arriving {
+  readonly version: number;
+  readonly buckets: Set<number>;
+  /** since when, in ms, and bytes since then; null: part of it was told as a difference */
+  whole: { readonly from: number; bytes: number } | null;
 }
 
 /** Vectors of this process alone, which frames fill. */
@@ -38,16 +49,20 @@ const NOTHING: WeightVectors = {
 
 export class IncomingWeights {
   private memory: SharedExchange | null = null;
-  private held: WholeWeights = { version: -1, vectors: NOTHING };
+  private held: WholeWeights = { version: -1, vectors: NOTHING, bandwidth: null };
   /** what holds the version before while frames fill the other; null: no frames have come yet */
   private own: { readonly before: OwnVectors; readonly filling: OwnVectors } | null = null;
-  private arriving = { version: -1, buckets: new Set<number>() };
+  private arriving: Arriving | null = null;
 
   constructor(
     private readonly layout: ParameterLayout,
     private readonly arena: VectorArena,
     /** how it is cut */
     private readonly buckets: readonly Slice[],
+    /** each as it travels in bfloat16; none: it must not */
+    private readonly packed: readonly PackedBucket[] = [],
+    /** monotonic clock in ms */
+    private readonly now: () => number = () => performance.now(),
   ) {}
 
   /** The last version that was whole; −1: none yet. */
@@ -58,9 +73,9 @@ export class IncomingWeights {
   /** A new connection: what has come of a version by the one before is void. @param memory shared with the aggregator */
   restart(memory: SharedExchange | null): void {
     // What lies in memory that was shared is no longer ours to look at.
-    if (this.held.vectors !== this.own?.before.vectors) this.held = { version: -1, vectors: NOTHING };
+    if (this.held.vectors !== this.own?.before.vectors) this.held = { version: -1, vectors: NOTHING, bandwidth: null };
     this.memory = memory;
-    this.arriving = { version: -1, buckets: new Set() };
+    this.arriving = null;
   }
 
   /**
@@ -73,35 +88,74 @@ export class IncomingWeights {
     if (header.unchanged === true) return this.renumber(version);
     if (typeof slot !== "number") return this.takeBucket(header, version, frames);
     if (this.memory === null) throw new WireError("weights in memory that is not shared");
-    this.held = { version, vectors: this.memory.weightsIn(slot) };
+    this.held = { version, vectors: this.memory.weightsIn(slot), bandwidth: null };
     return this.held;
   }
 
   private takeBucket(header: Weights, version: number, frames: readonly Uint8Array[]): WholeWeights | null {
-    const keyMomentum = momentumOf(header);
     const number = header.bucket ?? 0;
     const bucket = this.buckets[number];
     if (bucket === undefined) throw new WireError(`bucket ${String(number)} of ${String(this.buckets.length)}`);
     this.own ??= { before: this.newVectors(), filling: this.newVectors() };
+    if (this.arriving?.version !== version)
+      this.arriving = { version, buckets: new Set(), whole: { from: this.now(), bytes: 0 } };
+    const { arriving } = this;
+    this.memory?.decline();
+    if (header.bfloat16 === true) this.takePacked(header, version, number, frames);
+    else this.takeFloats(header, version, number, frames);
+    if (typeof header.difference === "number") arriving.whole = null;
+    // Those of the first had come before there was anything to measure from.
+    if (arriving.whole !== null && arriving.buckets.size > 0) arriving.whole.bytes += bytesOf(frames);
+    arriving.buckets.add(number);
+    if (arriving.buckets.size < this.buckets.length) return null;
     const { before, filling } = this.own;
-    if (keyMomentum !== null && (version !== this.held.version + 1 || this.held.vectors !== before.vectors)) {
-      throw new WireError(
-        `weights ${String(version)} build on those before, and ${String(this.held.version)} are here`,
-      );
-    }
-    if (version !== this.arriving.version) this.arriving = { version, buckets: new Set() };
+    this.own = { before: filling, filling: before };
+    this.arriving = null;
+    this.held = { version, vectors: filling.vectors, bandwidth: bandwidthOf(arriving, this.now()) };
+    return this.held;
+  }
+
+  private takeFloats(header: Weights, version: number, number: number, frames: readonly Uint8Array[]): void {
+    const { before, filling } = this.vectors();
+    const keyMomentum = momentumOf(header);
+    if (keyMomentum !== null) this.expectBefore(version);
     const slices = filling.slices[number];
-    const parts = weightsParts(this.layout, bucket, number, keyMomentum !== null).map(({ name }) =>
+    const parts = weightsParts(this.layout, this.buckets[number], number, keyMomentum !== null).map(({ name }) =>
       name === "buffers" ? filling.vectors.buffers : slices[name],
     );
-    this.memory?.decline();
     fromFrames(frames, ...parts);
     if (keyMomentum !== null) this.arena.mix(before.slices[number].key, slices.query, keyMomentum, slices.key);
-    this.arriving.buckets.add(number);
-    if (this.arriving.buckets.size < this.buckets.length) return null;
-    this.own = { before: filling, filling: before };
-    this.held = { version, vectors: filling.vectors };
-    return this.held;
+  }
+
+  private takePacked({ difference }: Weights, version: number, number: number, frames: readonly Uint8Array[]): void {
+    const { before, filling } = this.vectors();
+    const { arena } = this;
+    const packed = this.packed.at(number);
+    if (packed === undefined) throw new WireError("weights in bfloat16 that nobody rounds");
+    const differs = typeof difference === "number";
+    if (differs) this.expectBefore(version);
+    const length = differs ? difference : packed.wholeLength;
+    if (length > packed.wholeLength) throw new WireError(`a difference of ${String(length)} values`);
+    const vector = arena.take(packed.wholeLength + CODING_SLACK);
+    try {
+      fromFrames(frames, vector.subarray(0, length), ...(number === 0 ? [filling.vectors.buffers] : []));
+      if (!differs) packed.unpack(arena, vector, filling.slices[number]);
+      else if (!packed.follow(arena, { vector, length }, before.slices[number], filling.slices[number]))
+        throw new WireError("a difference that is not whole");
+    } finally {
+      arena.release(vector);
+    }
+  }
+
+  private vectors(): { readonly before: OwnVectors; readonly filling: OwnVectors } {
+    if (this.own === null) throw new Error("weights were taken before there was room for them");
+    return this.own;
+  }
+
+  /** What comes builds on the version before. */
+  private expectBefore(version: number): void {
+    if (version === this.held.version + 1 && this.held.vectors === this.vectors().before.vectors) return;
+    throw new WireError(`weights ${String(version)} build on those before, and ${String(this.held.version)} are here`);
   }
 
   /** Nothing of it is looked at any more. */
@@ -130,6 +184,15 @@ export class IncomingWeights {
     this.held = { ...this.held, version };
     return this.held;
   }
+}
+
+function bytesOf(frames: readonly Uint8Array[]): number {
+  return frames.reduce((sum, { byteLength }) => sum + byteLength, 0);
+}
+
+/** @param now in ms @returns bytes a second; null: not known */
+function bandwidthOf({ whole }: Arriving, now: number): number | null {
+  return whole === null || whole.bytes === 0 || now <= whole.from ? null : (1000 * whole.bytes) / (now - whole.from);
 }
 
 /** m by which θk follows; null: θk comes too */

@@ -61,7 +61,7 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
           onCorrupt,
           threads,
         );
-        engineParts = { executor, weights: new ShardedWeights(executor.layout) };
+        engineParts = { executor, weights: new ShardedWeights(executor.layout, found.takesBfloat16) };
         session.prepared(found);
       };
       const link = new Connection(options.connect, options.keys, () => session, reject);

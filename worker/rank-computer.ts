@@ -8,6 +8,7 @@ import {
   usesExchange,
   usesLabels,
   usesQueue,
+  weightsPrecision,
 } from "../src/config/derived.js";
 import type { RunConfig } from "../src/config/schema.js";
 import type { Batch } from "../src/data/loader.js";
@@ -17,6 +18,8 @@ import { CompiledStep, readTimestamp, tf, type Tensor, type Tensor1D, type Tenso
 import { backboneFeatures } from "../src/evaluation/features.js";
 import { gradientLength, gradientSlice, roundedLength } from "../src/models/exchange.js";
 import { encoderOf, parameterShards, type BufferSpec, type Encoder } from "../src/models/index.js";
+import { roundedWeights } from "../src/models/packed-weights.js";
+import { isWeight } from "../src/models/parameters.js";
 import { sliceOf, type ParameterShard, type Slice } from "../src/models/shards.js";
 import { KeyQueue, type Exchanged } from "../src/objectives/index.js";
 import { SumTree, VectorArena } from "../src/optim/index.js";
@@ -60,6 +63,8 @@ function spentUntil(time: number, spans: readonly Span[]): number {
 
 export class RankComputer {
   private weights: { version: number; query: Tensor[]; key: Tensor[]; buffers: Map<string, Tensor1D> } | null = null;
+  /** θq as evaluations take it; null: not asked for since there are new weights */
+  private resting: readonly Tensor[] | null = null;
   private queue: KeyQueue | null = null;
   private queueTensor: Tensor2D | null = null;
   /** float32 `[W, E]`: what the ranks of the open step show each other */
@@ -103,6 +108,11 @@ export class RankComputer {
     return this.step instanceof Lockstep ? "compiled" : this.step.mode;
   }
 
+  /** whether steps round to bfloat16 what they multiply by, so that it may travel so */
+  get takesBfloat16(): boolean {
+    return this.mode === "compiled" && weightsPrecision(this.config) === "bf16";
+  }
+
   /** Values that a rank shows the others in each round of a step. */
   get rounds(): readonly number[] {
     if (this.step instanceof Lockstep) return this.step.rounds;
@@ -123,6 +133,8 @@ export class RankComputer {
       tf.dispose([this.weights.query, this.weights.key]);
       for (const buffer of this.weights.buffers.values()) buffer.dispose();
     }
+    if (this.resting !== null) tf.dispose([...this.resting]);
+    this.resting = null;
     const { layout } = this.encoder;
     const { buffers } = layout;
     const layouts = this.cut(shards.length).map(({ layout: own }) => own);
@@ -227,8 +239,22 @@ export class RankComputer {
   features(samples: SampleValues): Float32Array {
     const { weights, encoder, config } = this;
     if (weights === null) throw new Error("features were asked for before there were weights");
-    const frozen = { encoder, parameters: weights.query, buffers: weights.buffers };
+    this.resting ??= this.asStepsTakeThem(weights.query);
+    const frozen = { encoder, parameters: this.resting, buffers: weights.buffers };
     return backboneFeatures(frozen, samples, config.data);
+  }
+
+  /** Parameters rounded where steps round them: whether they have travelled so does not show. The tensors are the caller's. */
+  private asStepsTakeThem(parameters: readonly Tensor[]): readonly Tensor[] {
+    const isRounded = weightsPrecision(this.config) === "bf16";
+    return this.encoder.layout.parameters.map((spec, index) => {
+      const values = valuesOf(parameters[index]);
+      const bfloat16 = isRounded && isWeight(spec);
+      const rounded = roundedWeights(this.arena, values, [{ offset: 0, size: spec.size, bfloat16 }]);
+      const tensor = tf.tensor(rounded.slice(), [...spec.shape]);
+      this.arena.release(rounded);
+      return tensor;
+    });
   }
 
   /** @returns the result, what the caller disposes of beside it, and when the rank was worked on before */

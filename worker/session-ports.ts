@@ -12,6 +12,7 @@ import type {
   WorkerMessage,
 } from "../src/protocol/wire.js";
 import type { TreeNode } from "../src/optim/index.js";
+import type { Arrived } from "./sharded-weights.js";
 
 /** What engine and data set turn out to be. */
 export interface Prepared {
@@ -22,6 +23,8 @@ export interface Prepared {
   /** of θ, at whose borders it is cut into parameter shards */
   readonly tensors: number;
   readonly device: string;
+  /** whether the step rounds to bfloat16 what it multiplies by */
+  readonly takesBfloat16: boolean;
   /** values that a rank shows the others in each round of a step */
   readonly rounds: readonly number[];
 }
@@ -76,10 +79,10 @@ export interface SessionPorts {
   /** digests of what is still held from an earlier link; answered by `proved` */
   readonly prove: (link: number, queueVersion: number) => void;
   /**
-   * @returns the version, once the last bucket of the aggregator's shard has come; null before
+   * @returns the version, once the last bucket of the aggregator's shard has come, and at what bandwidth; null before
    * @throws WireError where the message does not fit
    */
-  readonly takeWeights: (aggregator: number, header: Weights, frames: readonly Uint8Array[]) => number | null;
+  readonly takeWeights: (aggregator: number, header: Weights, frames: readonly Uint8Array[]) => Arrived | null;
   /** gives the weights taken last, all of one version, to the engine, after everything that it was given before; answered by `weightsLoaded` */
   readonly loadWeights: (link: number) => void;
   /** @throws WireError where the frames do not fit */

@@ -28,6 +28,7 @@ import {
 import { WireError } from "../src/protocol/wire-error.js";
 import { isHost, LAST_PORT } from "../src/transport/endpoint.js";
 import type { FeatureSlice, HandedOut, Prepared, RankReport, SessionOptions, SessionPorts } from "./session-ports.js";
+import type { Arrived } from "./sharded-weights.js";
 import { WorkInHand } from "./work-in-hand.js";
 
 /** How long a coordinator may take to answer hello before the worker connects anew, in ms. */
@@ -40,8 +41,8 @@ interface DataConnection {
   readonly in: Numbering;
   readonly out: Numbering;
   heardAt: number;
-  /** version of its shard that is here and not acknowledged; null: none */
-  arrived: number | null;
+  /** what is here of its shard and not acknowledged; null: none */
+  arrived: Arrived | null;
   /** whether the engine has other values of the shard */
   isNew: boolean;
 }
@@ -341,7 +342,7 @@ export class WorkerSession {
   private openData(): void {
     if (this.welcomed === null) throw new Error("data connections come after the welcome");
     const { runId, workerId, ticket, aggregators } = this.welcomed;
-    const tensors = this.found?.tensors ?? 0;
+    const { tensors = 0, takesBfloat16 = false } = this.found ?? {};
     if (aggregators.length > tensors) {
       this.lose(`${String(aggregators.length)} aggregators of ${String(tensors)} tensors`);
       return;
@@ -350,7 +351,11 @@ export class WorkerSession {
     this.data = aggregators.map(() => newConnection());
     const [number] = this.data.map(({ out }) => out.next());
     this.guarded(() => {
-      this.ports.openData(this.link, aggregators, { body: "open", open: { runId, workerId, ticket }, number });
+      this.ports.openData(this.link, aggregators, {
+        body: "open",
+        open: { runId, workerId, ticket, bfloat16: takesBfloat16 },
+        number,
+      });
       this.ports.prove(this.link, this.queueHeld);
     });
   }
@@ -402,20 +407,20 @@ export class WorkerSession {
     if (weights.runId !== this.welcomed?.runId) throw new WireError(`weights of run ${String(weights.runId)}`);
     const connection = this.data[aggregator];
     if (connection.arrived !== null) throw new WireError("weights came before those before were acknowledged");
-    const version = this.ports.takeWeights(aggregator, weights, frames);
-    if (version === null) return;
-    connection.arrived = version;
+    const arrived = this.ports.takeWeights(aggregator, weights, frames);
+    if (arrived === null) return;
+    connection.arrived = arrived;
     if (weights.unchanged !== true) connection.isNew = true;
     this.joinShards();
   }
 
   /** The engine gets weights of one version. Aggregators that had sent an earlier one than others did send the newest then. */
   private joinShards(): void {
-    const newest = Math.max(...this.data.map(({ arrived }) => arrived ?? -1));
+    const newest = Math.max(...this.data.map(({ arrived }) => arrived?.version ?? -1));
     for (const [aggregator, { arrived }] of this.data.entries()) {
-      if (arrived !== null && arrived < newest) this.acknowledge(aggregator);
+      if (arrived !== null && arrived.version < newest) this.acknowledge(aggregator);
     }
-    if (this.data.some(({ arrived }) => arrived !== newest)) return;
+    if (this.data.some(({ arrived }) => arrived?.version !== newest)) return;
     this.weightsVersion = newest;
     if (this.data.some(({ isNew }) => isNew)) {
       for (const connection of this.data) connection.isNew = false;
@@ -438,7 +443,8 @@ export class WorkerSession {
 
   private acknowledge(aggregator: number): void {
     const connection = this.data[aggregator];
-    const received = { runId: this.welcomed?.runId ?? "", version: connection.arrived ?? -1 };
+    const { version, bandwidth } = connection.arrived ?? { version: -1, bandwidth: null };
+    const received = { runId: this.welcomed?.runId ?? "", version, bandwidth: bandwidth ?? 0 };
     connection.arrived = null;
     this.tell(aggregator, { body: "received", received });
   }

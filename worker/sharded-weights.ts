@@ -1,12 +1,16 @@
 /** Weights as they arrive from several aggregators, each of which has a parameter shard. */
 import type { ParameterLayout } from "../src/models/parameters.js";
+import { packedBuckets, roundings } from "../src/models/packed-weights.js";
 import { parameterBuckets } from "../src/models/buckets.js";
 import { parameterShards, type ParameterShard } from "../src/models/shards.js";
 import { VectorArena } from "../src/optim/index.js";
 import { sha256OfFloats } from "../src/protocol/digest.js";
 import type { Weights } from "../src/protocol/wire.js";
-import { IncomingWeights, type WeightVectors } from "./incoming-weights.js";
+import { IncomingWeights, type WeightVectors, type WholeWeights } from "./incoming-weights.js";
 import type { SharedExchange } from "./shared-exchange.js";
+
+/** A version of a shard that is here. */
+export type Arrived = Pick<WholeWeights, "version" | "bandwidth">;
 
 /** One version of the weights. */
 export interface WeightsInShards {
@@ -18,9 +22,13 @@ export interface WeightsInShards {
 export class ShardedWeights {
   private parts: readonly { readonly shard: ParameterShard; readonly incoming: IncomingWeights }[] = [];
 
-  /** @param bucketsOf how a shard travels */
+  /**
+   * @param takesBfloat16 whether the step rounds what it multiplies by
+   * @param bucketsOf how a shard travels
+   */
   constructor(
     private readonly layout: ParameterLayout,
+    private readonly takesBfloat16: boolean,
     readonly arena = new VectorArena(),
     private readonly bucketsOf = (shard: ParameterLayout) => parameterBuckets(shard),
   ) {}
@@ -29,10 +37,11 @@ export class ShardedWeights {
   cut(count: number): readonly ParameterShard[] {
     if (this.parts.length !== count) {
       for (const { incoming } of this.parts) incoming.close();
-      this.parts = parameterShards(this.layout, count).map((shard) => ({
-        shard,
-        incoming: new IncomingWeights(shard.layout, this.arena, this.bucketsOf(shard.layout)),
-      }));
+      this.parts = parameterShards(this.layout, count).map((shard) => {
+        const buckets = this.bucketsOf(shard.layout);
+        const packed = this.takesBfloat16 ? packedBuckets(buckets, roundings(shard.layout.parameters)) : [];
+        return { shard, incoming: new IncomingWeights(shard.layout, this.arena, buckets, packed) };
+      });
     }
     return this.parts.map(({ shard }) => shard);
   }
@@ -44,11 +53,11 @@ export class ShardedWeights {
 
   /**
    * @param aggregator number of its shard
-   * @returns the version, once the shard's last bucket has come; null before
+   * @returns the version, once the shard's last bucket has come, and at what bandwidth; null before
    * @throws WireError as `IncomingWeights.take`
    */
-  take(aggregator: number, header: Weights, frames: readonly Uint8Array[]): number | null {
-    return this.parts[aggregator].incoming.take(header, frames)?.version ?? null;
+  take(aggregator: number, header: Weights, frames: readonly Uint8Array[]): Arrived | null {
+    return this.parts[aggregator].incoming.take(header, frames);
   }
 
   /** What is held, if all shards are of one version. */

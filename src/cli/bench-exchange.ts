@@ -3,18 +3,18 @@ import type { CommandModule } from "yargs";
 import type { GradientType } from "../models/exchange.js";
 import { UserError } from "../protocol/errors.js";
 import { timeExchanges, type ExchangeOptions, type ExchangeTimes } from "./exchange-bench/exchanges.js";
-import { AGGREGATORS_OPTION, aggregatorsOf } from "./coordinator-options.js";
+import { AGGREGATORS_OPTION, aggregatorsOf, WIRE_OPTIONS, wireOf, type WireArguments } from "./coordinator-options.js";
 import { median } from "./median.js";
 import { once, wholeNumber } from "./run-options.js";
 
-interface ExchangeArguments {
+interface ExchangeArguments extends WireArguments {
   readonly workers: string;
   readonly params: number;
   readonly rounds: number;
   readonly warmup: number;
   readonly aggregators: string;
   readonly gradients: GradientType;
-  readonly "shared-memory": boolean;
+  readonly precision: "fp32" | "bf16";
   readonly host: string;
   readonly namespaces: string | undefined;
   readonly json: boolean;
@@ -60,11 +60,12 @@ export const exchangeCommand: CommandModule<object, ExchangeArguments> = {
         describe: "As parallel.gradients",
       })
       .option("aggregators", AGGREGATORS_OPTION)
-      .option("shared-memory", {
-        type: "boolean",
-        default: true,
-        describe: "Offer it; with --no-shared-memory all goes over loopback TCP",
+      .option("precision", {
+        choices: ["fp32", "bf16"] as const,
+        default: "fp32" as const,
+        describe: "What the workers' steps would compute in, which is how weights may travel",
       })
+      .options(WIRE_OPTIONS)
       .option("host", {
         type: "string",
         default: "127.0.0.1",
@@ -90,9 +91,9 @@ export const exchangeCommand: CommandModule<object, ExchangeArguments> = {
     }
     for (const workers of counts) {
       const aggregators = aggregatorsOf(given.aggregators, workers);
-      const { gradients } = given;
+      const { gradients, precision } = given;
       const namespaces = once("namespaces", given.namespaces)?.split(",") ?? [];
-      const where = { host: once("host", given.host), namespaces, sharesMemory: given["shared-memory"] };
+      const where = { host: once("host", given.host), namespaces, precision, wire: wireOf(given) };
       const options = { workers, parameterCount, gradients, aggregators, rounds, warmup, ...where };
       const result = summary(options, await timeExchanges(options));
       process.stdout.write(given.json ? `${JSON.stringify(result)}\n` : line(result));

@@ -114,6 +114,7 @@ async function benchmark(config: RunConfig, device: string, warmup: number): Pro
     const { outcome } = await runCoordinator({
       config,
       listen: "tcp://127.0.0.1:*",
+      wire: { weights: "auto", sharesMemory: true },
       aggregators: null,
       out: join(directory, "run"),
       resume: false,

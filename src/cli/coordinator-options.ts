@@ -1,4 +1,5 @@
 /** Options of whoever starts a coordinator. */
+import { WIRE_WEIGHTS, type Wire, type WireWeights } from "../models/exchange.js";
 import { UserError } from "../protocol/errors.js";
 import { once } from "./run-options.js";
 
@@ -9,6 +10,35 @@ export const AGGREGATORS_OPTION = {
   describe:
     "Who sums gradients and updates: embedded (the coordinator), N processes that share the parameters, or per-worker",
 } as const;
+
+/** How weights and gradients travel. */
+export const WIRE_OPTIONS = {
+  "wire-weights": {
+    choices: WIRE_WEIGHTS,
+    default: "auto",
+    describe:
+      "How weights travel between machines: auto is bf16 where the run computes in bf16, and only what has changed (delta) where that is faster; never part of the result",
+  },
+  "shared-memory": {
+    type: "boolean",
+    default: true,
+    describe: "Share memory with workers on the same machine; --no-shared-memory sends everything, as between machines",
+  },
+} as const;
+
+export interface WireArguments {
+  readonly "wire-weights": WireWeights;
+  readonly "shared-memory": boolean;
+}
+
+export function wireOf(given: WireArguments): Wire {
+  return { weights: once("wire-weights", given["wire-weights"]), sharesMemory: given["shared-memory"] };
+}
+
+/** The same as flags. */
+export function wireFlags({ weights, sharesMemory }: Wire): readonly string[] {
+  return [...(weights === "auto" ? [] : ["--wire-weights", weights]), ...(sharesMemory ? [] : ["--no-shared-memory"])];
+}
 
 export const TRACE_OPTION = {
   type: "string",

@@ -6,7 +6,15 @@ import { UserError } from "../protocol/errors.js";
 import { readServerKeys, type ServerKeys } from "../transport/index.js";
 import { EventFile, openLogger, Progress, Timeline } from "../telemetry/index.js";
 import { percent, RunDisplay } from "./run-display.js";
-import { AGGREGATORS_OPTION, aggregatorsOf, TRACE_OPTION } from "./coordinator-options.js";
+import {
+  AGGREGATORS_OPTION,
+  aggregatorsOf,
+  TRACE_OPTION,
+  WIRE_OPTIONS,
+  wireFlags,
+  wireOf,
+  type WireArguments,
+} from "./coordinator-options.js";
 import {
   configOf,
   once,
@@ -16,6 +24,7 @@ import {
   withRunOptions,
   type RunArguments,
 } from "./run-options.js";
+import type { Wire } from "../models/exchange.js";
 import { requireKeysOrInsecure } from "./require-keys.js";
 import { shellWord } from "./shell-word.js";
 import { stopSignal } from "./stop-signal.js";
@@ -23,7 +32,7 @@ import type { FromParent, ToParent } from "./train/children.js";
 import { tcpEndpoint } from "./tcp-endpoint.js";
 import type { CommandBody } from "./commands.js";
 
-interface CoordinatorArguments extends RunArguments {
+interface CoordinatorArguments extends RunArguments, WireArguments {
   readonly listen: string;
   readonly out: string | undefined;
   readonly resume: boolean;
@@ -45,6 +54,7 @@ export const coordinatorCommand: CommandBody<CoordinatorArguments> = {
         describe: "Address of the control plane; gradients, or aggregators, use the next port",
       })
       .option("aggregators", AGGREGATORS_OPTION)
+      .options(WIRE_OPTIONS)
       .option("trace", TRACE_OPTION)
       .option("keys", {
         type: "string",
@@ -74,6 +84,7 @@ export const coordinatorCommand: CommandBody<CoordinatorArguments> = {
       config,
       listen,
       aggregators,
+      wire: wireOf(given),
       trace: pathOf("--trace", given.trace) ?? null,
       keys,
       out,
@@ -94,8 +105,12 @@ async function keysOf({ keys, insecure }: CoordinatorArguments, listen: string):
 }
 
 /** The arguments that take a run up which listened at `control`. */
-function againOf({ keys, insecure, aggregators }: CoordinatorArguments, out: string): (control: string) => string {
-  const sharded = aggregators === "embedded" ? "" : ` --aggregators ${aggregators}`;
+function againOf(
+  { keys, insecure, aggregators, ...given }: CoordinatorArguments,
+  out: string,
+): (control: string) => string {
+  const exchange = [...(aggregators === "embedded" ? [] : ["--aggregators", aggregators]), ...wireFlags(wireOf(given))];
+  const sharded = exchange.map((word) => ` ${word}`).join("");
   // `tandem train` talks to its children; whoever has started it knows nothing of them.
   if (process.send !== undefined) return () => `train --resume --out ${out}${sharded}`;
   const entry = [
@@ -110,6 +125,7 @@ interface Run {
   /** file for a timeline of the steps; null: none */
   readonly trace: string | null;
   readonly aggregators: number | null;
+  readonly wire: Wire;
   readonly keys: ServerKeys | null;
   readonly config: RunConfig;
   readonly listen: string;
@@ -124,6 +140,7 @@ async function serveRun({
   config,
   listen,
   aggregators,
+  wire,
   trace,
   keys,
   out,
@@ -156,6 +173,7 @@ async function serveRun({
       config,
       listen,
       aggregators,
+      wire,
       keys,
       out,
       resume,

@@ -13,7 +13,15 @@ import {
   withRunOptions,
   type RunArguments,
 } from "./run-options.js";
-import { AGGREGATORS_OPTION, aggregatorsOf, TRACE_OPTION } from "./coordinator-options.js";
+import {
+  AGGREGATORS_OPTION,
+  aggregatorsOf,
+  TRACE_OPTION,
+  WIRE_OPTIONS,
+  wireFlags,
+  wireOf,
+  type WireArguments,
+} from "./coordinator-options.js";
 import { stopSignal } from "./stop-signal.js";
 import { deviceChoice } from "./device-choice.js";
 import {
@@ -27,7 +35,7 @@ import {
 } from "./train/children.js";
 import type { CommandBody } from "./commands.js";
 
-interface TrainArguments extends RunArguments {
+interface TrainArguments extends RunArguments, WireArguments {
   readonly out: string | undefined;
   readonly resume: boolean;
   readonly init: string | undefined;
@@ -52,6 +60,7 @@ export const trainCommand: CommandBody<TrainArguments> = {
         describe: "How often the coordinator and each worker are started again when they are killed",
       })
       .option("aggregators", AGGREGATORS_OPTION)
+      .options(WIRE_OPTIONS)
       .option("trace", TRACE_OPTION)
       .option("device", { type: "string", default: "auto", requiresArg: true, describe: "Device of every worker" })
       .example("$0 train", "The quickstart: a synthetic data set, two workers, about two minutes on two cores")
@@ -77,7 +86,10 @@ export const trainCommand: CommandBody<TrainArguments> = {
     const stopAfter = stopAfterOf(given);
     const { workers } = config.parallel;
     const aggregators = aggregatorsOf(given.aggregators, workers);
-    const sharded = aggregators === null ? [] : ["--aggregators", String(aggregators)];
+    const sharded = [
+      ...(aggregators === null ? [] : ["--aggregators", String(aggregators)]),
+      ...wireFlags(wireOf(given)),
+    ];
     const common = ["--out", out, ...sharded, ...(stopAfter === undefined ? [] : ["--stop-after", String(stopAfter)])];
     const init = pathOf("--init", given.init);
     const trace = pathOf("--trace", given.trace);

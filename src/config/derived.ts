@@ -1,4 +1,5 @@
 /** Numbers that follow from a run config and the size of its data set. */
+import { isOwnFile } from "./own-file.js";
 import type { RunConfig } from "./schema.js";
 
 /** What says which method it is. */
@@ -34,6 +35,14 @@ export function usesLabels(config: Method): boolean {
 /** Whether a method's negatives come from the queue; from the global batch otherwise. */
 export function usesQueue(config: Method): boolean {
   return traitsOf(config).negatives === "queue";
+}
+
+/**
+ * What convolutions and matrix products round their weights to, of either encoder, before they compute with them: what a file of the user's own
+ * does with them is not known.
+ */
+export function weightsPrecision({ engine, model }: Pick<RunConfig, "engine" | "model">): "fp32" | "bf16" {
+  return engine.mode === "compiled" && !isOwnFile(model.encoder) ? engine.precision : "fp32";
 }
 
 /** Whether the ranks of a step show each other embeddings before gradients are computed. */

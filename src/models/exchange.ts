@@ -40,6 +40,20 @@ export function gradientSlice({ offset, layout }: ParameterShard): Slice {
 /** How gradients are summed and sent: bf16 rounds them at every node of the sum; statistics are float32 either way. */
 export type GradientType = "fp32" | "bf16";
 
+/**
+ * How weights travel between machines: auto is bf16 where that loses nothing, and how they differ from the version before (delta) where
+ * that is faster.
+ */
+export const WIRE_WEIGHTS = ["auto", "fp32", "bf16", "delta"] as const;
+export type WireWeights = (typeof WIRE_WEIGHTS)[number];
+
+/** How weights and gradients reach workers and aggregators. None of it shows in the result. */
+export interface Wire {
+  readonly weights: WireWeights;
+  /** whether those on one machine share memory; otherwise all travels, as between machines */
+  readonly sharesMemory: boolean;
+}
+
 /** Values of a sum, the first ones, that are rounded to bfloat16. */
 export function roundedLength({ parameterCount }: Lengths, type: GradientType): number {
   return type === "bf16" ? parameterCount : 0;

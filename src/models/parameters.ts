@@ -90,9 +90,14 @@ export class LayoutBuilder {
   }
 }
 
+/** Whether it is a factor of convolutions or matrix products: those that mixed precision computes in bfloat16. */
+export function isWeight({ role }: ParameterSpec): boolean {
+  return role === "convolution" || role === "dense";
+}
+
 /** Whether weight decay acts on a parameter. @param normAndBias whether it acts on those that are no weights too */
-export function isDecayed({ role, frozen }: ParameterSpec, normAndBias: boolean): boolean {
-  return frozen !== true && (normAndBias || role === "convolution" || role === "dense");
+export function isDecayed(spec: ParameterSpec, normAndBias: boolean): boolean {
+  return spec.frozen !== true && (normAndBias || isWeight(spec));
 }
 
 /** σ of what is neither a weight nor a norm's, as timm draws tokens. */

@@ -1,7 +1,7 @@
 /** Which parameters weight decay and LARS's layer-wise rates act on. */
 import { UserError } from "../protocol/errors.js";
 import type { LayerSlice } from "../optim/index.js";
-import { isDecayed, type ParameterLayout } from "./parameters.js";
+import { isDecayed, isWeight, type ParameterLayout } from "./parameters.js";
 
 export interface Treatment {
   /** whether decay also acts on normalisation and biases */
@@ -12,9 +12,14 @@ export interface Treatment {
 
 /**
  * One slice a parameter, in the layout's order. Normalisation and biases are never adapted.
+ * @param precision what steps round weights to, see `weightsPrecision`
  * @throws UserError `CONFIG_EXCLUDES_NOTHING` for a pattern that no name matches
  */
-export function layerSlices(layout: ParameterLayout, { decayNormAndBias, exclude }: Treatment): readonly LayerSlice[] {
+export function layerSlices(
+  layout: ParameterLayout,
+  { decayNormAndBias, exclude }: Treatment,
+  precision: "fp32" | "bf16" = "fp32",
+): readonly LayerSlice[] {
   const patterns = exclude.map(matcher);
   const unmatched = exclude.find((_, index) => !layout.parameters.some(({ name }) => patterns[index].test(name)));
   if (unmatched !== undefined) {
@@ -29,7 +34,8 @@ export function layerSlices(layout: ParameterLayout, { decayNormAndBias, exclude
     const { name, offset, size } = spec;
     const isExcluded = patterns.some((pattern) => pattern.test(name));
     const acts = (normAndBias: boolean) => !isExcluded && isDecayed(spec, normAndBias);
-    return { offset, size, decay: acts(decayNormAndBias), adapt: acts(false) };
+    const bfloat16 = precision === "bf16" && isWeight(spec);
+    return { offset, size, decay: acts(decayNormAndBias), adapt: acts(false), bfloat16 };
   });
 }
 

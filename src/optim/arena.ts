@@ -13,6 +13,8 @@ export interface Kernels {
   addRounded(a: number, b: number, out: number, length: number): void;
   pack(values: number, codes: number, length: number): void;
   unpack(codes: number, values: number, length: number): void;
+  encode(values: number, codes: number, out: number, length: number, scratch: number): number;
+  decode(before: number, from: number, end: number, target: number, length: number, scratch: number): number;
   mix(target: number, source: number, next: number, length: number, m: number, share: number): void;
   sgd(
     parameters: number,
@@ -65,6 +67,8 @@ export class VectorArena {
   /** the same of those that were mapped, which begin on a page */
   private readonly freeMapped = new Map<number, Float32Array[]>();
   private readonly mapped = new Set<Float32Array>();
+  /** what the kernels put down while they code */
+  private coding: Float32Array | null = null;
   private end = ALIGNMENT;
 
   constructor() {
@@ -137,16 +141,51 @@ export class VectorArena {
     this.kernels.round(this.offsetOf(vector), vector.length);
   }
 
-  /** A vector's values as bfloat16, which they must be already. The codes are the caller's until `release`. */
+  /** A vector's values as the nearest bfloat16. The codes are the caller's until `release`. */
   packed(vector: Float32Array): Float32Array {
     const codes = this.take(packedLength(vector.length));
-    this.kernels.pack(this.offsetOf(vector), this.offsetOf(codes), vector.length);
+    this.pack(vector, codes);
     return codes;
+  }
+
+  /** @param codes written: `packedLength` */
+  pack(vector: Float32Array, codes: Float32Array): void {
+    this.kernels.pack(this.offsetOf(vector), this.offsetOf(codes), vector.length);
   }
 
   /** The reverse of `packed`. */
   unpack(codes: Float32Array, vector: Float32Array): void {
     this.kernels.unpack(this.offsetOf(codes), this.offsetOf(vector), vector.length);
+  }
+
+  /**
+   * Writes how `values`, as the nearest bfloat16, differ from `codes` into `out` from byte `at`, and makes them the codes.
+   * @param codes bfloat16, as `packed` makes them
+   * @param out room for `differencesLength` of all that is written there
+   * @returns the byte behind
+   */
+  encode(values: Float32Array, codes: Float32Array, out: Float32Array, at: number): number {
+    const [from, before, to] = [values, codes, out].map((vector) => this.offsetOf(vector)) as [number, number, number];
+    return this.kernels.encode(from, before, to + at, values.length, this.scratch()) - to;
+  }
+
+  /**
+   * What `encode` has written, read: `target ← before` with the differences.
+   * @param before bfloat16 values, as float32
+   * @param coded followed by `CODING_SLACK` bytes of the same memory
+   * @param at byte at which they begin
+   * @param end byte behind all that may be read
+   * @returns the byte behind; null: there is more than that
+   */
+  decode(before: Float32Array, coded: Float32Array, at: number, end: number, target: Float32Array): number | null {
+    const [old, from, to] = [before, coded, target].map((vector) => this.offsetOf(vector)) as [number, number, number];
+    const next = this.kernels.decode(old, from + at, from + end, to, target.length, this.scratch());
+    return next === 0 ? null : next - from;
+  }
+
+  private scratch(): number {
+    this.coding ??= this.take(SCRATCH_BYTES / Float32Array.BYTES_PER_ELEMENT);
+    return this.offsetOf(this.coding);
   }
 
   /**
@@ -167,6 +206,19 @@ export class VectorArena {
     if (!isOurs) throw new RangeError("the kernels work on vectors of their own arena");
     return byteOffset;
   }
+}
+
+/** Most bytes that the differences of a block of 128 values come to: see `encode` of the kernels. */
+const CODED_BLOCK = 128;
+const MOST_CODED_BYTES = 290;
+/** Bytes that coding and decoding may touch behind a vector's end. */
+export const CODING_SLACK = 32;
+const SCRATCH_BYTES = 272;
+
+/** Length of a vector in which the differences of so many values, in any number of stretches, have room, whatever they are. */
+export function differencesLength(length: number): number {
+  const bytes = Math.ceil((length / CODED_BLOCK) * MOST_CODED_BYTES) + CODING_SLACK;
+  return Math.ceil(bytes / Float32Array.BYTES_PER_ELEMENT);
 }
 
 /** Length of a vector in whose memory so many bfloat16 fit. */

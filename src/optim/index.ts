@@ -1,5 +1,5 @@
 /** Optimizers and sums over flat fp32 vectors. */
-export { MOST_ARENA_BYTES, packedLength, VectorArena } from "./arena.js";
+export { CODING_SLACK, differencesLength, MOST_ARENA_BYTES, packedLength, VectorArena } from "./arena.js";
 export { keyMomentumAt, learningRateAt, type KeyMomentumSchedule, type LearningRateSchedule } from "./schedule.js";
 export { isNode, ranksUnder, rootLevel, SumTree, type TreeNode } from "./sum-tree.js";
 export {

@@ -13,13 +13,15 @@ export interface LayerSlice {
   readonly decay: boolean;
   /** whether LARS scales its gradient by the trust ratio */
   readonly adapt: boolean;
+  /** whether it is only ever computed with once it has been rounded to bfloat16 */
+  readonly bfloat16: boolean;
 }
 
 /** Those of a stretch that is cut at their borders, counted from its first value. */
-export function layersIn(
-  layers: readonly LayerSlice[],
+export function layersIn<Layer extends Pick<LayerSlice, "offset" | "size">>(
+  layers: readonly Layer[],
   { offset, size }: { readonly offset: number; readonly size: number },
-): readonly LayerSlice[] {
+): readonly Layer[] {
   return layers
     .filter((layer) => layer.offset >= offset && layer.offset < offset + size)
     .map((layer) => ({ ...layer, offset: layer.offset - offset }));

@@ -6,7 +6,7 @@ import { tandem } from "./generated/wire.js";
 import { WireError } from "./wire-error.js";
 
 /** Raised with every change of `proto/` that an older process would misread. */
-export const PROTOCOL_VERSION = 8;
+export const PROTOCOL_VERSION = 9;
 
 /** Bound of one frame of the data plane: big tensors travel in pieces of it (fastest on loopback between 0.25 and 1 MB). */
 export const CHUNK_BYTES = 512 * 1024;
@@ -30,6 +30,7 @@ export type Holding = tandem.control.Holding.$Shape;
 export type Features = tandem.control.Features.$Shape;
 export type Drain = tandem.control.Drain.$Shape;
 export type Gradient = tandem.data.Gradient.$Shape;
+export type Received = tandem.data.Received.$Shape;
 export type Open = tandem.data.Open.$Shape;
 export type SegmentOffer = tandem.data.Segment.$Shape;
 export type RankResult = tandem.control.RankResult.$Shape;

@@ -6,6 +6,7 @@ import { Aggregator, type StepRates, type TrainingState } from "../../coordinato
 import type { RunPlan } from "../../coordinator/run-state.js";
 import { optimizerVectors } from "../../src/config/optimizer.js";
 import { gradientLength, roundedLength, type GradientType } from "../../src/models/exchange.js";
+import { roundedWeights, roundings } from "../../src/models/packed-weights.js";
 import type { ParameterLayout } from "../../src/models/parameters.js";
 import { parameterBuckets } from "../../src/models/buckets.js";
 import { layerSlices } from "../../src/models/treatment.js";
@@ -46,6 +47,25 @@ export function whole(shards: readonly Weights[]): Weights {
     key: joinedOf(({ key }) => key),
     buffers: joinedOf(({ buffers }) => buffers),
   };
+}
+
+/** What is rounded. */
+export interface Numbers {
+  readonly gradients: GradientType;
+  /** of what a rank computes with */
+  readonly precision: "fp32" | "bf16";
+}
+
+/** Weights as a rank takes them, whether they have come rounded or not. */
+export function taken({ query, key, buffers }: Weights, { precision }: Numbers): Weights {
+  if (precision === "fp32") return { query, key, buffers };
+  const rounded = (values: Float32Array) => {
+    const own = roundedWeights(arena, values, roundings(LAYOUT.parameters));
+    const copy = own.slice();
+    arena.release(own);
+    return copy;
+  };
+  return { query: rounded(query), key: rounded(key), buffers };
 }
 
 const scratch = new Float32Array(1);
@@ -89,13 +109,13 @@ export interface RankGiven {
   readonly rank: number;
   readonly weights: Weights;
   readonly queue: Float32Array;
-  readonly gradients: GradientType;
+  readonly numbers: Numbers;
   /** what all ranks have shown in the rounds before; empty in the first, and where there are none */
   readonly shown: Float32Array;
 }
 
-function hashOf({ seed, step, rank, weights, queue, shown }: RankGiven): number {
-  const { query, key, buffers } = weights;
+function hashOf({ seed, step, rank, weights, queue, shown, numbers }: RankGiven): number {
+  const { query, key, buffers } = taken(weights, numbers);
   return [query, key, buffers, queue, shown].reduce(stir, startOf(seed, step, rank));
 }
 
@@ -112,17 +132,18 @@ export function joined(blocks: readonly Float32Array[]): Float32Array {
 }
 
 export function rankValues(given: RankGiven): RankValues {
-  const { seed, step, rank, gradients } = given;
+  const { seed, step, rank, numbers } = given;
   const hash = hashOf(given);
   const gradient = arena.take(GRADIENT);
   for (let i = 0; i < GRADIENT; i++) gradient[i] = value(hash, i);
-  arena.round(gradient.subarray(0, roundedLength(LAYOUT, gradients)));
+  arena.round(gradient.subarray(0, roundedLength(LAYOUT, numbers.gradients)));
   // A function of seed, step and rank alone: the same ranks are faulty whoever computes them.
   const isFaulty = (Math.imul(startOf(seed, step, rank), 0x9e3779b1) >>> 0) % 400 === 0;
   return { gradient, keys: Float32Array.of(value(hash, 77)), nonFinite: isFaulty ? "a" : null };
 }
 
-export function featureValues(step: number, chunk: number, weights: Weights): Float32Array {
+export function featureValues(step: number, chunk: number, given: Weights, numbers: Numbers): Float32Array {
+  const weights = taken(given, numbers);
   return Float32Array.of(value(stir(stir(step ^ chunk, weights.query), weights.buffers), chunk));
 }
 
@@ -131,11 +152,11 @@ export const CLIP_NORM = 2;
 /** @param layout of its shard @param state the shard's */
 export function newAggregator(
   worldSize: number,
-  gradients: GradientType,
+  { gradients, precision }: Numbers,
   layout: ParameterLayout,
   state: TrainingState,
 ): Aggregator {
-  const layers = layerSlices(layout, { decayNormAndBias: false, exclude: [] });
+  const layers = layerSlices(layout, { decayNormAndBias: false, exclude: [] }, precision);
   return new Aggregator({ layout, buckets: bucketsOf(layout), worldSize, gradients, rule: RULE, layers }, state, arena);
 }
 
@@ -192,15 +213,15 @@ export function undisturbed(
   seed: number,
   { worldSize, totalSteps, nonFinite }: RunPlan,
   rounds: number,
-  gradients: GradientType,
+  numbers: Numbers,
 ): Reference {
-  const aggregator = newAggregator(worldSize, gradients, LAYOUT, firstState(seed));
+  const aggregator = newAggregator(worldSize, numbers, LAYOUT, firstState(seed));
   const queue = firstQueue(seed);
   const after = [stateFingerprint(aggregator.state, queue.keys)];
   const skipped = new Set<number>();
   for (let step = 0; step < totalSteps; step++) {
     const { query, key, queryBuffers: buffers } = aggregator.state;
-    const given = { seed, step, gradients, weights: { query, key, buffers }, queue: queue.keys };
+    const given = { seed, step, numbers, weights: { query, key, buffers }, queue: queue.keys };
     const blocks: Float32Array[] = [];
     for (let round = 0; round < rounds; round++) {
       const before = joined(blocks);

@@ -17,8 +17,10 @@ import { featureChunks } from "../../coordinator/planning.js";
 import { initialState, type RunPlan } from "../../coordinator/run-state.js";
 import { Server, type RunObserver } from "../../coordinator/server.js";
 import { PRESETS } from "../../src/config/presets.js";
+import { PackedWeights } from "../../coordinator/packed-weights.js";
 import type { RunConfig } from "../../src/config/schema.js";
-import type { GradientType } from "../../src/models/exchange.js";
+import { WIRE_WEIGHTS, type WireWeights } from "../../src/models/exchange.js";
+import { layerSlices } from "../../src/models/treatment.js";
 import { KeyQueue } from "../../src/objectives/key-queue.js";
 import { fromFrames } from "../../src/protocol/frames.js";
 import { parameterShards, type ParameterShard } from "../../src/models/shards.js";
@@ -26,6 +28,7 @@ import { runId } from "../../src/protocol/identifiers.js";
 import { PROTOCOL_VERSION } from "../../src/protocol/wire.js";
 import { Agenda } from "./agenda.js";
 import {
+  arena,
   CLIP_NORM,
   featureValues,
   fingerprintOf,
@@ -39,6 +42,7 @@ import {
   stateFingerprint,
   undisturbed,
   wholeState,
+  type Numbers,
   type Reference,
 } from "./arithmetic.js";
 import { Disk, type Stored, type StoredQueue } from "./disk.js";
@@ -61,7 +65,8 @@ export interface Scenario {
   readonly slow: number;
   /** each with a parameter shard */
   readonly aggregators: number;
-  readonly gradients: GradientType;
+  readonly numbers: Numbers;
+  readonly wireWeights: WireWeights;
   /** how often the ranks of a step show each other something */
   readonly rounds: number;
   readonly plan: RunPlan;
@@ -130,7 +135,11 @@ export function scenarioOf(seed: number): Scenario {
       delayMs: 1 + draw.below(6),
     },
     aggregators: draw.pick([1, 1, 2, 3]),
-    gradients: draw.pick(["fp32", "fp32", "bf16"] as const),
+    numbers: {
+      gradients: draw.pick(["fp32", "fp32", "bf16"] as const),
+      precision: draw.pick(["fp32", "bf16"] as const),
+    },
+    wireWeights: draw.pick(WIRE_WEIGHTS),
   };
 }
 
@@ -166,7 +175,7 @@ class Cluster implements Surroundings {
   readonly config: RunConfig;
   readonly slow: number;
   readonly rounds: readonly number[];
-  readonly gradients: GradientType;
+  readonly numbers: Numbers;
   private readonly reference: Reference;
   private readonly disk: Disk;
   private readonly workers = new Map<number, SimulatedWorker>();
@@ -184,12 +193,12 @@ class Cluster implements Surroundings {
     const { seed, plan } = scenario;
     this.seed = seed;
     this.slow = scenario.slow;
-    this.gradients = scenario.gradients;
+    this.numbers = scenario.numbers;
     this.draw = random(seed ^ 0x5bd1e995);
     this.network = new Network(this.agenda, this.draw, scenario.weather);
     this.disk = new Disk(this.agenda, this.draw);
     this.rounds = Array.from({ length: scenario.rounds }, () => 1);
-    this.reference = undisturbed(seed, plan, scenario.rounds, scenario.gradients);
+    this.reference = undisturbed(seed, plan, scenario.rounds, scenario.numbers);
     const preset = PRESETS.quickstart;
     this.config = {
       ...preset,
@@ -415,7 +424,7 @@ class Cluster implements Surroundings {
     const count = before === null ? scenario.aggregators : 1 + draw.below(LAYOUT.parameters.length);
     const shards = parameterShards(LAYOUT, count);
     const members = shards.map((shard) =>
-      newAggregator(plan.worldSize, scenario.gradients, shard.layout, stateOfShard(state, shard)),
+      newAggregator(plan.worldSize, scenario.numbers, shard.layout, stateOfShard(state, shard)),
     );
     const ownQueue = KeyQueue.restore(queue.keys, QUEUE_SIZE, 1, queue.position);
     const door = {
@@ -464,7 +473,7 @@ class Cluster implements Surroundings {
         command: (command) => {
           aggregators.command(command);
         },
-        openEvaluation: (step) => new SimulatedEvaluation(step, members),
+        openEvaluation: (step) => new SimulatedEvaluation(step, members, scenario.numbers),
         classify: (evaluation) => {
           agenda.later(draw.below(30), () => {
             this.whenAwake(life, () => {
@@ -505,8 +514,11 @@ class Cluster implements Surroundings {
     const { agenda, draw, scenario } = this;
     let listener: AggregatorListener | null = null;
     let freeAt = 0;
-    const plane = new DataPlane("run", layout, scenario.plan.deadAfterMs, aggregator, {
-      now: () => agenda.now,
+    const layers = layerSlices(layout, { decayNormAndBias: false, exclude: [] }, scenario.numbers.precision);
+    const now = () => agenda.now;
+    const packed = new PackedWeights(arena, aggregator.buckets, layers, now);
+    const plane = new DataPlane("run", layout, scenario.plan.deadAfterMs, aggregator, packed, scenario.wireWeights, {
+      now,
       send: (address, message, frames) => {
         this.sendDown(life(), address, message, frames, () => {
           plane.unreachable(address);
@@ -633,13 +645,14 @@ class SimulatedEvaluation implements OpenEvaluation {
   constructor(
     readonly step: number,
     private readonly aggregators: readonly Aggregator[],
+    private readonly numbers: Numbers,
   ) {}
 
   accept(chunk: number, frames: readonly Uint8Array[]): void {
     const given = new Float32Array(1);
     fromFrames(frames, given);
     const { query, key, queryBuffers: buffers } = wholeState(this.aggregators);
-    const expected = featureValues(this.step, chunk, { query, key, buffers });
+    const expected = featureValues(this.step, chunk, { query, key, buffers }, this.numbers);
     must(given[0] === expected[0], () => `other features of chunk ${String(chunk)} at step ${String(this.step)}`);
   }
 

@@ -5,7 +5,7 @@ import { KeyQueue } from "../../src/objectives/key-queue.js";
 import { SumTree } from "../../src/optim/index.js";
 import { fromFrames } from "../../src/protocol/frames.js";
 import { WorkerSession } from "../../worker/session.js";
-import { gradientSlice, roundedLength, type GradientType } from "../../src/models/exchange.js";
+import { gradientSlice, roundedLength } from "../../src/models/exchange.js";
 import { sliceOf, type ParameterShard } from "../../src/models/shards.js";
 import type { HandedOut, SessionOptions } from "../../worker/session-ports.js";
 import { ShardedWeights } from "../../worker/sharded-weights.js";
@@ -22,6 +22,7 @@ import {
   shownValue,
   type Weights,
   whole,
+  type Numbers,
 } from "./arithmetic.js";
 import type { Channel, Network } from "./network.js";
 import type { Random } from "./random.js";
@@ -35,7 +36,7 @@ export interface Surroundings {
   /** chance of a worker to be several times slower than others */
   readonly slow: number;
   readonly rounds: readonly number[];
-  readonly gradients: GradientType;
+  readonly numbers: Numbers;
   readonly config: { readonly parallel: { readonly worldSize: number } };
   connected(channel: Channel): void;
   closed(channel: Channel): void;
@@ -64,7 +65,7 @@ export class SimulatedWorker {
   private control: Channel | null = null;
   private data: readonly Channel[] = [];
   private shards: readonly ParameterShard[] = [];
-  private readonly weights = new ShardedWeights(LAYOUT, arena, bucketsOf);
+  private readonly weights: ShardedWeights;
   private readonly sums: SumTree;
   private summed = { link: -1, step: -1 };
   private handedOut: Float32Array[] = [];
@@ -87,7 +88,8 @@ export class SimulatedWorker {
   ) {
     const { draw, config } = world;
     this.paceMs = 10 + draw.below(draw.chance(world.slow) ? 200 : 30);
-    this.sums = new SumTree(config.parallel.worldSize, arena, roundedLength(LAYOUT, world.gradients));
+    this.weights = new ShardedWeights(LAYOUT, world.numbers.precision === "bf16", arena, bucketsOf);
+    this.sums = new SumTree(config.parallel.worldSize, arena, roundedLength(LAYOUT, world.numbers.gradients));
     const instance = number.toString(16).padStart(32, "0");
     const options = { endpoint: "tcp://coordinator:1", hello: { ...hello, instance }, patienceMs: Infinity };
     this.session = new WorkerSession(options, this.ports());
@@ -199,6 +201,7 @@ export class SimulatedWorker {
               engineFingerprint: "engine",
               tensors: LAYOUT.parameters.length,
               device: "cpu",
+              takesBfloat16: world.numbers.precision === "bf16",
               rounds: world.rounds,
             });
           });
@@ -246,8 +249,8 @@ export class SimulatedWorker {
         this.onEngine((this.paceMs / 2) * (0.5 + draw.next()), () => {
           const { shards, queue } = this.engine;
           if (shards === null || queue === null) throw new Error("embeddings without weights or queue");
-          const { seed, gradients } = world;
-          const given = { seed, gradients, step, rank, weights: whole(shards), queue: queue.keys };
+          const { seed, numbers } = world;
+          const given = { seed, numbers, step, rank, weights: whole(shards), queue: queue.keys };
           const value = shownValue({ ...given, shown: this.shownIn(step, round) });
           this.session.embeddingsDone(link, step, rank, round, Float32Array.of(value));
         });
@@ -277,7 +280,7 @@ export class SimulatedWorker {
           const { shards } = this.engine;
           if (shards === null) throw new Error("features without weights");
           const { step, chunk } = request;
-          this.session.featuresDone(link, request, featureValues(step ?? 0, chunk ?? 0, whole(shards)));
+          this.session.featuresDone(link, request, featureValues(step ?? 0, chunk ?? 0, whole(shards), world.numbers));
         });
       },
       log: () => undefined,
@@ -322,7 +325,7 @@ export class SimulatedWorker {
     const { gradient, keys, nonFinite } = rankValues({
       ...{
         seed: this.world.seed,
-        gradients: this.world.gradients,
+        numbers: this.world.numbers,
         step,
         rank,
         weights: whole(shards),
@@ -346,7 +349,7 @@ export class SimulatedWorker {
 
   private travelling(sum: Float32Array, shard: ParameterShard): readonly Float32Array[] {
     const slice = sliceOf(sum, gradientSlice(shard));
-    const rounded = roundedLength(shard.layout, this.world.gradients);
+    const rounded = roundedLength(shard.layout, this.world.numbers.gradients);
     if (rounded === 0) return [slice];
     const codes = arena.packed(slice.subarray(0, rounded));
     this.handedOut.push(codes);

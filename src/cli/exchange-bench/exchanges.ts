@@ -14,10 +14,12 @@ import {
   type Supply,
 } from "../../../coordinator/aggregator-supply.js";
 import { Aggregators } from "../../../coordinator/aggregators.js";
-import type { GradientType } from "../../models/exchange.js";
-import { initialParameters } from "../../models/parameters.js";
+import type { GradientType, Wire } from "../../models/exchange.js";
+import { roundedWeights, roundings } from "../../models/packed-weights.js";
+import { initialParameters, type ParameterSpec } from "../../models/parameters.js";
 import { sliceOf } from "../../models/shards.js";
 import { layerSlices } from "../../models/treatment.js";
+import { VectorArena } from "../../optim/index.js";
 import { sha256OfFloats } from "../../protocol/digest.js";
 import { UserError } from "../../protocol/errors.js";
 import { workerId } from "../../protocol/identifiers.js";
@@ -47,8 +49,10 @@ export interface ExchangeOptions {
   /** exchanges that count, and those before them */
   readonly rounds: number;
   readonly warmup: number;
-  /** whether workers offer the aggregator memory of this machine; otherwise all goes over TCP */
-  readonly sharesMemory: boolean;
+  /** of a step, were there one */
+  readonly precision: "fp32" | "bf16";
+  /** without memory to share all goes over TCP */
+  readonly wire: Wire;
   /** address of this machine, or of this network namespace, at which others reach it */
   readonly host: string;
   /** network namespaces, as `ip netns` has them: worker, and aggregator, N is in the Nth, round about; none: all are here */
@@ -111,7 +115,7 @@ class Remote {
  * @throws Error where a worker ends with other weights than the aggregators have
  */
 export async function timeExchanges(options: ExchangeOptions): Promise<ExchangeTimes> {
-  const { workers, parameterCount, gradients, sharesMemory } = options;
+  const { workers, parameterCount, gradients, precision, wire } = options;
   const layout = benchmarkLayout(parameterCount);
   const remotes: Remote[] = [];
   const { supply, provided, end } = await startAggregators(options);
@@ -140,7 +144,7 @@ export async function timeExchanges(options: ExchangeOptions): Promise<ExchangeT
         aggregators.command({ kind: "expect", worker, ticket });
         aggregators.command({ kind: "admit", worker, holding: null });
         const place = { runId: RUN_ID, workerId: worker, ticket, rank, endpoints };
-        const task: WorkerTask = { ...place, parameterCount, gradients, sharesMemory };
+        const task: WorkerTask = { ...place, parameterCount, gradients, precision, sharesMemory: wire.sharesMemory };
         const child = startWorkerIn(namespaceOf(options, rank), JSON.stringify(task));
         remotes.push(
           new Remote(child, (reason) => {
@@ -164,7 +168,7 @@ export async function timeExchanges(options: ExchangeOptions): Promise<ExchangeT
 }
 
 async function exchange(
-  { rounds, warmup }: ExchangeOptions,
+  { rounds, warmup, parameterCount, precision, wire }: ExchangeOptions,
   aggregators: Aggregators,
   remotes: readonly Remote[],
   asked: {
@@ -191,15 +195,20 @@ async function exchange(
   }
 
   const { rss } = process.memoryUsage();
-  const { version, query, key } = await asked.capture();
-  const digests = asked.provided.shards.map((shard) => sha256OfFloats(sliceOf(query, shard), sliceOf(key, shard)));
-  aggregators.command({ kind: "release", version });
   for (const remote of remotes) remote.say({ kind: "end" });
   const ends = await each("ended");
+  const { version, query, key } = await asked.capture();
+  const traffic = ends.map((end) => end.traffic);
+  const isRounded = precision === "bf16" && wire.weights !== "fp32" && !traffic.flat().every(({ shared }) => shared);
+  const { parameters } = benchmarkLayout(parameterCount);
+  const [theirQuery, theirKey] = [query, key].map((values) => (isRounded ? roundedAs(parameters, values) : values));
+  const digests = asked.provided.shards.map((shard) =>
+    sha256OfFloats(sliceOf(theirQuery, shard), sliceOf(theirKey, shard)),
+  );
+  aggregators.command({ kind: "release", version });
   if (ends.some((end) => end.digests.join() !== digests.join()))
     throw new Error("a worker has other weights than the aggregators");
   const exchanges = warmup + rounds;
-  const traffic = ends.map((end) => end.traffic);
   const mean = (of: (one: Traffic) => number) =>
     traffic.flat().reduce((sum, one) => sum + of(one), 0) / (ends.length * exchanges);
   return {
@@ -212,6 +221,11 @@ async function exchange(
     busiestBytes: busiest(traffic) / exchanges,
     rss,
   };
+}
+
+/** θ as those have it who were sent what they round. */
+function roundedAs(parameters: readonly ParameterSpec[], values: Float32Array): Float32Array {
+  return roundedWeights(new VectorArena(), values, roundings(parameters));
 }
 
 /** @param traffic of each worker with each aggregator @returns bytes of the machine that moves the most */
@@ -254,14 +268,15 @@ interface Started {
 }
 
 async function startAggregators(given: ExchangeOptions): Promise<Started> {
-  const { workers, parameterCount, gradients, aggregators, host } = given;
+  const { workers, parameterCount, gradients, precision, wire, aggregators, host } = given;
   const layout = benchmarkLayout(parameterCount);
-  checkAggregators({ layout, rule: RULE, worldSize: workers }, aggregators ?? 1);
+  const layers = layerSlices(layout, EVERYTHING_DECAYS, precision);
+  checkAggregators({ layout, layers, rule: RULE, worldSize: workers }, aggregators ?? 1);
   const query = initialParameters(layout, 0);
   const none = new Float32Array(0);
   const need = {
-    ...{ runId: RUN_ID, layout, layers: layerSlices(layout, EVERYTHING_DECAYS), rule: RULE, worldSize: workers },
-    gradients,
+    ...{ runId: RUN_ID, layout, layers, rule: RULE, worldSize: workers },
+    ...{ gradients, wire },
     state: {
       ...{ version: 0, updates: 0, query, key: query, queryBuffers: none, keyBuffers: none },
       optimizer: [new Float32Array(parameterCount)],

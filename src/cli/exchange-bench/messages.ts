@@ -36,5 +36,6 @@ export interface WorkerTask {
   readonly endpoints: readonly string[];
   readonly parameterCount: number;
   readonly gradients: GradientType;
+  readonly precision: "fp32" | "bf16";
   readonly sharesMemory: boolean;
 }

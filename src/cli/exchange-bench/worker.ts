@@ -20,7 +20,7 @@ import { digestsOf, ShardedWeights } from "../../../worker/sharded-weights.js";
 import type { FromWorker, ToWorker, WorkerTask } from "./messages.js";
 import { benchmarkLayout } from "./model.js";
 
-const { runId, workerId, ticket, rank, endpoints, parameterCount, gradients, sharesMemory } = JSON.parse(
+const { runId, workerId, ticket, rank, endpoints, parameterCount, gradients, precision, sharesMemory } = JSON.parse(
   process.argv[2],
 ) as WorkerTask;
 const say = (message: FromWorker) => {
@@ -32,7 +32,7 @@ const layout = benchmarkLayout(parameterCount);
 const arena = new VectorArena();
 const gradient = arena.take(parameterCount);
 gradient.set(initialParameters(layout, rank + 1));
-const weights = new ShardedWeights(layout);
+const weights = new ShardedWeights(layout, precision === "bf16");
 const shards = weights.cut(endpoints.length);
 /** one an aggregator */
 const links = endpoints.map((endpoint, aggregator) => {
@@ -49,8 +49,8 @@ const links = endpoints.map((endpoint, aggregator) => {
   const traffic = { sent: 0, received: 0, shared: false };
   return { endpoint, socket, memory, numbers: new Numbering(), codes: null as Float32Array | null, traffic };
 });
-/** aggregators of whose shard the next version is here */
-const arrived = new Set<number>();
+/** aggregators of whose shard the next version is here, and at what bandwidth it came; 0: not known */
+const arrived = new Map<number, number>();
 
 const tell = (aggregator: number, message: WorkerDataMessage, frames: readonly Uint8Array[] = []) => {
   const { socket, numbers } = links[aggregator];
@@ -77,7 +77,10 @@ process.on("disconnect", () => {
 weights.restart(links.map(({ memory }) => memory));
 for (const [aggregator, { socket, endpoint, memory }] of links.entries()) {
   socket.connect(endpoint);
-  tell(aggregator, { body: "open", open: { runId, workerId, ticket, segment: memory?.address } });
+  tell(aggregator, {
+    body: "open",
+    open: { runId, workerId, ticket, segment: memory?.address, bfloat16: precision === "bf16" },
+  });
 }
 say({ kind: "ready" });
 await Promise.all(
@@ -93,11 +96,12 @@ function hear(aggregator: number, message: AggregatorMessage, frames: readonly U
   const version = message.weights.version ?? 0;
   // The first weights are no exchange's.
   if (version > 0) traffic.received += frames.reduce((sum, frame) => sum + frame.byteLength, 0);
-  if (weights.take(aggregator, message.weights, frames) === null) return;
-  arrived.add(aggregator);
+  const taken = weights.take(aggregator, message.weights, frames);
+  if (taken === null) return;
+  arrived.set(aggregator, taken.bandwidth ?? 0);
   if (arrived.size < links.length) return;
+  for (const [other, bandwidth] of arrived) tell(other, { body: "received", received: { runId, version, bandwidth } });
   arrived.clear();
-  for (const other of links.keys()) tell(other, { body: "received", received: { runId, version } });
   say({ kind: "arrived" });
 }
 

@@ -85,7 +85,13 @@ it(`an aggregator does its part after ${FRAMES} orders of a stranger`, { timeout
   const aggregator = start(["aggregator", "--connect", connect]);
   const draw = random(5);
   const worldSize = 3;
-  const layers = LAYOUT.parameters.map(({ offset, size }) => ({ offset, size, decay: true, adapt: false }));
+  const layers = LAYOUT.parameters.map(({ offset, size }) => ({
+    offset,
+    size,
+    decay: true,
+    adapt: false,
+    bfloat16: true,
+  }));
   const state = firstState(1);
   // What is begun is a shard that the program itself can begin.
   new Aggregator(
@@ -95,7 +101,7 @@ it(`an aggregator does its part after ${FRAMES} orders of a stranger`, { timeout
   const begin = beginOf(
     {
       ...{ runId: "r", options: { layout: LAYOUT, layers, worldSize, gradients: "fp32" as const, rule: RULE } },
-      ...{ deadAfterMs: 5000, heartbeatMs: 200, allowed: null },
+      ...{ wire: { weights: "auto" as const, sharesMemory: true }, deadAfterMs: 5000, heartbeatMs: 200, allowed: null },
     },
     state,
   );

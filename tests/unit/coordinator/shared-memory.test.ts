@@ -3,6 +3,7 @@ import { fstatSync } from "node:fs";
 import { expect, it } from "vitest";
 import { Aggregator, type TrainingState } from "../../../coordinator/aggregator.js";
 import { DataPlane, type AggregatorReport } from "../../../coordinator/data-plane.js";
+import { PackedWeights } from "../../../coordinator/packed-weights.js";
 import { SharedGradients, SharedWeights, spareBytes } from "../../../coordinator/shared-memory.js";
 import { gradientLength } from "../../../src/models/exchange.js";
 import { initialBuffers, initialParameters, resnetArchitecture } from "../../../src/models/index.js";
@@ -46,7 +47,8 @@ function stepAlone(aggregator: Aggregator, step: number, worldSize: number): voi
   Array.from(aggregator.apply(RATES));
 }
 
-const digestOf = ({ query, key, queryBuffers }: TrainingState) => sha256OfFloats(query, key, queryBuffers);
+const digestOf = ({ query, key, queryBuffers }: Pick<TrainingState, "query" | "key" | "queryBuffers">) =>
+  sha256OfFloats(query, key, queryBuffers);
 
 /** A plane, and what it says, worker by worker. */
 function machine(worldSize: number, mostBytes = MOST_ARENA_BYTES) {
@@ -55,9 +57,10 @@ function machine(worldSize: number, mostBytes = MOST_ARENA_BYTES) {
   if (states === null) throw new Error("this machine has no /dev/shm");
   const aggregator = startedIn(arena, worldSize, states);
   const gradients = new SharedGradients(layout, arena, mostBytes);
+  const packed = new PackedWeights(arena, aggregator.buckets, [], () => 0);
   const reports: AggregatorReport[] = [];
   const hears = new Map<string, (message: AggregatorMessage, frames: readonly Uint8Array[]) => void>();
-  const plane = new DataPlane(RUN, layout, 1000, aggregator, {
+  const plane = new DataPlane(RUN, layout, 1000, aggregator, packed, "auto", {
     now: () => 0,
     send: (address, message, frames) => hears.get(address)?.(message, frames),
     report: (report) => reports.push(report),
@@ -219,8 +222,9 @@ it("a worker whose offer is not taken gives the memory back with the first weigh
 it("leaves states and sums their room in the arena", () => {
   const large = { ...layout, parameterCount: 60_000_000, bufferCount: 10_000 };
   // 4 GiB, less three states of 12 bytes a parameter and 4 + 2 sums: nearly three gradients are left.
-  expect(spareBytes(large, 16, 1) / (4 * gradientLength(large))).toBeCloseTo(2.9, 1);
-  expect(spareBytes({ ...large, parameterCount: 120_000_000 }, 16, 1)).toBeLessThan(0);
+  const demand = { worldSize: 16, optimizerVectors: 1, bfloat16: false };
+  expect(spareBytes(large, demand) / (4 * gradientLength(large))).toBeCloseTo(2.9, 1);
+  expect(spareBytes({ ...large, parameterCount: 120_000_000 }, demand)).toBeLessThan(0);
 });
 
 it("tells a worker whose offer is taken, and who cannot open the aggregator's memory, to go without", () => {

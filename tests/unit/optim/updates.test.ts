@@ -19,7 +19,7 @@ function taken(arena: VectorArena, values: readonly number[]): Float32Array {
 function cut(sizes: readonly number[], how: (index: number) => Pick<LayerSlice, "decay" | "adapt">): LayerSlice[] {
   let offset = 0;
   return sizes.map((size, index) => {
-    const slice = { offset, size, ...how(index) };
+    const slice = { offset, size, bfloat16: false, ...how(index) };
     offset += size;
     return slice;
   });
@@ -106,7 +106,12 @@ describe("gradient clipping", () => {
         const arena = new VectorArena();
         const at = (offset: number) => {
           const vector = taken(arena, [...new Array<number>(offset).fill(7), ...gradient]);
-          return layerSquares(arena, vector, [{ offset, size: gradient.length, decay: true, adapt: true }], 1);
+          return layerSquares(
+            arena,
+            vector,
+            [{ offset, size: gradient.length, decay: true, adapt: true, bfloat16: false }],
+            1,
+          );
         };
         expect(at(before)).toEqual(at(0));
       }),

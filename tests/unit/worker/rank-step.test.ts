@@ -8,6 +8,8 @@ import { drawViews, Loader, openRunDataset, viewReader, type Batch, type View } 
 import { pixelsOfViews } from "../../../src/data/views.js";
 import { readTimestamp, tf, type Tensor, type Tensor4D } from "../../../src/engine/index.js";
 import { encoderOf, initialParameters, type Encoder, type Views } from "../../../src/models/index.js";
+import { roundedWeights, roundings } from "../../../src/models/packed-weights.js";
+import { VectorArena } from "../../../src/optim/index.js";
 import { KeyQueue, withLabels } from "../../../src/objectives/index.js";
 import { encodePng } from "../../../src/data/decode.js";
 import { prepareRankStep, shufflesWithin, type PreparedStep, type RankInputs } from "../../../worker/rank-step.js";
@@ -83,6 +85,13 @@ function weightsOf({ layout }: Encoder): Weights {
   return { query: initialParameters(layout, 1), key: initialParameters(layout, 2) };
 }
 
+function roundedAs({ layout }: Encoder, { query, key }: Weights): Weights {
+  const rounded = (values: Float32Array) =>
+    roundedWeights(new VectorArena(), values, roundings(layout.parameters)).slice();
+  expect(rounded(query)).not.toEqual(query);
+  return { query: rounded(query), key: rounded(key) };
+}
+
 function inputsOf(config: RunConfig, encoder: Encoder, weights: Weights, batch: Batch): RankInputs {
   const { batchSize } = config.parallel;
   const parameters = (values: Float32Array) =>
@@ -136,20 +145,26 @@ describe.each(variants)("a step of %s", (_, overrides, bf16) => {
   let names: readonly string[] = [];
 
   beforeAll(async () => {
-    const engines = { eager: ["eager", "fp32"], fp32: ["compiled", "fp32"], bf16: ["compiled", "bf16"] } as const;
+    const engines = {
+      ...{ eager: ["eager", "fp32"], fp32: ["compiled", "fp32"], bf16: ["compiled", "bf16"] },
+      // As such weights travel.
+      "bf16 of weights that are rounded": ["compiled", "bf16"],
+    } as const;
     let weights: Weights | null = null;
     for (const [name, [mode, precision]] of Object.entries(engines)) {
-      if (name === "bf16" && bf16 === null) continue;
+      if (precision === "bf16" && bf16 === null) continue;
       const config = await configOf({ ...overrides, "engine.mode": mode, "engine.precision": precision });
       const encoder = await encoderOf(config);
       names = encoder.layout.parameters.map((parameter) => parameter.name);
       weights ??= weightsOf(encoder);
+      const isRounded = name === "bf16 of weights that are rounded";
+      const given = isRounded ? roundedAs(encoder, weights) : weights;
       const batch = await batchOf(config);
       const step = await prepareRankStep(config, encoder, (warning) => {
         throw new Error(warning);
       });
       expect(step.mode).toBe(mode);
-      const { result } = runAlone(config, step, inputsOf(config, encoder, weights, batch));
+      const { result } = runAlone(config, step, inputsOf(config, encoder, given, batch));
       const values = (tensor: Tensor) => tensor.dataSync() as Float32Array;
       outcomes.set(name, {
         loss: values(result.loss)[0],
@@ -193,6 +208,12 @@ describe.each(variants)("a step of %s", (_, overrides, bf16) => {
       const error = whole / Math.hypot(...eager.gradients.map(norm));
       expect(error).toBeLessThan(bf16);
       expect(error).toBeGreaterThan(1e-4); // it is another precision
+    });
+
+  if (bf16 !== null)
+    it("is the same in bf16, bit for bit, with weights that were rounded before", () => {
+      const timeless = (name: string) => ({ ...outcome(name), forwardDoneAt: 0 });
+      expect(timeless("bf16 of weights that are rounded")).toEqual(timeless("bf16"));
     });
 
   it("says when its forward pass was done", () => {

@@ -30,6 +30,7 @@ it("opens no connection where its engine is up only after the run's end", () => 
   session.prepared({
     ...{ manifestHash: "m", splitLengths: { train: 1, test: 0 }, engineFingerprint: "e", device: "cpu", rounds: [] },
     tensors: 1,
+    takesBfloat16: false,
   });
   expect(called).not.toContain("openData");
 });
