@@ -6,7 +6,7 @@
  *     node tests/bench/kernels.mjs [--values 25000000] [--rounds 9]
  */
 import { parseArgs } from "node:util";
-import { VectorArena } from "../../dist/src/optim/index.js";
+import { differencesLength, VectorArena } from "../../dist/src/optim/index.js";
 import { median } from "./median.mjs";
 
 const { values: given } = parseArgs({
@@ -39,6 +39,29 @@ const subjects = [
   { name: "from bf16 (unpack)", bytes: 10, run: () => kernels.unpack(c, g, length) },
 ].map((subject) => ({ ...subject, ms: [] }));
 
+// Of each value's code: what a step changes, see the recording of `bench exchange`.
+const [next, back] = [arena.take(length), arena.take(length)];
+const coded = arena.take(differencesLength(length));
+for (let i = 0; i < length; i++) {
+  theta[i] = 0.02 * Math.sin(i * 1.7);
+  next[i] = theta[i] + 1.7e-5 * Math.sin(i * 2.3);
+}
+arena.round(theta);
+const codes0 = arena.packed(theta);
+let end = 0;
+const coding = [
+  { name: "differences (encode)", run: () => (end = arena.encode(next, codes, coded, 0)) },
+  { name: "differences (decode)", run: () => arena.decode(theta, coded, 0, end, back) },
+].map((subject) => ({ ...subject, ms: [] }));
+for (let round = 0; round < rounds + 2; round++) {
+  codes.set(codes0);
+  for (const { run, ms } of coding) {
+    const start = performance.now();
+    run();
+    if (round >= 2) ms.push(performance.now() - start);
+  }
+}
+
 for (let round = 0; round < rounds + 2; round++) {
   for (const { run, ms } of subjects) {
     const start = performance.now();
@@ -53,3 +76,15 @@ for (const [index, { name }] of subjects.entries()) {
   const share = ((100 * speeds[index]) / limit).toFixed(0).padStart(4);
   console.log(`${name.padEnd(26)} ${speeds[index].toFixed(1).padStart(6)} GB/s ${share}%`);
 }
+for (const { name, ms } of coding) {
+  const speed = (2 * length) / median(ms) / 1e6;
+  console.log(
+    `${name.padEnd(26)} ${speed.toFixed(1).padStart(6)} GB/s of codes, ${(end / 2 / length).toFixed(2)} of them left`,
+  );
+}
+const [encode, decode] = coding.map(({ ms }) => (2 * length) / (median(ms) / 1000));
+const share = end / 2 / length;
+const breakEven = (1 - share) / (1 / encode + 1 / decode);
+console.log(
+  `differences are faster than whole codes below ${((8 * breakEven) / 1e9).toFixed(1)} Gbit/s for each worker`,
+);

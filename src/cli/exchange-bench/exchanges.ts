@@ -16,7 +16,7 @@ import {
 import { Aggregators } from "../../../coordinator/aggregators.js";
 import type { GradientType, Wire } from "../../models/exchange.js";
 import { roundedWeights, roundings } from "../../models/packed-weights.js";
-import { initialParameters, type ParameterSpec } from "../../models/parameters.js";
+import type { ParameterSpec } from "../../models/parameters.js";
 import { sliceOf } from "../../models/shards.js";
 import { layerSlices } from "../../models/treatment.js";
 import { VectorArena } from "../../optim/index.js";
@@ -27,6 +27,7 @@ import { addressOf } from "../../transport/index.js";
 import { endWithin, startMember } from "../train/children.js";
 import type { FromWorker, ToWorker, Traffic, WorkerTask } from "./messages.js";
 import { benchmarkLayout } from "./model.js";
+import { RECORDED, Recording } from "./recording.js";
 
 const RUN_ID = "bench-exchange";
 const PROGRAM = new URL("./worker.js", import.meta.url);
@@ -35,10 +36,8 @@ const HEARTBEAT_MS = 1000;
 const DEAD_AFTER_MS = 3_600_000;
 /** How long a worker may take to end, in ms. */
 const GRACE_MS = 10_000;
-/** MoCo's (He et al. 2020) */
-const RATES = { learningRate: 0.03, keyMomentum: 0.999 };
 const EVERYTHING_DECAYS = { decayNormAndBias: true, exclude: [] };
-const RULE = { kind: "sgd", weightDecay: 1e-4, momentum: 0.9 } as const;
+const { rates: RATES, rule: RULE } = RECORDED;
 
 export interface ExchangeOptions {
   readonly workers: number;
@@ -143,7 +142,7 @@ export async function timeExchanges(options: ExchangeOptions): Promise<ExchangeT
         const [worker, ticket] = [workerId(`worker-${String(rank + 1)}`), randomBytes(16).toString("hex")];
         aggregators.command({ kind: "expect", worker, ticket });
         aggregators.command({ kind: "admit", worker, holding: null });
-        const place = { runId: RUN_ID, workerId: worker, ticket, rank, endpoints };
+        const place = { runId: RUN_ID, workerId: worker, ticket, rank, workers, warmup: options.warmup, endpoints };
         const task: WorkerTask = { ...place, parameterCount, gradients, precision, sharesMemory: wire.sharesMemory };
         const child = startWorkerIn(namespaceOf(options, rank), JSON.stringify(task));
         remotes.push(
@@ -180,8 +179,8 @@ async function exchange(
 ): Promise<ExchangeTimes> {
   const each = async <Kind extends FromWorker["kind"]>(kind: Kind) =>
     Promise.all(remotes.map(async (remote) => remote.next(kind)));
-  await each("ready");
   await each("arrived");
+  await each("ready");
 
   const ms: number[] = [];
   for (let step = 0; step < warmup + rounds; step++) {
@@ -192,6 +191,7 @@ async function exchange(
     aggregators.command({ kind: "apply", step, rates: RATES });
     await each("arrived");
     ms.push(performance.now() - start);
+    await each("ready");
   }
 
   const { rss } = process.memoryUsage();
@@ -208,9 +208,8 @@ async function exchange(
   aggregators.command({ kind: "release", version });
   if (ends.some((end) => end.digests.join() !== digests.join()))
     throw new Error("a worker has other weights than the aggregators");
-  const exchanges = warmup + rounds;
   const mean = (of: (one: Traffic) => number) =>
-    traffic.flat().reduce((sum, one) => sum + of(one), 0) / (ends.length * exchanges);
+    traffic.flat().reduce((sum, one) => sum + of(one), 0) / (ends.length * rounds);
   return {
     ms: ms.slice(warmup),
     traffic: {
@@ -218,7 +217,7 @@ async function exchange(
       received: mean(({ received }) => received),
       shared: traffic.flat().every(({ shared }) => shared),
     },
-    busiestBytes: busiest(traffic) / exchanges,
+    busiestBytes: busiest(traffic) / rounds,
     rss,
   };
 }
@@ -272,14 +271,14 @@ async function startAggregators(given: ExchangeOptions): Promise<Started> {
   const layout = benchmarkLayout(parameterCount);
   const layers = layerSlices(layout, EVERYTHING_DECAYS, precision);
   checkAggregators({ layout, layers, rule: RULE, worldSize: workers }, aggregators ?? 1);
-  const query = initialParameters(layout, 0);
+  const { query, key, velocity } = new Recording(layout, 0).state();
   const none = new Float32Array(0);
   const need = {
     ...{ runId: RUN_ID, layout, layers, rule: RULE, worldSize: workers },
     ...{ gradients, wire },
     state: {
-      ...{ version: 0, updates: 0, query, key: query, queryBuffers: none, keyBuffers: none },
-      optimizer: [new Float32Array(parameterCount)],
+      ...{ version: 0, updates: 0, query, key, queryBuffers: none, keyBuffers: none },
+      optimizer: [velocity],
     },
   };
   const options = {

@@ -18,7 +18,7 @@ export type FromWorker =
   | { readonly kind: "ended"; readonly digests: readonly string[]; readonly traffic: readonly Traffic[] }
   | { readonly kind: "failed"; readonly reason: string };
 
-/** Values that a worker has sent to an aggregator and been sent by it, in bytes; none through memory. */
+/** What a worker has sent to an aggregator and been sent by it in the exchanges that count, in bytes; none through memory. */
 export interface Traffic {
   readonly sent: number;
   readonly received: number;
@@ -32,6 +32,9 @@ export interface WorkerTask {
   readonly workerId: string;
   readonly ticket: string;
   readonly rank: number;
+  readonly workers: number;
+  /** exchanges before those that count */
+  readonly warmup: number;
   /** of the aggregators, in the order of their shards */
   readonly endpoints: readonly string[];
   readonly parameterCount: number;

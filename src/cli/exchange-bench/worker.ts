@@ -3,7 +3,6 @@
  * that is always ready.
  */
 import { gradientSlice } from "../../models/exchange.js";
-import { initialParameters } from "../../models/parameters.js";
 import { sliceOf } from "../../models/shards.js";
 import { VectorArena } from "../../optim/index.js";
 import { toFrames } from "../../protocol/frames.js";
@@ -19,19 +18,36 @@ import { SharedExchange } from "../../../worker/shared-exchange.js";
 import { digestsOf, ShardedWeights } from "../../../worker/sharded-weights.js";
 import type { FromWorker, ToWorker, WorkerTask } from "./messages.js";
 import { benchmarkLayout } from "./model.js";
+import { Recording } from "./recording.js";
 
-const { runId, workerId, ticket, rank, endpoints, parameterCount, gradients, precision, sharesMemory } = JSON.parse(
-  process.argv[2],
-) as WorkerTask;
+const {
+  runId,
+  workerId,
+  ticket,
+  rank,
+  workers,
+  warmup,
+  endpoints,
+  parameterCount,
+  gradients,
+  precision,
+  sharesMemory,
+} = JSON.parse(process.argv[2]) as WorkerTask;
 const say = (message: FromWorker) => {
-  process.send?.(message);
+  // Whoever is gone hears nothing.
+  process.send?.(message, undefined, undefined, () => undefined);
 };
 
 const layout = benchmarkLayout(parameterCount);
-// An initial draw has each layer's own scale, as a gradient does.
 const arena = new VectorArena();
 const gradient = arena.take(parameterCount);
-gradient.set(initialParameters(layout, rank + 1));
+const recording = new Recording(layout, rank + 1);
+/** The next step's gradient, as an engine would have it by the time. */
+const prepare = (step: number) => {
+  recording.gradient(step, workers, gradient);
+  if (gradients === "bf16") arena.round(gradient);
+  say({ kind: "ready" });
+};
 const weights = new ShardedWeights(layout, precision === "bf16");
 const shards = weights.cut(endpoints.length);
 /** one an aggregator */
@@ -82,7 +98,6 @@ for (const [aggregator, { socket, endpoint, memory }] of links.entries()) {
     open: { runId, workerId, ticket, segment: memory?.address, bfloat16: precision === "bf16" },
   });
 }
-say({ kind: "ready" });
 await Promise.all(
   links.map(async ({ socket }, aggregator) => {
     for await (const { message, frames } of socket) hear(aggregator, message, frames);
@@ -94,8 +109,8 @@ function hear(aggregator: number, message: AggregatorMessage, frames: readonly U
   if (message.body === "memory") memory?.take(message.memory);
   if (message.body !== "weights") return;
   const version = message.weights.version ?? 0;
-  // The first weights are no exchange's.
-  if (version > 0) traffic.received += frames.reduce((sum, frame) => sum + frame.byteLength, 0);
+  // The first weights are no exchange's, and the next ones of those that do not count.
+  if (version > warmup) traffic.received += frames.reduce((sum, frame) => sum + frame.byteLength, 0);
   const taken = weights.take(aggregator, message.weights, frames);
   if (taken === null) return;
   arrived.set(aggregator, taken.bandwidth ?? 0);
@@ -103,6 +118,7 @@ function hear(aggregator: number, message: AggregatorMessage, frames: readonly U
   for (const [other, bandwidth] of arrived) tell(other, { body: "received", received: { runId, version, bandwidth } });
   arrived.clear();
   say({ kind: "arrived" });
+  prepare(version);
 }
 
 /** What was packed the last time has been sent by now: weights that include it are here. */
@@ -115,7 +131,6 @@ function packed(values: Float32Array, aggregator: number): Float32Array {
 function send(step: number, aggregator: number): void {
   const { memory, traffic } = links[aggregator];
   const own = sliceOf(gradient, gradientSlice(shards[aggregator]));
-  if (gradients === "bf16") arena.round(own);
   traffic.shared = memory?.claimGradient(step) === true;
   if (traffic.shared && memory !== null) {
     SharedSegment.ofFile(memory.file, pagedBytes(own.length)).write(0, own);
@@ -124,5 +139,5 @@ function send(step: number, aggregator: number): void {
   const node = { runId, step, level: 0, index: rank, shared: traffic.shared };
   const travelling = gradients === "bf16" ? packed(own, aggregator) : own;
   tell(aggregator, { body: "gradient", gradient: node }, traffic.shared ? [] : toFrames(travelling));
-  traffic.sent += traffic.shared ? 0 : travelling.byteLength;
+  if (step >= warmup) traffic.sent += traffic.shared ? 0 : travelling.byteLength;
 }
