@@ -169,10 +169,7 @@ export function squares(theta: usize, gradient: usize, length: i32, scale: f32, 
       lower = f32x4.add(squaresAt(g), squaresAt(g + 128));
       upper = f32x4.add(squaresAt(g + half), squaresAt(g + half + 128));
     } else {
-      lower = f32x4.add(
-        decayedSquaresAt(g, t, scales, decays),
-        decayedSquaresAt(g + 128, t + 128, scales, decays),
-      );
+      lower = f32x4.add(decayedSquaresAt(g, t, scales, decays), decayedSquaresAt(g + 128, t + 128, scales, decays));
       upper = f32x4.add(
         decayedSquaresAt(g + half, t + half, scales, decays),
         decayedSquaresAt(g + half + 128, t + half + 128, scales, decays),
