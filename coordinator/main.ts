@@ -48,6 +48,7 @@ import {
 import { Membership } from "./membership.js";
 import { initialState, type Outcome, type RunPlan } from "./run-state.js";
 import type { RunObserver, Schedule } from "./server.js";
+import { SamplesPlane } from "./samples-plane.js";
 import { fromGroups } from "./stored-state.js";
 
 export interface CoordinatorOptions {
@@ -57,6 +58,8 @@ export interface CoordinatorOptions {
   /** processes that aggregate, each with a parameter shard; null: a thread of the coordinator does */
   readonly aggregators: number | null;
   readonly wire: Wire;
+  /** whether workers without a data set are sent samples */
+  readonly streamsData: boolean;
   /** CURVE keys; null: whoever reaches the ports may speak */
   readonly keys: ServerKeys | null;
   /** run directory */
@@ -159,6 +162,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
   strangers.refused = (reason) => {
     control.refused(reason);
   };
+  let samples: SamplesPlane | null = null;
   let provided: Provided | null = null;
   let step = begun.state?.version ?? 0;
   let outcome: Outcome = "failed";
@@ -182,6 +186,15 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
       },
       begun.fingerprint,
     );
+    if (options.streamsData) {
+      const { spec, decodeSize } = config.data;
+      const after = options.listen.endsWith(":*") ? anyPort(endpoint) : nextPort(nextPort(endpoint));
+      const data = { spec, decodeSize, runId: begun.id, endpoint: after, guard: guarded?.guard ?? null };
+      samples = await SamplesPlane.start(data, (peer, reason) => {
+        observer.dropped(peer, reason);
+      });
+      membership.samplesPort = samples.port;
+    }
     const corrupt = new CorruptLimit(config.data.maxCorrupt);
     options.onListening?.({
       control: endpoint,
@@ -250,6 +263,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
     }
   } finally {
     control.close();
+    await samples?.close();
     await supply.close(`the run has ${outcome}`);
     guarded?.close();
   }

@@ -85,6 +85,8 @@ export class Membership {
     private fingerprint: string | null,
     /** where workers find the data planes, from now on */
     public aggregators: readonly AggregatorAddress[] = [],
+    /** of the samples plane, for workers that have no data set; null: there is none */
+    public samplesPort: number | null = null,
   ) {
     this.agreedRounds = door.rounds;
   }
@@ -170,8 +172,9 @@ export class Membership {
     this.configJson ??= JSON.stringify(door.config);
     const { runId } = door;
     const { ticket } = session;
-    const { aggregators } = this;
-    const welcome = { runId, workerId: id, configJson: this.configJson, aggregators: [...aggregators], ticket };
+    const { aggregators, samplesPort } = this;
+    const place = { aggregators: [...aggregators], samplesPort: samplesPort ?? 0 };
+    const welcome = { runId, workerId: id, configJson: this.configJson, ticket, ...place };
     return { session, answer: { body: "welcome", welcome } };
   }
 

@@ -9,12 +9,12 @@ import type { ParameterLayout } from "../src/models/parameters.js";
 import { parseDataSpec } from "../src/data/spec.js";
 import { UserError } from "../src/protocol/errors.js";
 import { fromFrames, sharedFloats } from "../src/protocol/frames.js";
-import { isLoopback } from "../src/transport/index.js";
+import { addressOf, isLoopback, type ClientKeys } from "../src/transport/index.js";
 import type { ComputeCalls, ComputeNotice, RunRequest, Unanswered } from "./compute-thread.js";
-import type { LoaderCalls, LoaderNotice } from "./loader-thread.js";
+import type { LoaderCalls, LoaderNotice, SampleStream } from "./loader-thread.js";
 import type { WorkerOptions } from "./main.js";
 import { recordApart } from "./record-apart.js";
-import type { FeatureSlice, HandedOut, Prepared, RankReport } from "./session-ports.js";
+import type { FeatureSlice, HandedOut, Prepared, RankReport, SampleOrigin } from "./session-ports.js";
 import type { WeightsInShards } from "./sharded-weights.js";
 import { ThreadClient } from "./thread-call.js";
 
@@ -39,13 +39,15 @@ export interface Executor {
   /** hands out the partial sums of the open step, cut into so many shards */
   flush(shards: number): Promise<readonly HandedOut[]>;
   prefetch(step: number, ranks: readonly number[], use: BatchUse): void;
+  /** where samples that are streamed come from, which may have changed */
+  samplesAt(origin: SampleOrigin): void;
   /** float32 `[count, featureDim]` */
   features(slice: FeatureSlice): Promise<Float32Array>;
 }
 
 export type ExecutorOptions = Pick<
   WorkerOptions,
-  "connect" | "data" | "encoder" | "tokenizer" | "method" | "device" | "warn" | "log" | "signal"
+  "connect" | "keys" | "data" | "encoder" | "tokenizer" | "method" | "device" | "warn" | "log" | "signal"
 >;
 
 /** A recording that takes longer is told to whoever waits for it. */
@@ -54,8 +56,10 @@ const TOLD_AFTER_MS = 10_000;
 /** Starts the engine's and the loader's threads for a run. Whoever owns `threads` closes them. */
 export async function startExecutor(
   announced: RunConfig,
+  origin: SampleOrigin,
   {
     connect,
+    keys,
     data,
     encoder,
     tokenizer,
@@ -69,7 +73,10 @@ export async function startExecutor(
   threads: { close(): Promise<void> }[],
 ): Promise<Prepared & { readonly executor: Executor }> {
   const config = withFilesFrom(announced, connect, { encoder, method, tokenizer });
-  const spec = data ?? specFrom(config, connect);
+  // Whoever says where the data are has them.
+  const streamed = (from: SampleOrigin) => (data === undefined ? streamFrom(from, connect, keys) : null);
+  const stream = streamed(origin);
+  const spec = data ?? (stream === null ? specFrom(config, connect) : config.data.spec);
   // Both threads inherit the environment as it is when they start.
   configureEngine({ threads: config.parallel.threads, device: choice });
   const compute = new ThreadClient<ComputeCalls, ComputeNotice>(
@@ -105,7 +112,7 @@ export async function startExecutor(
     return found;
   };
   const [{ fingerprint, device, layout, rounds, stands, takesBfloat16 }, { manifestHash, splitLengths }] =
-    await Promise.all([prepare(), loader.call("open", { config, spec })]);
+    await Promise.all([prepare(), loader.call("open", { config, spec, stream })]);
   if (choice.startsWith("gpu") && device !== "gpu") {
     throw new UserError(
       "DEVICE_MISSING",
@@ -163,6 +170,10 @@ export async function startExecutor(
       // A failed prefetch fails again, and is heard, when the batch is taken.
       loader.call("prefetch", { step, ranks: [...ranks], use }).catch(() => undefined);
     },
+    samplesAt: (from) => {
+      const now = streamed(from);
+      if (now !== null) loader.call("move", now).catch(() => undefined);
+    },
     features: async (request) => compute.call("features", { samples: await loader.call("read", request) }),
   };
   const tensors = layout.parameters.length;
@@ -170,6 +181,12 @@ export async function startExecutor(
     ...{ executor, manifestHash, splitLengths, tensors, engineFingerprint: fingerprint, device, rounds },
     takesBfloat16,
   };
+}
+
+/** @returns null where the coordinator streams no samples */
+function streamFrom({ runId, port }: SampleOrigin, connect: string, keys: ClientKeys | null): SampleStream | null {
+  if (port === null) return null;
+  return { endpoint: `tcp://${addressOf(connect).host}:${String(port)}`, keys, runId };
 }
 
 /**
@@ -180,7 +197,7 @@ function specFrom({ data: { spec } }: RunConfig, connect: string): string {
   if (parseDataSpec(spec).kind === "synthetic" || isLoopback(connect)) return spec;
   throw new UserError(
     "DATA_ELSEWHERE",
-    `the run's data are ${spec} on the coordinator's machine: give --data with where this machine keeps them, e.g. --data ${spec}`,
+    `the run's data are ${spec} on the coordinator's machine: give --data with where this machine keeps them, e.g. --data ${spec}, or start the coordinator with --data-delivery stream`,
   );
 }
 

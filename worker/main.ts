@@ -9,6 +9,7 @@ import { SOFTWARE_VERSION } from "../src/protocol/version.js";
 import type { ClientKeys } from "../src/transport/index.js";
 import { Connection } from "./connection.js";
 import { startExecutor, type Executor } from "./executor.js";
+import type { SampleOrigin } from "./session-ports.js";
 import { WorkerSession } from "./session.js";
 import { digestsOf, ShardedWeights } from "./sharded-weights.js";
 
@@ -51,12 +52,13 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
   let connection: Connection | null = null;
   try {
     await new Promise<void>((resolve, reject) => {
-      const start = async (config: RunConfig) => {
+      const start = async (config: RunConfig, origin: SampleOrigin) => {
         const onCorrupt = (name: string) => {
           session.corruptSample(name);
         };
         const { executor, ...found } = await startExecutor(
           config,
+          origin,
           { ...options, log, signal: engine.signal },
           onCorrupt,
           threads,
@@ -107,8 +109,11 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
           takeMemory: (aggregator, theirs) => {
             link.takeMemory(aggregator, theirs);
           },
-          prepare: (config) => {
-            start(config).catch(reject);
+          prepare: (config, origin) => {
+            start(config, origin).catch(reject);
+          },
+          samplesAt: (origin) => {
+            engineParts?.executor.samplesAt(origin);
           },
           prove: (number, queueVersion) => {
             const weights = parts().weights.whole();

@@ -15,6 +15,12 @@ import type { TreeNode } from "../src/optim/index.js";
 import type { Arrived } from "./sharded-weights.js";
 
 /** What engine and data set turn out to be. */
+export interface SampleOrigin {
+  readonly runId: string;
+  /** port of the coordinator's samples plane; null: it sends none */
+  readonly port: number | null;
+}
+
 export interface Prepared {
   readonly manifestHash: string;
   /** samples of each split */
@@ -75,7 +81,9 @@ export interface SessionPorts {
   readonly takeMemory: (aggregator: number, theirs: SegmentOffer) => void;
   readonly tell: (aggregator: number, message: WorkerDataMessage, frames: readonly Uint8Array[]) => void;
   /** starts engine and data set; answered by `prepared` */
-  readonly prepare: (config: RunConfig) => void;
+  readonly prepare: (config: RunConfig, source: SampleOrigin) => void;
+  /** where samples come from may have changed with a new link */
+  readonly samplesAt: (source: SampleOrigin) => void;
   /** digests of what is still held from an earlier link; answered by `proved` */
   readonly prove: (link: number, queueVersion: number) => void;
   /**

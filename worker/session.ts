@@ -309,7 +309,7 @@ export class WorkerSession {
     if (this.stage !== "ready") throw new WireError("work before the handshake was over");
   }
 
-  private welcome({ runId, workerId, configJson, aggregators, ticket }: Welcome): void {
+  private welcome({ runId, workerId, configJson, aggregators, ticket, samplesPort }: Welcome): void {
     if (this.stage !== "greeting") throw new WireError("a welcome comes first, and once");
     const before = this.config;
     const config = configOf(configJson ?? "");
@@ -328,7 +328,11 @@ export class WorkerSession {
     };
     this.stage = "preparing";
     this.ports.log(`welcome to ${this.welcomed.runId} as ${this.welcomed.workerId}`);
-    if (before === null) this.ports.prepare(config);
+    const port = samplesPort ?? 0;
+    if (port > LAST_PORT) throw new WireError(`a port of ${String(port)}`);
+    const origin = { runId: this.welcomed.runId, port: port === 0 ? null : port };
+    if (before !== null) this.ports.samplesAt(origin);
+    if (before === null) this.ports.prepare(config, origin);
     else if (this.found !== null) this.openData();
   }
 

@@ -90,15 +90,26 @@ export type Handlers<Calls extends Record<string, readonly [unknown, unknown]>> 
   readonly [Name in keyof Calls]: (request: Calls[Name][0]) => Calls[Name][1] | Promise<Calls[Name][1]>;
 };
 
-/** Thread's side: answers calls, and returns a function that says something unasked. Float vectors are moved, not copied. */
+/**
+ * Thread's side: answers calls, and returns a function that says something unasked. Float vectors are moved, not copied.
+ * @param ending closes what would keep the thread; null: nothing would, and the thread ends at once
+ */
 export function serveCalls<Calls extends Record<string, readonly [unknown, unknown]>, Notice = never>(
   handlers: Handlers<Calls>,
+  ending: (() => Promise<void>) | null = null,
 ): (notice: Notice) => void {
   const port = parentPort;
   if (port === null) throw new Error("serveCalls runs in a thread");
   port.on("message", (message: Request) => {
     // In a thread this ends the thread.
-    if (message.id === null) process.exit();
+    if (message.id === null) {
+      if (ending === null) process.exit();
+      // A thread that has had a socket ends where nothing is left to do, and not before: ZeroMQ's binding takes the process along.
+      void ending().finally(() => {
+        port.close();
+      });
+      return;
+    }
     const { id, body } = message;
     const { name, request } = body as { name: keyof Calls; request: never };
     void (async () => {

@@ -26,18 +26,36 @@ export const WIRE_OPTIONS = {
   },
 } as const;
 
+/** Where workers have their samples from. */
+export const DELIVERY_OPTION = {
+  choices: ["local", "stream"],
+  default: "local",
+  describe:
+    "Where workers have samples from: local, each from its own copy (--data), or stream, sent by the coordinator to those without",
+} as const;
+
+export function streamsData(given: { readonly "data-delivery": string }): boolean {
+  return once("data-delivery", given["data-delivery"]) === "stream";
+}
+
 export interface WireArguments {
+  readonly "data-delivery": "local" | "stream";
   readonly "wire-weights": WireWeights;
   readonly "shared-memory": boolean;
 }
 
-export function wireOf(given: WireArguments): Wire {
+export function wireOf(given: Pick<WireArguments, keyof typeof WIRE_OPTIONS>): Wire {
   return { weights: once("wire-weights", given["wire-weights"]), sharesMemory: given["shared-memory"] };
 }
 
-/** The same as flags. */
-export function wireFlags({ weights, sharesMemory }: Wire): readonly string[] {
-  return [...(weights === "auto" ? [] : ["--wire-weights", weights]), ...(sharesMemory ? [] : ["--no-shared-memory"])];
+/** The same, and where samples are from, as flags. */
+export function wireFlags(given: WireArguments): readonly string[] {
+  const { weights, sharesMemory } = wireOf(given);
+  return [
+    ...(weights === "auto" ? [] : ["--wire-weights", weights]),
+    ...(sharesMemory ? [] : ["--no-shared-memory"]),
+    ...(streamsData(given) ? ["--data-delivery", "stream"] : []),
+  ];
 }
 
 export const TRACE_OPTION = {

@@ -9,6 +9,8 @@ import { percent, RunDisplay } from "./run-display.js";
 import {
   AGGREGATORS_OPTION,
   aggregatorsOf,
+  DELIVERY_OPTION,
+  streamsData,
   TRACE_OPTION,
   WIRE_OPTIONS,
   wireFlags,
@@ -51,10 +53,12 @@ export const coordinatorCommand: CommandBody<CoordinatorArguments> = {
         type: "string",
         default: "tcp://127.0.0.1:5555",
         requiresArg: true,
-        describe: "Address of the control plane; gradients, or aggregators, use the next port",
+        describe:
+          "Address of the control plane; gradients, or aggregators, use the next port, streamed samples the one after",
       })
       .option("aggregators", AGGREGATORS_OPTION)
       .options(WIRE_OPTIONS)
+      .option("data-delivery", DELIVERY_OPTION)
       .option("trace", TRACE_OPTION)
       .option("keys", {
         type: "string",
@@ -85,6 +89,7 @@ export const coordinatorCommand: CommandBody<CoordinatorArguments> = {
       listen,
       aggregators,
       wire: wireOf(given),
+      streamsData: streamsData(given),
       trace: pathOf("--trace", given.trace) ?? null,
       keys,
       out,
@@ -109,7 +114,7 @@ function againOf(
   { keys, insecure, aggregators, ...given }: CoordinatorArguments,
   out: string,
 ): (control: string) => string {
-  const exchange = [...(aggregators === "embedded" ? [] : ["--aggregators", aggregators]), ...wireFlags(wireOf(given))];
+  const exchange = [...(aggregators === "embedded" ? [] : ["--aggregators", aggregators]), ...wireFlags(given)];
   const sharded = exchange.map((word) => ` ${word}`).join("");
   // `tandem train` talks to its children; whoever has started it knows nothing of them.
   if (process.send !== undefined) return () => `train --resume --out ${out}${sharded}`;
@@ -126,6 +131,7 @@ interface Run {
   readonly trace: string | null;
   readonly aggregators: number | null;
   readonly wire: Wire;
+  readonly streamsData: boolean;
   readonly keys: ServerKeys | null;
   readonly config: RunConfig;
   readonly listen: string;
@@ -141,6 +147,7 @@ async function serveRun({
   listen,
   aggregators,
   wire,
+  streamsData,
   trace,
   keys,
   out,
@@ -174,6 +181,7 @@ async function serveRun({
       listen,
       aggregators,
       wire,
+      streamsData,
       keys,
       out,
       resume,

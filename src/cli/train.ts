@@ -19,7 +19,7 @@ import {
   TRACE_OPTION,
   WIRE_OPTIONS,
   wireFlags,
-  wireOf,
+  DELIVERY_OPTION,
   type WireArguments,
 } from "./coordinator-options.js";
 import { stopSignal } from "./stop-signal.js";
@@ -61,6 +61,7 @@ export const trainCommand: CommandBody<TrainArguments> = {
       })
       .option("aggregators", AGGREGATORS_OPTION)
       .options(WIRE_OPTIONS)
+      .option("data-delivery", DELIVERY_OPTION)
       .option("trace", TRACE_OPTION)
       .option("device", { type: "string", default: "auto", requiresArg: true, describe: "Device of every worker" })
       .example("$0 train", "The quickstart: a synthetic data set, two workers, about two minutes on two cores")
@@ -86,10 +87,7 @@ export const trainCommand: CommandBody<TrainArguments> = {
     const stopAfter = stopAfterOf(given);
     const { workers } = config.parallel;
     const aggregators = aggregatorsOf(given.aggregators, workers);
-    const sharded = [
-      ...(aggregators === null ? [] : ["--aggregators", String(aggregators)]),
-      ...wireFlags(wireOf(given)),
-    ];
+    const sharded = [...(aggregators === null ? [] : ["--aggregators", String(aggregators)]), ...wireFlags(given)];
     const common = ["--out", out, ...sharded, ...(stopAfter === undefined ? [] : ["--stop-after", String(stopAfter)])];
     const init = pathOf("--init", given.init);
     const trace = pathOf("--trace", given.trace);

@@ -37,7 +37,9 @@ export {
 } from "./run-samples.js";
 export { nativeSide } from "./native-size.js";
 export { openDataset, openImages, type OpenOptions } from "./open.js";
+export { decodeSquare, squareAt } from "./decode.js";
 export { epochPermutation, positionOf, samplesOf, type StepPosition } from "./permutation.js";
 export { type DataSpec, parseDataSpec } from "./spec.js";
 export { writeShards } from "./write-shards.js";
-export type { TokenDataset, TokenSource } from "./tokens.js";
+export { openTokenizer } from "./tokenizer.js";
+export { tokenized, type TokenDataset, type TokenSource } from "./tokens.js";

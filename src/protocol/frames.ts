@@ -1,9 +1,9 @@
-/** Float32 vectors as raw frames: cut into pieces on the way out, checked and joined on the way in. */
+/** Vectors as raw frames: cut into pieces on the way out, checked and joined on the way in. */
 import { CHUNK_BYTES } from "./wire.js";
 import { WireError } from "./wire-error.js";
 
 /** Views of the vectors' bytes, one after another, in pieces of at most CHUNK_BYTES. Nothing is copied. */
-export function toFrames(...vectors: readonly Float32Array[]): Uint8Array[] {
+export function toFrames(...vectors: readonly ArrayBufferView[]): Uint8Array[] {
   const frames: Uint8Array[] = [];
   for (const { buffer, byteOffset, byteLength } of vectors) {
     for (let start = 0; start < byteLength; start += CHUNK_BYTES) {
@@ -17,7 +17,7 @@ export function toFrames(...vectors: readonly Float32Array[]): Uint8Array[] {
  * Copies frames into the targets, one after another (one copy, from ZeroMQ's memory into ours).
  * @throws WireError where the frames are not those that `toFrames` makes of vectors of these lengths
  */
-export function fromFrames(frames: readonly Uint8Array[], ...targets: readonly Float32Array[]): void {
+export function fromFrames(frames: readonly Uint8Array[], ...targets: readonly ArrayBufferView[]): void {
   const places = toFrames(...targets);
   const fits = frames.length === places.length && places.every((place, i) => place.length === frames[i].length);
   if (!fits) {

@@ -192,6 +192,7 @@ export class SimulatedWorker {
       tell: (aggregator, message, frames) => {
         this.tellData(aggregator, message, frames);
       },
+      samplesAt: () => undefined,
       prepare: () => {
         agenda.later(20 + draw.below(100), () => {
           this.whenAwake(() => {
