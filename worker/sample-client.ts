@@ -18,9 +18,9 @@ import { DealerSocket, type ClientKeys } from "../src/transport/index.js";
 
 /** Samples on their way to a worker at a time: with the largest photographs some hundred MB, with most a few. */
 const MOST_ASKED = 64;
-/** Silence after which what was asked for is asked for again, in ms. */
 const PATIENCE_MS = 5000;
-const TICK_MS = 500;
+/** How often it looks at the clock, in ms. */
+const TICK_MS = 100;
 
 /** What identifies a sample. */
 export interface SamplePlace {
@@ -67,6 +67,8 @@ export class SampleClient {
     private endpoint: string,
     private readonly keys: ClientKeys | null,
     private readonly runId: string,
+    /** silence after which what was asked for is asked for again, in ms */
+    private readonly patienceMs = PATIENCE_MS,
   ) {
     this.connect();
     this.timer = setInterval(() => {
@@ -161,7 +163,7 @@ export class SampleClient {
   private tick(): void {
     const isWaiting = this.asked > 0 || this.listed !== null;
     if (!isWaiting) this.heardAt = performance.now();
-    else if (performance.now() - this.heardAt > PATIENCE_MS) this.connect();
+    else if (performance.now() - this.heardAt > this.patienceMs) this.connect();
   }
 
   private ask(): void {

@@ -21,7 +21,7 @@ export async function streamedDataset(client: SampleClient, config: RunConfig): 
   const { listing, labels } = await client.listing();
   const { trainLength, testLength, classes: given, manifestHash: hash, paired, texts } = listing;
   const lengths = { train: trainLength ?? 0, test: testLength ?? 0 };
-  const values = new Int32Array(labels.slice().buffer);
+  const values = new Int32Array(Uint8Array.from(labels).buffer);
   if (values.length !== lengths.train + lengths.test) throw new WireError("a listing without all labels");
   const labelsOf = { train: values.slice(0, lengths.train), test: values.slice(lengths.train) };
   const [classes, manifestHash] = [given ?? [], hash ?? ""];

@@ -35,6 +35,7 @@ it("is the same through memory, in float32, in bfloat16 and as differences", { t
     [...apart, "bf16"],
     [...apart, "delta", "--aggregators", "2"],
     [...apart, "delta", "--workers=1"],
+    ["--data-delivery", "stream"],
   ])
     expect(await trained(flags.join(""), flags), flags.join(" ")).toEqual(shared);
 });
