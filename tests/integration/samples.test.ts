@@ -6,7 +6,7 @@ import { SampleServer } from "../../coordinator/sample-server.js";
 import { resolveConfig, type RunConfig } from "../../src/config/index.js";
 import { Loader, openDataset, openRunDataset, readSamples, viewReader, type RunDataset } from "../../src/data/index.js";
 import { encodePng } from "../../src/data/decode.js";
-import { sampleCodec, sampleRequestCodec, type SampleRequest } from "../../src/protocol/wire.js";
+import { sampleCodec, sampleRequestCodec } from "../../src/protocol/wire.js";
 import { WireError } from "../../src/protocol/wire-error.js";
 import { RouterSocket } from "../../src/transport/index.js";
 import { SampleClient } from "../../worker/sample-client.js";
@@ -170,7 +170,7 @@ describe("the samples plane", () => {
     const server = new SampleServer(dataset, config.data.decodeSize, RUN, (peer) => order.push(peer));
     const want = (peer: string, indices: number[], given: object = {}) => {
       const want = { runId: RUN, indices, ...given };
-      server.received(peer, { body: "want", want } as SampleRequest);
+      server.received(peer, { body: "want", want });
     };
     want(
       "a",

@@ -336,7 +336,7 @@ function codesOf(first: v128, second: v128): v128 {
 /**
  * Writes how `values`, as the nearest bfloat16, differ from `codes`, and makes them the codes. In blocks of 128: a mask of those of the
  * differences' 16 bit planes that are not all 0, and each of these as a mask of its bytes that are not 0 and those bytes; what is
- * left of the last block as codes.
+ * left of the last block as plain differences.
  * @param out room for 290 bytes a block and 2 a value of the rest; up to 16 more are written
  * @param scratch 272 bytes
  * @returns where the next goes
@@ -376,8 +376,8 @@ export function encode(values: usize, codes: usize, out: usize, length: i32, scr
   }
   for (let rest = length % BLOCK; rest > 0; rest--) {
     const near = <u16>(reinterpret<u32>(roundedOne(load<f32>(value))) >> 16);
+    store<u16>(to, near - load<u16>(code));
     store<u16>(code, near);
-    store<u16>(to, near);
     value += 4;
     code += 2;
     to += 2;
@@ -464,8 +464,9 @@ export function decode(before: usize, from: usize, end: usize, target: usize, le
   }
   for (let rest = length % BLOCK; rest > 0; rest--) {
     if (from + 2 > end) return 0;
-    store<u32>(to, (<u32>load<u16>(from)) << 16);
+    store<u32>(to, (<u32>(load<u16>(old, 2) + load<u16>(from))) << 16);
     from += 2;
+    old += 4;
     to += 4;
   }
   return from;
