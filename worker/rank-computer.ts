@@ -20,6 +20,7 @@ import { gradientLength, gradientSlice, roundedLength } from "../src/models/exch
 import { encoderOf, parameterShards, type BufferSpec, type Encoder } from "../src/models/index.js";
 import { roundedWeights } from "../src/models/packed-weights.js";
 import { isWeight } from "../src/models/parameters.js";
+import { letGo } from "../src/native/let-go.js";
 import { sliceOf, type ParameterShard, type Slice } from "../src/models/shards.js";
 import { KeyQueue, type Exchanged } from "../src/objectives/index.js";
 import { SumTree, VectorArena } from "../src/optim/index.js";
@@ -382,6 +383,8 @@ export class RankComputer {
         const values = part();
         if (faulty === null && !isFiniteThroughout(values)) faulty = index;
         put(values);
+        // A graph's outputs are nobody else's; tensors of eager steps may have been made from what others hold.
+        if (this.mode === "compiled") letGo(values);
       }
     };
     const memories = exits?.flatMap(({ slice, memory }) => (memory === null ? [] : { slice, memory })) ?? [];

@@ -18,6 +18,7 @@ const ours = (name) => new URL(`../../src/native/${name}`, import.meta.url).path
 const ADDONS = {
   "lib/napi-v8/tfjs_binding.node": ["binding/tfjs_backend.cc", "binding/tfjs_binding.cc", DEFAULTS],
   "lib/napi-v8/jpeg-square.node": [ours("jpeg-square.cc"), DEFAULTS],
+  "lib/napi-v8/let-go.node": [ours("let-go.cc")],
   "lib/napi-v8/shared-pages.node": [ours("shared-pages.cc")],
 };
 const STAMP = "lib/napi-v8/tfjs_binding.stamp";
