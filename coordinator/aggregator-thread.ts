@@ -3,12 +3,13 @@ import { parentPort, workerData } from "node:worker_threads";
 import { optimizerVectors } from "../src/config/optimizer.js";
 import { parameterBuckets } from "../src/models/buckets.js";
 import type { Wire } from "../src/models/exchange.js";
+import { letGo } from "../src/native/let-go.js";
 import { VectorArena } from "../src/optim/index.js";
 import { aggregatorCodec, workerDataCodec } from "../src/protocol/wire.js";
 import { WireError } from "../src/protocol/wire-error.js";
 import { sha256OfFloats } from "../src/protocol/digest.js";
 import { RouterSocket, type Guard } from "../src/transport/index.js";
-import { Aggregator, type AggregatorOptions, type TrainingState } from "./aggregator.js";
+import { Aggregator, vectorsOf, type AggregatorOptions, type TrainingState } from "./aggregator.js";
 import { DataPlane, ORDER_INVALID, type AggregatorCommand, type AggregatorReport } from "./data-plane.js";
 import { PackedWeights } from "./packed-weights.js";
 import { SharedGradients, SharedWeights, spareBytes } from "./shared-memory.js";
@@ -53,6 +54,8 @@ const gradients = new SharedGradients(layout, arena, spare);
 const aggregator = await new Promise<Aggregator>((resolve) => {
   coordinator.once("message", (state: TrainingState) => {
     resolve(new Aggregator({ ...options, buckets }, state, arena, sharedStates ?? undefined));
+    // This thread allocates so little that garbage would stay.
+    for (const vector of vectorsOf(state)) letGo(vector);
   });
 });
 

@@ -4,7 +4,7 @@
  * and of the hosts' network stacks, which share this machine's cores: both together are the exchange's time without a limit.
  * Needs root and iproute2; leaves nothing behind.
  *
- * usage: node tests/bench/network.mjs [--params 5000000] [--rounds 5] [--gbits 1,10]
+ * usage: node tests/bench/network.mjs [--params 5000000] [--rounds 5] [--gbits 1,10] [-- FLAGS OF tandem bench exchange]
  */
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
@@ -16,7 +16,8 @@ const BRIDGE = "tandem-bridge";
 const HOSTS = [0, 1, 2, 3].map((number) => ({ name: `tandem-host-${number}`, port: `tandem-p${number}`, number }));
 const address = (number) => `10.213.7.${number + 1}`;
 
-const { values } = parseArgs({
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
   options: {
     params: { type: "string", default: "5000000" },
     rounds: { type: "string", default: "5" },
@@ -68,7 +69,7 @@ function limit(gbits) {
   }
 }
 
-const size = ["--params", values.params, "--rounds", values.rounds, "--json"];
+const size = ["--params", values.params, "--rounds", values.rounds, "--json", ...positionals];
 const bench = ["bench", "exchange", ...size];
 const CASES = [
   // The coordinator's host takes all gradients in, and then gives all weights out.
