@@ -17,13 +17,21 @@ const CHAOS_RUN = [
 /** Runs that differ in what workers tell each other. */
 export const CHAOS_KINDS = 3;
 
-/** By the seed's remainder: MoCo v2, with an exchange of embeddings in every step, or with batch norm of the global batch. */
+/** By the seed's remainder: batch norm of the global batch, MoCo v2 in bf16, or with an exchange of embeddings in every step. */
 export function chaosRun(seed: number): readonly string[] {
-  const more = [["model.syncBatchNorm=true", "moco.shuffle=none"], [], ["moco.shuffle=across-ranks"]][
-    seed % CHAOS_KINDS
-  ];
+  const more = [
+    ["model.syncBatchNorm=true", "moco.shuffle=none"],
+    ["engine.precision=bf16"],
+    ["moco.shuffle=across-ranks"],
+  ][seed % CHAOS_KINDS];
   return [...CHAOS_RUN, ...(more ?? []).flatMap((setting) => ["--set", setting])];
 }
+
+/** How its weights and samples reach the workers. */
+const deliveryOf = (seed: number) => [
+  ...(seed % 2 === 1 ? ["--no-shared-memory", "--wire-weights", "delta"] : []),
+  ...(seed % 4 >= 2 ? ["--data-delivery", "stream"] : []),
+];
 
 /** Whether the run of a seed has two aggregators in processes of their own. */
 export const isSharded = (seed: number) => seed % 2 === 0;
@@ -60,19 +68,18 @@ export interface ChaosReport {
   readonly stepMs: number;
 }
 
-/** @returns a port of which the next is free too */
+/** @returns a port of which the next two are free too */
 export async function freePorts(): Promise<number> {
   for (;;) {
     const server = createServer().listen(0, "127.0.0.1");
     await once(server, "listening");
     const { port } = server.address() as AddressInfo;
-    const next = createServer().listen(port + 1, "127.0.0.1");
-    const isFree = await once(next, "listening").then(
+    const others = [port + 1, port + 2].map((at) => createServer().listen(at, "127.0.0.1"));
+    const isFree = await Promise.all(others.map((other) => once(other, "listening"))).then(
       () => true,
       () => false,
     );
-    server.close();
-    next.close();
+    for (const one of [server, ...others]) one.close();
     if (isFree) return port;
   }
 }
@@ -95,12 +102,15 @@ export async function chaos(folder: string, seed: number): Promise<ChaosReport> 
       "--out",
       out,
       ...(isSharded(seed) ? ["--aggregators", "2"] : []),
+      ...deliveryOf(seed),
       ...more,
     ]);
   let coordinator = coordinatorOf(chaosRun(seed));
   let finished: { code: number | null; stderr: string } | null = null;
   const proxies = await Promise.all(
-    [port, port + 1].map((at) => Proxy.listen({ host: "127.0.0.2", port: at }, { host: "127.0.0.1", port: at })),
+    [port, port + 1, port + 2].map((at) =>
+      Proxy.listen({ host: "127.0.0.2", port: at }, { host: "127.0.0.1", port: at }),
+    ),
   );
   const workers = new Set<Running>();
   const aggregators = new Set<Running>();
