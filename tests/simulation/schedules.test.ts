@@ -4,7 +4,7 @@ import { scenarioOf, simulate } from "./cluster.js";
 import { CALM } from "./network.js";
 import { ROOT, run } from "./run-schedules.js";
 
-/** In `npm test`, within two minutes: a machine that is slower leaves the rest out, and says how many it has played. */
+/** In `npm test`, within a minute: a machine that is slower leaves the rest out, and says how many it has played. */
 const SCHEDULES = 10_000;
 const SECONDS = 60;
 
