@@ -68,7 +68,7 @@ function kindsWith(key: string): string[] {
 }
 
 export function isOptimizerKind(kind: string): kind is OptimizerConfig["kind"] {
-  return kind in OWN;
+  return Object.hasOwn(OWN, kind);
 }
 
 /** Vectors that the optimizer keeps for each parameter, by PyTorch's names. */

@@ -8,7 +8,7 @@ import { Dealer, Router } from "zeromq";
 import { Aggregator } from "../../../coordinator/aggregator.js";
 import { beginOf, framesOf } from "../../../coordinator/aggregation-wire.js";
 import { parameterBuckets } from "../../../src/models/buckets.js";
-import { orderCodec, reportCodec, workerDataCodec } from "../../../src/protocol/wire.js";
+import { orderCodec, PROTOCOL_VERSION, reportCodec, workerDataCodec } from "../../../src/protocol/wire.js";
 import { freePorts } from "../../e2e/chaos.js";
 import { checkpointOf, eventsOf, SMALL_RUN, start, tandem, temporaryFolder } from "../../e2e/tandem.js";
 import { firstState, LAYOUT, RULE } from "../../simulation/arithmetic.js";
@@ -35,7 +35,11 @@ async function attack(port: number, frames: number, seed: number, message: (draw
     const socket = new Dealer({ linger: 100, sendTimeout: 5000 });
     socket.connect(`tcp://127.0.0.1:${port}`);
     // A hello that is right now and then, so that some of what follows is heard.
-    const hello = { body: "hello", hello: { protocolVersion: 8, softwareVersion: "0.1.0" }, number: 1 } as const;
+    const hello = {
+      body: "hello",
+      hello: { protocolVersion: PROTOCOL_VERSION, softwareVersion: "0.1.0" },
+      number: 1,
+    } as const;
     if (draw.chance(0.3)) await socket.send(Buffer.from(reportCodec.encode(hello)));
     for (let i = 0; i < PER_CONNECTION && sent < frames; i++, sent++) await socket.send(mutated(draw, message(draw)));
     socket.close();

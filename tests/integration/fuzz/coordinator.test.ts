@@ -5,11 +5,19 @@
 import { join } from "node:path";
 import { expect, it, vi } from "vitest";
 import { Dealer } from "zeromq";
-import { workerCodec, workerDataCodec } from "../../../src/protocol/wire.js";
+import { sampleRequestCodec, workerCodec, workerDataCodec } from "../../../src/protocol/wire.js";
 import { random, type Random } from "../../simulation/random.js";
 import { checkpointOf, eventsOf, SMALL_RUN, start, tandem, temporaryFolder } from "../../e2e/tandem.js";
 import { welcomeOf } from "./handshake.js";
-import { FRAMES, MOST_GROWTH_BYTES, mutated, residentBytes, workerDataMessage, workerMessage } from "./mutation.js";
+import {
+  FRAMES,
+  MOST_GROWTH_BYTES,
+  mutated,
+  residentBytes,
+  sampleRequest,
+  workerDataMessage,
+  workerMessage,
+} from "./mutation.js";
 
 /** Messages of one connection before another takes its place: the coordinator cuts a peer off that sends nonsense. */
 const PER_CONNECTION = 500;
@@ -46,19 +54,33 @@ it(`a run ends with the same bits after ${FRAMES} messages to each plane`, { tim
   expect((await tandem(["train", ...flags, "--workers", "2", "--out", calm])).code).toBe(0);
 
   const out = join(folder, "attacked");
-  const coordinator = start(["coordinator", ...flags, "--listen", "tcp://127.0.0.1:*", "--out", out]);
+  const coordinator = start([
+    "coordinator",
+    ...flags,
+    "--listen",
+    "tcp://127.0.0.1:*",
+    "--data-delivery",
+    "stream",
+    "--out",
+    out,
+  ]);
   await vi.waitUntil(() => coordinator.stderr().includes("listening at"), { timeout: 20_000 });
   const port = Number(/tcp:\/\/127\.0\.0\.1:(\d+)/.exec(coordinator.stderr())?.[1]);
   const connect = `tcp://127.0.0.1:${port}`;
   const first = start(["worker", "--connect", connect]);
   await vi.waitUntil(() => eventsOf(out).some(({ kind }) => kind === "worker-joined"), { timeout: 30_000 });
   // The data plane's port is a free one, and told in the welcome alone: ask as a worker would.
-  const { aggregators } = await welcomeOf(connect);
+  const { aggregators, samplesPort, runId } = await welcomeOf(connect);
   const dataPort = aggregators[0]?.port ?? 0;
+  const samples = (draw: Random) => sampleRequestCodec.encode(sampleRequest(draw, runId));
   const control = (draw: Random) => workerCodec.encode(workerMessage(draw));
   const data = (draw: Random) => workerDataCodec.encode(workerDataMessage(draw));
   const assault = (frames: number, seed: number) =>
-    Promise.all([attack(port, frames, seed, control), attack(dataPort, frames, seed + 1, data)]);
+    Promise.all([
+      attack(port, frames, seed, control),
+      attack(dataPort, frames, seed + 1, data),
+      attack(samplesPort, frames / 10, seed + 2, samples),
+    ]);
   // A strangers' flood waits in memory, which the allocator keeps: that levels off, where a leak goes on.
   await assault(Math.ceil(FRAMES / 10), 1);
   let growth = Infinity;

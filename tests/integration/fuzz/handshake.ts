@@ -13,6 +13,7 @@ export async function welcomeOf(endpoint: string) {
   socket.close();
   const message = coordinatorCodec.decode(answer ?? Buffer.alloc(0));
   if (message.body !== "welcome") throw new Error(`no welcome, but ${String(message.body)}`);
-  const { runId, configJson, aggregators } = message.welcome;
-  return { runId: runId ?? "", configJson: configJson ?? "", aggregators: aggregators ?? [] };
+  const { runId, configJson, aggregators, samplesPort } = message.welcome;
+  const ports = { aggregators: aggregators ?? [], samplesPort: samplesPort ?? 0 };
+  return { runId: runId ?? "", configJson: configJson ?? "", ...ports };
 }

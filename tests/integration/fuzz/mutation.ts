@@ -6,6 +6,7 @@ import {
   type CoordinatorMessage,
   type OrderMessage,
   type ReportMessage,
+  type SampleRequest,
   type WorkerDataMessage,
   type WorkerMessage,
 } from "../../../src/protocol/wire.js";
@@ -68,6 +69,7 @@ export function workerDataMessage(draw: Random): WorkerDataMessage {
         runId,
         workerId: word(draw),
         ticket: word(draw),
+        bfloat16: draw.chance(0.5),
         segment: { process: number(draw), file: number(draw), token: Buffer.alloc(32) },
       },
     }),
@@ -75,7 +77,7 @@ export function workerDataMessage(draw: Random): WorkerDataMessage {
       body: "gradient",
       gradient: { runId, step: number(draw), level: number(draw), index: number(draw), shared: draw.chance(0.5) },
     }),
-    () => ({ body: "received", received: { runId, version: number(draw) } }),
+    () => ({ body: "received", received: { runId, version: number(draw), bandwidth: draw.pick([0, NaN, 1e9]) } }),
     () => ({ body: "alive", alive: {} }),
   ];
   return { ...draw.pick(messages)(), number: draw.chance(0.7) ? 1 + draw.below(4) : number(draw) };
@@ -119,6 +121,7 @@ export function orderMessage(draw: Random): OrderMessage {
         ...{ bufferCount: draw.below(5), deadAfterMs: number(draw), heartbeatMs: number(draw) },
         rule: { kind: draw.pick(["sgd", "lars", "adamw", "constructor", word(draw)]), momentum: NaN },
         allowed: draw.chance(0.1) ? [word(draw)] : [],
+        ...{ wireWeights: draw.pick(["auto", "delta", "toString", word(draw)]), sharesMemory: draw.chance(0.5) },
       },
     }),
     () => ({ body: "expect", expect: { worker: word(draw), ticket: word(draw) } }),
@@ -133,6 +136,14 @@ export function orderMessage(draw: Random): OrderMessage {
   return { ...draw.pick(messages)(), number: numbered(draw) };
 }
 
+/** What a worker may ask for. */
+export function sampleRequest(draw: Random, runId: string): SampleRequest {
+  const run = draw.chance(0.8) ? runId : word(draw);
+  if (draw.chance(0.1)) return { body: "ask", ask: { runId: run } };
+  const indices = Array.from({ length: draw.below(20) }, () => (draw.chance(0.8) ? draw.below(400) : number(draw)));
+  return { body: "want", want: { runId: run, test: draw.chance(0.3), key: draw.chance(0.3), indices } };
+}
+
 function addresses(draw: Random) {
   return Array.from({ length: draw.below(3) }, () => ({ host: word(draw), port: number(draw), publicKey: word(draw) }));
 }
@@ -140,7 +151,13 @@ function addresses(draw: Random) {
 /** What a coordinator may say to a worker that it does not send away. */
 export function coordinatorMessage(draw: Random): CoordinatorMessage {
   const messages: (() => CoordinatorMessage)[] = [
-    () => ({ body: "welcome", welcome: { runId: word(draw), configJson: word(draw), aggregators: addresses(draw) } }),
+    () => ({
+      body: "welcome",
+      welcome: {
+        ...{ runId: word(draw), configJson: word(draw), aggregators: addresses(draw) },
+        samplesPort: draw.chance(0.5) ? number(draw) : 0,
+      },
+    }),
     () => ({
       body: "queueSnapshot",
       queueSnapshot: { version: number(draw), position: number(draw), held: draw.chance(0.5) },
@@ -175,6 +192,8 @@ export function aggregatorMessage(draw: Random, runId: string): AggregatorMessag
         slot: draw.chance(0.3) ? number(draw) : null,
         keyMomentum: draw.chance(0.3) ? 0.9 : null,
         unchanged: draw.chance(0.3),
+        bfloat16: draw.chance(0.5),
+        difference: draw.chance(0.5) ? number(draw) : null,
       },
     },
   };
