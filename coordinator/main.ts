@@ -172,6 +172,14 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
     const need = { layout, layers, rule, worldSize, gradients, wire, runId: begun.id };
     // A port in use must not leave a run behind.
     if (!supply.waits) provided = await supply.provide({ ...need, state: handOver(begun) });
+    if (options.streamsData) {
+      const { spec, decodeSize } = config.data;
+      const after = options.listen.endsWith(":*") ? anyPort(endpoint) : nextPort(endpoint, 2);
+      const data = { spec, decodeSize, runId: begun.id, endpoint: after, guard: guarded?.guard ?? null };
+      samples = await SamplesPlane.start(data, (peer, reason) => {
+        observer.dropped(peer, reason);
+      });
+    }
     if (!options.resume) {
       await openDirectory({ resume: false, id: begun.id, ...(init === null ? {} : { init: init.bytes }) });
     }
@@ -186,15 +194,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
       },
       begun.fingerprint,
     );
-    if (options.streamsData) {
-      const { spec, decodeSize } = config.data;
-      const after = options.listen.endsWith(":*") ? anyPort(endpoint) : nextPort(nextPort(endpoint));
-      const data = { spec, decodeSize, runId: begun.id, endpoint: after, guard: guarded?.guard ?? null };
-      samples = await SamplesPlane.start(data, (peer, reason) => {
-        observer.dropped(peer, reason);
-      });
-      membership.samplesPort = samples.port;
-    }
+    membership.samplesPort = samples?.port ?? null;
     const corrupt = new CorruptLimit(config.data.maxCorrupt);
     options.onListening?.({
       control: endpoint,
@@ -235,7 +235,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
             if (corrupt.count(name)) observer.corrupt(name, corrupt.size);
           },
         },
-        { stop: options.signal, lost: lock.lost },
+        { stop: AbortSignal.any([options.signal, ...(samples === null ? [] : [samples.failed])]), lost: lock.lost },
       );
     };
     let lastCheckpoint: string | null = null;
@@ -251,6 +251,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
       lastCheckpoint = checkpoint ?? lastCheckpoint;
       if (end !== null) {
         outcome = end.outcome;
+        if (samples?.failed.aborted === true) throw samples.failed.reason;
         if (end.failure !== null) throw new UserError(end.failure.code, end.failure.message);
         return { outcome: end.outcome, step: reached, totalSteps, checkpoint: lastCheckpoint };
       }

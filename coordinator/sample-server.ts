@@ -18,6 +18,8 @@ import { WireError } from "../src/protocol/wire-error.js";
 const READS_AT_ONCE = 8;
 /** Samples that one peer may wait for; a worker asks for far fewer at a time. */
 const MOST_WANTED = 4096;
+/** What the numbers of so many take, and more. */
+export const MOST_REQUEST_BYTES = 65_536;
 
 interface Wanted {
   readonly test: boolean;
@@ -41,6 +43,8 @@ export class SampleServer {
     private readonly decodeSize: number,
     private readonly runId: string,
     private readonly send: (peer: string, message: SampleMessage, frames: readonly Uint8Array[]) => void,
+    /** a sample cannot be read here, which every worker would be told that asks for it */
+    private readonly failed: (error: UserError) => void,
   ) {}
 
   /** @throws WireError where it asks for what is not here */
@@ -52,12 +56,13 @@ export class SampleServer {
       const { runId, test, key, indices } = request.want;
       this.expectRun(runId);
       const queue = this.peers.get(peer) ?? [];
-      const wanted = (indices ?? []).map((index) => ({ test: test === true, key: key === true, index }));
+      const asked = indices ?? [];
+      if (queue.length + asked.length > MOST_WANTED) throw new WireError("more samples than one peer may wait for");
+      const wanted = asked.map((index) => ({ test: test === true, key: key === true, index }));
       const [first] = wanted;
       const source = first === undefined ? undefined : this.sourceOf(first);
       if (source === undefined || wanted.some(({ index }) => index >= source.length))
         throw new WireError("samples that the data set has not");
-      if (queue.length + wanted.length > MOST_WANTED) throw new WireError("more samples than one peer may wait for");
       queue.push(...wanted);
       this.peers.set(peer, queue);
       this.pump();
@@ -130,6 +135,7 @@ export class SampleServer {
       if (error instanceof CorruptSampleError)
         return { sample: { name: error.sampleName, code: "", message }, bytes: null };
       const code = error instanceof UserError ? error.code : "DATA_UNREADABLE";
+      this.failed(new UserError(code, message));
       return { sample: { name, code, message }, bytes: null };
     }
   }

@@ -5,7 +5,7 @@ import { UserError } from "../src/protocol/errors.js";
 import { sampleCodec, sampleRequestCodec } from "../src/protocol/wire.js";
 import { WireError } from "../src/protocol/wire-error.js";
 import { RouterSocket, type Guard } from "../src/transport/index.js";
-import { SampleServer } from "./sample-server.js";
+import { MOST_REQUEST_BYTES, SampleServer } from "./sample-server.js";
 
 export interface SampleThreadData {
   readonly spec: string;
@@ -35,6 +35,7 @@ const drop = (peer: string, { message }: WireError) => {
 const socket = new RouterSocket(sampleRequestCodec, sampleCodec, {
   guard,
   misread: drop,
+  mostBytes: MOST_REQUEST_BYTES,
   refused: (reason) => {
     report({ kind: "dropped", peer: "", reason });
   },
@@ -43,11 +44,19 @@ const socket = new RouterSocket(sampleRequestCodec, sampleCodec, {
 });
 try {
   const dataset = await openDataset(spec, { decodeSize });
-  const server = new SampleServer(dataset, decodeSize, runId, (peer, message, frames) => {
-    socket.post(peer, message, frames, () => {
-      server.gone(peer);
-    });
-  });
+  const server = new SampleServer(
+    dataset,
+    decodeSize,
+    runId,
+    (peer, message, frames) => {
+      socket.post(peer, message, frames, () => {
+        server.gone(peer);
+      });
+    },
+    ({ code, message }) => {
+      report({ kind: "failed", code, message });
+    },
+  );
   report({ kind: "listening", endpoint: await socket.bind(endpoint) });
   coordinator.once("message", () => {
     socket.close();

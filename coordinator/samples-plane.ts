@@ -6,10 +6,25 @@ import { addressOf } from "../src/transport/index.js";
 import type { SampleReport, SampleThreadData } from "./sample-thread.js";
 
 export class SamplesPlane {
+  private readonly failing = new AbortController();
+  /** aborted, with the error, where a sample cannot be read or the plane is no more: no worker without a data set can go on */
+  readonly failed = this.failing.signal;
+  private readonly exited: Promise<unknown>;
+
   private constructor(
     private readonly thread: Worker,
     readonly port: number,
-  ) {}
+    dropped: (peer: string, reason: string) => void,
+  ) {
+    this.exited = new Promise((resolve) => thread.once("exit", resolve));
+    thread.on("message", (report: SampleReport) => {
+      if (report.kind === "dropped") dropped(report.peer, report.reason);
+      else if (report.kind === "failed") this.failing.abort(new UserError(report.code, report.message));
+    });
+    thread.on("error", (error) => {
+      this.failing.abort(error);
+    });
+  }
 
   /**
    * @param dropped hears of a message that was not answered
@@ -18,20 +33,14 @@ export class SamplesPlane {
   static async start(data: SampleThreadData, dropped: (peer: string, reason: string) => void): Promise<SamplesPlane> {
     const thread = new Worker(new URL("./sample-thread.js", import.meta.url), { workerData: data });
     const [first] = (await once(thread, "message")) as [SampleReport];
-    if (first.kind === "failed") {
-      await once(thread, "exit");
-      throw new UserError(first.code, first.message);
-    }
-    if (first.kind !== "listening") throw new Error(`the samples plane began with ${first.kind}`);
-    thread.on("message", (report: SampleReport) => {
-      if (report.kind === "dropped") dropped(report.peer, report.reason);
-    });
-    return new SamplesPlane(thread, addressOf(first.endpoint).port);
+    if (first.kind === "listening") return new SamplesPlane(thread, addressOf(first.endpoint).port, dropped);
+    await once(thread, "exit");
+    if (first.kind === "failed") throw new UserError(first.code, first.message);
+    throw new Error(`the samples plane began with ${first.kind}`);
   }
 
   async close(): Promise<void> {
-    const exited = once(this.thread, "exit");
     this.thread.postMessage(null);
-    await exited;
+    await this.exited;
   }
 }

@@ -16,6 +16,7 @@ export const WIRE_OPTIONS = {
   "wire-weights": {
     choices: WIRE_WEIGHTS,
     default: "auto",
+    requiresArg: true,
     describe:
       "How weights travel between machines: auto is bf16 where the run computes in bf16, and only what has changed (delta) where that is faster; never part of the result",
   },
@@ -30,6 +31,7 @@ export const WIRE_OPTIONS = {
 export const DELIVERY_OPTION = {
   choices: ["local", "stream"],
   default: "local",
+  requiresArg: true,
   describe:
     "Where workers have samples from: local, each from its own copy (--data), or stream, sent by the coordinator to those without",
 } as const;

@@ -30,12 +30,10 @@ export function anyPort(endpoint: string): string {
   return `tcp://${addressOf(endpoint).host}:*`;
 }
 
-/** @throws UserError `ENDPOINT_INVALID` where there is none */
-export function nextPort(endpoint: string): string {
+/** The port behind it, or so many behind. @throws UserError `ENDPOINT_INVALID` where there is none */
+export function nextPort(endpoint: string, behind = 1): string {
   const { host, port } = addressOf(endpoint);
-  if (port < LAST_PORT) return `tcp://${host}:${String(port + 1)}`;
-  throw new UserError(
-    "ENDPOINT_INVALID",
-    `${endpoint}: the next port is needed too, and there is none: choose a lower one`,
-  );
+  if (port + behind <= LAST_PORT) return `tcp://${host}:${String(port + behind)}`;
+  const needed = behind === 1 ? "the next port is" : `the next ${String(behind)} ports are`;
+  throw new UserError("ENDPOINT_INVALID", `${endpoint}: ${needed} needed too, and not there: choose a lower one`);
 }

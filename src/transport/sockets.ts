@@ -48,6 +48,8 @@ export interface ServerListener {
   readonly misread: (peer: string, error: WireError) => void;
   /** somebody did not get through ZeroMQ's handshake */
   readonly refused: (reason: string) => void;
+  /** a frame longer than this closes its connection, in bytes; as long as a queue if it is not said */
+  readonly mostBytes?: number;
   /** a connection has been closed; ZeroMQ does not say whose, but sending to that peer fails from now on */
   readonly disconnected: () => void;
 }
@@ -66,6 +68,7 @@ export class RouterSocket<In, Out> {
     this.socket = new Router({
       mandatory: true,
       ...LIMITS,
+      maxMessageSize: listener.mostBytes ?? MAX_FRAME_BYTES,
       handshakeInterval: HANDSHAKE_MS,
       sendTimeout: 0,
       ...(guard === null

@@ -1,7 +1,13 @@
 /** How weights reach the workers never shows in what is trained, nor in what is evaluated on the way. */
+import { mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { expect, it } from "vitest";
-import { checkpointOf, eventsOf, SMALL_RUN, tandem, temporaryFolder } from "./tandem.js";
+import { expect, it, vi } from "vitest";
+import { Dealer } from "zeromq";
+import { encodePng } from "../../src/data/decode.js";
+import { sampleRequestCodec } from "../../src/protocol/wire.js";
+import { welcomeOf } from "../integration/fuzz/handshake.js";
+import { uniform } from "../fixtures/drawn.js";
+import { checkpointOf, eventsOf, SMALL_RUN, start, tandem, temporaryFolder } from "./tandem.js";
 
 const folder = temporaryFolder();
 
@@ -39,3 +45,38 @@ it("is the same through memory, in float32, in bfloat16 and as differences", { t
   ])
     expect(await trained(flags.join(""), flags), flags.join(" ")).toEqual(shared);
 });
+
+it(
+  "ends with one line, and a checkpoint, where the folder of streamed samples is gone",
+  { timeout: 90_000 },
+  async () => {
+    const [data, out] = [join(folder, "pictures"), join(folder, "gone")];
+    mkdirSync(join(data, "train/a"), { recursive: true });
+    for (let index = 0; index < 64; index++)
+      writeFileSync(
+        join(data, `train/a/${String(index)}.png`),
+        await encodePng(Uint8Array.from(uniform(index, 768, 0, 256)), 16),
+      );
+    const own = ["--data", `folder:${data}`, "--set", "data.cacheMiB=0", "--set", "membership.minWorkers=1"];
+    const served = ["--data-delivery", "stream", "--listen", "tcp://127.0.0.1:*", "--steps", "5000", "--out", out];
+    const coordinator = start(["coordinator", ...SMALL_RUN.slice(2), ...own, ...served]);
+    await vi.waitUntil(() => coordinator.stderr().includes("listening at"), { timeout: 20_000 });
+    const connect = /tcp:\/\/127\.0\.0\.1:\d+/.exec(coordinator.stderr())?.[0] ?? "";
+    // More than anybody may ask for: the connection is closed, and the coordinator goes on.
+    const { samplesPort, runId } = await welcomeOf(connect);
+    const greedy = new Dealer({ linger: 1000 });
+    greedy.connect(`tcp://127.0.0.1:${String(samplesPort)}`);
+    const want = { runId, indices: new Array<number>(200_000).fill(1) };
+    await greedy.send(Buffer.from(sampleRequestCodec.encode({ body: "want", want })));
+
+    const worker = start(["worker", "--connect", connect]);
+    await vi.waitUntil(() => eventsOf(out).some(({ kind }) => kind === "step"), { timeout: 30_000 });
+    greedy.close();
+    renameSync(data, `${data}.away`);
+    const ended = await coordinator.ended;
+    expect(ended.code, ended.stderr).toBe(2);
+    expect(ended.stderr.trim().split("\n").at(-1)).toMatch(/^tandem: image .* cannot be read \(ENOENT\)/);
+    expect((await worker.ended).code).not.toBe(1);
+    expect((await checkpointOf(out)).step).toBeGreaterThan(0);
+  },
+);

@@ -50,6 +50,7 @@ async function configOf(spec: string, overrides: Record<string, unknown> = {}): 
 }
 
 const closing: (() => unknown)[] = [];
+const failures: string[] = [];
 afterEach(async () => {
   for (const close of closing.splice(0)) await close();
 });
@@ -63,11 +64,17 @@ async function serve(spec: string, config: RunConfig, endpoint = "tcp://127.0.0.
     disconnected: () => undefined,
   });
   const { decodeSize } = config.data;
-  const server = new SampleServer(await openDataset(spec, { decodeSize }), decodeSize, RUN, (peer, message, frames) => {
-    socket.post(peer, message, frames, () => {
-      server.gone(peer);
-    });
-  });
+  const server = new SampleServer(
+    await openDataset(spec, { decodeSize }),
+    decodeSize,
+    RUN,
+    (peer, message, frames) => {
+      socket.post(peer, message, frames, () => {
+        server.gone(peer);
+      });
+    },
+    ({ message }) => failures.push(message),
+  );
   const bound = await socket.bind(endpoint);
   let unheard = deaf;
   const listen = async () => {
@@ -160,6 +167,7 @@ describe("the samples plane", () => {
     await expect(dataset.splits.train.read(0, new Uint8Array(300), 0)).rejects.toThrow(
       /the coordinator, which streams the samples: image .* cannot be read \(ENOENT\)/,
     );
+    expect(failures.pop()).toMatch(/image .* cannot be read/);
     writeFileSync(path, await picture(1));
   });
 
@@ -167,7 +175,13 @@ describe("the samples plane", () => {
     const config = await configOf(spec);
     const order: string[] = [];
     const dataset = await openDataset(spec, { decodeSize: config.data.decodeSize });
-    const server = new SampleServer(dataset, config.data.decodeSize, RUN, (peer) => order.push(peer));
+    const server = new SampleServer(
+      dataset,
+      config.data.decodeSize,
+      RUN,
+      (peer) => order.push(peer),
+      ({ message }) => failures.push(message),
+    );
     const want = (peer: string, indices: number[], given: object = {}) => {
       const want = { runId: RUN, indices, ...given };
       server.received(peer, { body: "want", want });
