@@ -12,6 +12,7 @@ import { RouterSocket, type Guard } from "../src/transport/index.js";
 import { Aggregator, vectorsOf, type AggregatorOptions, type TrainingState } from "./aggregator.js";
 import { DataPlane, ORDER_INVALID, type AggregatorCommand, type AggregatorReport } from "./data-plane.js";
 import { PackedWeights } from "./packed-weights.js";
+import { WeightsOut } from "./weights-out.js";
 import { SharedGradients, SharedWeights, spareBytes } from "./shared-memory.js";
 
 export interface AggregatorThreadData {
@@ -73,7 +74,8 @@ const socket = new RouterSocket(workerDataCodec, aggregatorCodec, {
 });
 const now = () => performance.now();
 const packed = new PackedWeights(arena, buckets, options.layers, now);
-const plane = new DataPlane(runId, layout, deadAfterMs, aggregator, packed, wire.weights, {
+const weights = new WeightsOut(runId, layout, aggregator, packed, wire.weights);
+const plane = new DataPlane(runId, deadAfterMs, aggregator, weights, {
   now,
   send: (address, message, frames) => {
     socket.post(address, message, frames, () => {

@@ -2,16 +2,13 @@
  * An aggregator's end of the data plane: which worker has which weights, what is on its way to it, and whose gradients count.
  * No socket or clock in here: `DataPlanePorts` are all it touches, so a simulation can drive it.
  */
-import { weightsParts, type WireWeights } from "../src/models/exchange.js";
-import { sliceOf } from "../src/models/shards.js";
-import { toFrames } from "../src/protocol/frames.js";
 import type { WorkerId } from "../src/protocol/identifiers.js";
 import { Numbering } from "../src/protocol/numbering.js";
-import type { AggregatorMessage, Gradient, Open, Received, Weights, WorkerDataMessage } from "../src/protocol/wire.js";
+import type { AggregatorMessage, Gradient, Open, Received, WorkerDataMessage } from "../src/protocol/wire.js";
 import { WireError } from "../src/protocol/wire-error.js";
 import type { SegmentAddress } from "../src/transport/shared-segment.js";
-import type { Aggregator, ShardLengths, TrainingState, UpdateRates } from "./aggregator.js";
-import type { PackedWeights } from "./packed-weights.js";
+import type { Aggregator, TrainingState, UpdateRates } from "./aggregator.js";
+import type { BucketMessage, Form, Recipient, Sending, WeightsOut } from "./weights-out.js";
 
 /** Code of the failure where the coordinator has asked for what cannot be done. */
 export const ORDER_INVALID = "ORDER_INVALID";
@@ -79,7 +76,7 @@ export interface DataPlanePorts {
 }
 
 /** A worker that is expected, and its connection once it has opened one. */
-interface Peer {
+interface Peer extends Recipient {
   readonly worker: WorkerId;
   readonly ticket: string;
   readonly incoming: Numbering;
@@ -88,12 +85,9 @@ interface Peer {
   holding: WeightsHeld | null;
   address: string | null;
   /** the weights on their way to it; null: it has said that it has them. One at a time: newer ones wait. */
-  sending: { readonly version: number; readonly form: Form } | null;
-  /** whether it takes bfloat16 where that loses nothing */
+  sending: Sending | null;
   takesBfloat16: boolean;
-  /** at which whole weights have reached it, in bytes a second; null: not known */
   bandwidth: number | null;
-  /** version that it has said to have; −1: none yet */
   holds: number;
   /** when its connection was last heard of, or was due from, in ms */
   heardAt: number;
@@ -102,33 +96,16 @@ interface Peer {
   sharedStep: number;
 }
 
-interface BucketMessage {
-  readonly weights: Weights;
-  readonly frames: readonly Uint8Array[];
-}
-
-function isPacked(form: Form): boolean {
-  return form === "bfloat16" || form === "difference";
-}
-
-/**
- * How a version is sent: from the state's own memory; θq alone, θk follows at the worker; in bfloat16; as the difference from the
- * version before, in bfloat16 too.
- */
-type Form = "whole" | "query" | "bfloat16" | "difference";
-
 export class DataPlane {
   private readonly peers = new Map<WorkerId, Peer>();
   private readonly byAddress = new Map<string, Peer>();
 
   constructor(
     private readonly runId: string,
-    private readonly layout: ShardLengths,
     /** silence after which a worker's connection is given up, in ms */
     private readonly deadAfterMs: number,
     private readonly aggregator: Aggregator,
-    private readonly packed: PackedWeights,
-    private readonly wireWeights: WireWeights,
+    private readonly weights: WeightsOut,
     private readonly ports: DataPlanePorts,
   ) {}
 
@@ -242,7 +219,7 @@ export class DataPlane {
     const isOffered = typeof process === "number" && typeof file === "number" && token instanceof Uint8Array;
     const { sharedStates, openSegment } = this.ports;
     peer.segment = isOffered && sharedStates !== null ? openSegment({ process, file, token }) : null;
-    peer.takesBfloat16 = bfloat16 === true && this.wireWeights !== "fp32";
+    peer.takesBfloat16 = bfloat16 === true && this.weights.rounds;
     peer.address = address;
     this.byAddress.set(address, peer);
     if (peer.segment !== null) this.tell(peer, { body: "memory", memory: sharedStates?.address ?? {} });
@@ -261,8 +238,7 @@ export class DataPlane {
   /** Of the weights of now, as the worker has them if it has them. */
   private digestFor({ takesBfloat16, segment }: Peer): string {
     const { state } = this.aggregator;
-    if (!takesBfloat16 || segment !== null) return this.ports.digestOf(state);
-    return this.packed.withRounded(state, (weights) => this.ports.digestOf({ ...state, ...weights }));
+    return this.weights.asHeld(state, takesBfloat16 && segment === null, this.ports.digestOf);
   }
 
   private acknowledged(peer: Peer, { version: given, bandwidth }: Received): void {
@@ -313,7 +289,7 @@ export class DataPlane {
     };
     if (rates === null) {
       aggregator.skip();
-      this.packed.skipped(version + 1);
+      this.weights.skipped(version + 1);
       applied();
       for (const peer of receivers) {
         if (peer.holds === version) this.confirm(peer, aggregator.state);
@@ -321,10 +297,10 @@ export class DataPlane {
       }
       return;
     }
-    const forms = apart.map((peer) => ({ peer, form: this.formFor(peer, version) }));
+    const forms = apart.map((peer) => ({ peer, form: this.weights.formFor(peer, version) }));
     const keysAtOnce = sharing.length > 0 || forms.some(({ form }) => form !== "query");
     for (const { next, bucket } of aggregator.apply(rates, keysAtOnce)) {
-      if (bucket === 0) for (const { peer, form } of forms) this.holdFor(peer, next, form);
+      if (bucket === 0) for (const { peer, form } of forms) peer.sending = this.weights.hold(next, form);
       this.sendBucket(
         apart.filter(({ sending: own }) => own?.version === next.version),
         next,
@@ -337,33 +313,15 @@ export class DataPlane {
     for (const peer of sharing) this.sendWhole(peer);
   }
 
-  /** How the version after `version` is sent, while it is made. */
-  private formFor({ holds, takesBfloat16, bandwidth }: Peer, version: number): Form {
-    if (!takesBfloat16) return holds === version ? "query" : "whole";
-    if (holds !== version || this.wireWeights === "bf16") return "bfloat16";
-    const pays = this.wireWeights === "delta" || this.packed.pays(bandwidth);
-    return pays ? "difference" : "bfloat16";
-  }
-
-  /** What is sent lies in memory that is not written until the worker has it, or is gone. */
-  private holdFor(peer: Peer, { version, ...rest }: TrainingState, form: Form): void {
-    peer.sending = { version, form };
-    if (isPacked(form)) this.packed.hold(version);
-    else this.aggregator.hold({ version, ...rest });
-  }
-
   /** The worker has what was on its way, or is gone. */
   private sent(peer: Peer): void {
-    const { sending } = peer;
+    if (peer.sending !== null) this.weights.release(peer.sending);
     peer.sending = null;
-    if (sending === null) return;
-    if (isPacked(sending.form)) this.packed.release(sending.version);
-    else this.aggregator.release(sending.version);
   }
 
   /** What the worker holds is the state, under another number or the same: nothing has to travel. */
   private confirm(peer: Peer, state: TrainingState): void {
-    this.holdFor(peer, state, "whole");
+    peer.sending = this.weights.hold(state, "whole");
     this.tell(peer, { body: "weights", weights: { runId: this.runId, version: state.version, unchanged: true } });
   }
 
@@ -373,7 +331,7 @@ export class DataPlane {
     const { version } = state;
     const slot = peer.segment === null ? null : (this.ports.sharedStates?.slotOf(state) ?? null);
     const isRounded = peer.takesBfloat16 && peer.segment === null;
-    this.holdFor(peer, state, isRounded ? "bfloat16" : "whole");
+    peer.sending = this.weights.hold(state, isRounded ? "bfloat16" : "whole");
     if (slot !== null) {
       this.tell(peer, { body: "weights", weights: { runId: this.runId, version, slot } });
       return;
@@ -386,30 +344,10 @@ export class DataPlane {
     const messages = new Map<Form, BucketMessage>();
     for (const peer of peers) {
       const form = peer.sending?.form ?? "whole";
-      const message = messages.get(form) ?? this.bucketMessage(of, bucket, form, keyMomentum);
+      const message = messages.get(form) ?? this.weights.message(of, bucket, form, keyMomentum);
       messages.set(form, message);
       this.tell(peer, { body: "weights", weights: message.weights }, message.frames);
     }
-  }
-
-  private bucketMessage(of: TrainingState, bucket: number, form: Form, keyMomentum: number | null): BucketMessage {
-    const header = { runId: this.runId, version: of.version, bucket };
-    if (form === "whole" || form === "query") {
-      const place = this.aggregator.buckets[bucket];
-      const parts = weightsParts(this.layout, place, bucket, form === "query");
-      const frames = toFrames(
-        ...parts.map(({ name }) => (name === "buffers" ? of.queryBuffers : sliceOf(of[name], place))),
-      );
-      return { weights: { ...header, keyMomentum: form === "query" ? keyMomentum : null }, frames };
-    }
-    const { written, differs } =
-      form === "difference" ? this.packed.difference(of, bucket) : this.packed.whole(of, bucket);
-    const frames = toFrames(
-      written.vector.subarray(0, written.length),
-      ...(bucket === 0 ? [this.packed.buffers(of)] : []),
-    );
-    const difference = differs ? written.length : null;
-    return { weights: { ...header, bfloat16: true, difference }, frames };
   }
 
   private tell(peer: Peer, message: AggregatorMessage, frames: readonly Uint8Array[] = []): void {

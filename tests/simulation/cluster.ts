@@ -17,6 +17,7 @@ import { featureChunks } from "../../coordinator/planning.js";
 import { initialState, type RunPlan } from "../../coordinator/run-state.js";
 import { Server, type RunObserver } from "../../coordinator/server.js";
 import { PRESETS } from "../../src/config/presets.js";
+import { WeightsOut } from "../../coordinator/weights-out.js";
 import { PackedWeights } from "../../coordinator/packed-weights.js";
 import type { RunConfig } from "../../src/config/schema.js";
 import { WIRE_WEIGHTS, type WireWeights } from "../../src/models/exchange.js";
@@ -517,7 +518,8 @@ class Cluster implements Surroundings {
     const layers = layerSlices(layout, { decayNormAndBias: false, exclude: [] }, scenario.numbers.precision);
     const now = () => agenda.now;
     const packed = new PackedWeights(arena, aggregator.buckets, layers, now);
-    const plane = new DataPlane("run", layout, scenario.plan.deadAfterMs, aggregator, packed, scenario.wireWeights, {
+    const weightsOut = new WeightsOut("run", layout, aggregator, packed, scenario.wireWeights);
+    const plane = new DataPlane("run", scenario.plan.deadAfterMs, aggregator, weightsOut, {
       now,
       send: (address, message, frames) => {
         this.sendDown(life(), address, message, frames, () => {

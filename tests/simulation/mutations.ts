@@ -87,7 +87,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     fault: "whatever weights a worker holds are taken for those of now",
     file: "coordinator/data-plane.js",
-    find: "holding?.version === state.version && holding.sha256 === this.ports.digestOf(state)",
+    find: "holding?.version === state.version && holding.sha256 === this.digestFor(peer)",
     replace: "holding !== null",
   },
   {
@@ -148,10 +148,10 @@ export const MUTATIONS: readonly Mutation[] = [
     replace: "weights < 0 || queue !== this.step",
   },
   {
-    fault: "half a version of a lost connection is completed by the next",
+    fault: "a version counts as whole before all of its buckets are here",
     file: "worker/incoming-weights.js",
-    find: "if (this.arriving?.version !== version)",
-    replace: "if (this.arriving === null)",
+    find: "if (arriving.buckets.size < this.buckets.length)",
+    replace: "if (false)",
   },
   {
     fault: "workers let the key encoder follow by another step's momentum",
@@ -164,11 +164,5 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "coordinator/packed-weights.js",
     find: "base.version !== state.version - 1 || ",
     replace: "base.version < 0 || ",
-  },
-  {
-    fault: "whoever takes bfloat16 is sent differences, whichever version it has",
-    file: "coordinator/data-plane.js",
-    find: 'if (holds !== version || this.wireWeights === "bf16")',
-    replace: 'if (this.wireWeights === "bf16")',
   },
 ];

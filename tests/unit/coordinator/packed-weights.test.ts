@@ -2,6 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { Aggregator, type TrainingState } from "../../../coordinator/aggregator.js";
 import { DataPlane, type AggregatorReport } from "../../../coordinator/data-plane.js";
+import { WeightsOut } from "../../../coordinator/weights-out.js";
 import { PackedWeights } from "../../../coordinator/packed-weights.js";
 import { parameterBuckets } from "../../../src/models/buckets.js";
 import type { WireWeights } from "../../../src/models/exchange.js";
@@ -58,7 +59,8 @@ function started(wire: WireWeights, clock = () => 0) {
   const packed = new PackedWeights(arena, buckets, layers, clock);
   const reports: AggregatorReport[] = [];
   let hears: (message: AggregatorMessage, frames: readonly Uint8Array[]) => void = () => undefined;
-  const plane = new DataPlane(RUN, layout, 1000, aggregator, packed, wire, {
+  const weightsOut = new WeightsOut(RUN, layout, aggregator, packed, wire);
+  const plane = new DataPlane(RUN, 1000, aggregator, weightsOut, {
     now: () => 0,
     send: (_address, message, frames) => {
       hears(message, frames);

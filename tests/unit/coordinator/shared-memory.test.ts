@@ -3,6 +3,7 @@ import { fstatSync } from "node:fs";
 import { expect, it } from "vitest";
 import { Aggregator, type TrainingState } from "../../../coordinator/aggregator.js";
 import { DataPlane, type AggregatorReport } from "../../../coordinator/data-plane.js";
+import { WeightsOut } from "../../../coordinator/weights-out.js";
 import { PackedWeights } from "../../../coordinator/packed-weights.js";
 import { SharedGradients, SharedWeights, spareBytes } from "../../../coordinator/shared-memory.js";
 import { gradientLength } from "../../../src/models/exchange.js";
@@ -58,9 +59,10 @@ function machine(worldSize: number, mostBytes = MOST_ARENA_BYTES) {
   const aggregator = startedIn(arena, worldSize, states);
   const gradients = new SharedGradients(layout, arena, mostBytes);
   const packed = new PackedWeights(arena, aggregator.buckets, [], () => 0);
+  const weightsOut = new WeightsOut(RUN, layout, aggregator, packed, "auto");
   const reports: AggregatorReport[] = [];
   const hears = new Map<string, (message: AggregatorMessage, frames: readonly Uint8Array[]) => void>();
-  const plane = new DataPlane(RUN, layout, 1000, aggregator, packed, "auto", {
+  const plane = new DataPlane(RUN, 1000, aggregator, weightsOut, {
     now: () => 0,
     send: (address, message, frames) => hears.get(address)?.(message, frames),
     report: (report) => reports.push(report),
