@@ -14,13 +14,14 @@ import type {
 import type { TreeNode } from "../src/optim/index.js";
 import type { Arrived } from "./sharded-weights.js";
 
-/** What engine and data set turn out to be. */
+/** Where a worker without a data set has its samples from. */
 export interface SampleOrigin {
   readonly runId: string;
   /** port of the coordinator's samples plane; null: it sends none */
   readonly port: number | null;
 }
 
+/** What engine and data set turn out to be. */
 export interface Prepared {
   readonly manifestHash: string;
   /** samples of each split */
