@@ -1,5 +1,5 @@
 /** Steps recorded and run as graphs: the same numbers, and one clear line where a step does not fit into a graph. */
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, readdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
@@ -210,7 +210,15 @@ describe("kept graphs", () => {
     for (const name of graphs()) rmSync(join(folder, name), { recursive: true });
     const x = tf.scalar(1);
     const square = ({ x }: { x: Tensor }) => tf.square(x);
-    for (let i = 0; i <= 64; i++) await compile(square, { x }, { ...options, identity: String(i) });
+    const known = new Set<string>();
+    for (let i = 0; i <= 64; i++) {
+      await compile(square, { x }, { ...options, identity: String(i) });
+      // Two may come within one tick of the file system's clock.
+      for (const name of graphs().filter((own) => !known.has(own))) {
+        known.add(name);
+        utimesSync(join(folder, name), i + 1, i + 1);
+      }
+    }
     expect(graphs()).toHaveLength(64);
     expect((await compile(square, { x }, { ...options, identity: "64" })).cached).toBe(true);
     expect((await compile(square, { x }, { ...options, identity: "0" })).cached).toBe(false);
