@@ -1,5 +1,5 @@
 /** Where a run's aggregators come from: a thread of the coordinator, or processes of their own. */
-import { optimizerVectors, type UpdateRule } from "../src/config/optimizer.js";
+import type { UpdateRule } from "../src/config/optimizer.js";
 import type { GradientType, Wire } from "../src/models/exchange.js";
 import type { ParameterLayout } from "../src/models/parameters.js";
 import { parameterShards, type ParameterShard } from "../src/models/shards.js";
@@ -10,7 +10,7 @@ import { addressOf, type Guard } from "../src/transport/index.js";
 import { AggregationPlane, AggregatorGone, type RemoteAggregator } from "./aggregation-plane.js";
 import { stateOfShard, type AggregatorHandle } from "./aggregators.js";
 import type { TrainingState } from "./aggregator.js";
-import { neededBytes } from "./shared-memory.js";
+import { demandOf, neededBytes } from "./shared-memory.js";
 import { EmbeddedAggregator } from "./embedded-aggregator.js";
 
 /** What aggregators are to begin with. */
@@ -177,13 +177,9 @@ const GIB = 2 ** 30;
 type Model = Pick<Need, "layout" | "layers" | "rule" | "worldSize">;
 
 /** What the aggregator with the largest of so many shards needs of its memory, in bytes. */
-function largest({ layout, layers, rule, worldSize }: Model, shards: number): number {
-  const demand = {
-    worldSize,
-    optimizerVectors: optimizerVectors(rule.kind).length,
-    bfloat16: layers.some(({ bfloat16 }) => bfloat16),
-  };
-  const needed = parameterShards(layout, shards).map((shard) => neededBytes(shard.layout, demand));
+function largest(model: Model, shards: number): number {
+  const demand = demandOf(model);
+  const needed = parameterShards(model.layout, shards).map((shard) => neededBytes(shard.layout, demand));
   return Math.max(...needed);
 }
 

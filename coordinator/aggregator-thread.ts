@@ -1,6 +1,5 @@
 /** The thread of the embedded aggregator: the data plane's socket, and the commands of the coordinator's main thread. */
 import { parentPort, workerData } from "node:worker_threads";
-import { optimizerVectors } from "../src/config/optimizer.js";
 import { parameterBuckets } from "../src/models/buckets.js";
 import type { Wire } from "../src/models/exchange.js";
 import { letGo } from "../src/native/let-go.js";
@@ -13,7 +12,7 @@ import { Aggregator, vectorsOf, type AggregatorOptions, type TrainingState } fro
 import { DataPlane, ORDER_INVALID, type AggregatorCommand, type AggregatorReport } from "./data-plane.js";
 import { PackedWeights } from "./packed-weights.js";
 import { WeightsOut } from "./weights-out.js";
-import { SharedGradients, SharedWeights, spareBytes } from "./shared-memory.js";
+import { demandOf, SharedGradients, SharedWeights, spareBytes } from "./shared-memory.js";
 
 export interface AggregatorThreadData {
   readonly options: Omit<AggregatorOptions, "buckets">;
@@ -44,11 +43,7 @@ const report = (message: ThreadReport) => {
 const { layout } = options;
 const arena = new VectorArena();
 const sharedStates = wire.sharesMemory ? SharedWeights.create(layout, arena) : null;
-const spare = spareBytes(layout, {
-  worldSize: options.worldSize,
-  optimizerVectors: optimizerVectors(options.rule.kind).length,
-  bfloat16: options.layers.some(({ bfloat16 }) => bfloat16),
-});
+const spare = spareBytes(layout, demandOf(options));
 const buckets = parameterBuckets({ parameters: options.layers, parameterCount: layout.parameterCount });
 const gradients = new SharedGradients(layout, arena, spare);
 // What it is handed at first is copied, and not kept.

@@ -219,7 +219,8 @@ export class DataPlane {
     const isOffered = typeof process === "number" && typeof file === "number" && token instanceof Uint8Array;
     const { sharedStates, openSegment } = this.ports;
     peer.segment = isOffered && sharedStates !== null ? openSegment({ process, file, token }) : null;
-    peer.takesBfloat16 = bfloat16 === true && this.weights.rounds;
+    // Through memory it finds the state's own.
+    peer.takesBfloat16 = bfloat16 === true && this.weights.rounds && peer.segment === null;
     peer.address = address;
     this.byAddress.set(address, peer);
     if (peer.segment !== null) this.tell(peer, { body: "memory", memory: sharedStates?.address ?? {} });
@@ -236,9 +237,8 @@ export class DataPlane {
   }
 
   /** Of the weights of now, as the worker has them if it has them. */
-  private digestFor({ takesBfloat16, segment }: Peer): string {
-    const { state } = this.aggregator;
-    return this.weights.asHeld(state, takesBfloat16 && segment === null, this.ports.digestOf);
+  private digestFor({ takesBfloat16 }: Peer): string {
+    return this.weights.asHeld(this.aggregator.state, takesBfloat16, this.ports.digestOf);
   }
 
   private acknowledged(peer: Peer, { version: given, bandwidth }: Received): void {
@@ -330,8 +330,7 @@ export class DataPlane {
     const { state } = this.aggregator;
     const { version } = state;
     const slot = peer.segment === null ? null : (this.ports.sharedStates?.slotOf(state) ?? null);
-    const isRounded = peer.takesBfloat16 && peer.segment === null;
-    peer.sending = this.weights.hold(state, isRounded ? "bfloat16" : "whole");
+    peer.sending = this.weights.hold(state, peer.takesBfloat16 ? "bfloat16" : "whole");
     if (slot !== null) {
       this.tell(peer, { body: "weights", weights: { runId: this.runId, version, slot } });
       return;

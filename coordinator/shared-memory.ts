@@ -1,8 +1,9 @@
 /** Memory that the aggregator and workers on its machine share: each maps the other's, so weights are not copied, and gradients once. */
+import { optimizerVectors } from "../src/config/optimizer.js";
 import { gradientLength, slotLength, slotVectors } from "../src/models/exchange.js";
 import { MOST_ARENA_BYTES, rootLevel, type VectorArena } from "../src/optim/index.js";
 import { pagedBytes, SharedSegment, type SegmentAddress } from "../src/transport/index.js";
-import type { ShardLengths, TrainingState, WeightsMemory } from "./aggregator.js";
+import type { AggregatorOptions, ShardLengths, TrainingState, WeightsMemory } from "./aggregator.js";
 import type { Segment } from "./data-plane.js";
 
 type Weights = Pick<TrainingState, "query" | "key" | "queryBuffers">;
@@ -100,6 +101,15 @@ export interface Demand {
   readonly optimizerVectors: number;
   /** whether weights travel in bfloat16 */
   readonly bfloat16: boolean;
+}
+
+export function demandOf({
+  rule,
+  layers,
+  worldSize,
+}: Pick<AggregatorOptions, "rule" | "layers" | "worldSize">): Demand {
+  const bfloat16 = layers.some((layer) => layer.bfloat16);
+  return { worldSize, optimizerVectors: optimizerVectors(rule.kind).length, bfloat16 };
 }
 
 /** What an aggregator needs of its arena for states, sums and codes, in bytes. */

@@ -39,8 +39,6 @@ export interface Executor {
   /** hands out the partial sums of the open step, cut into so many shards */
   flush(shards: number): Promise<readonly HandedOut[]>;
   prefetch(step: number, ranks: readonly number[], use: BatchUse): void;
-  /** where samples that are streamed come from, which may have changed */
-  samplesAt(origin: SampleOrigin): void;
   /** float32 `[count, featureDim]` */
   features(slice: FeatureSlice): Promise<Float32Array>;
 }
@@ -50,13 +48,20 @@ export type ExecutorOptions = Pick<
   "connect" | "keys" | "data" | "encoder" | "tokenizer" | "method" | "device" | "warn" | "log" | "signal"
 >;
 
+/** Where samples come from that this machine has not. */
+export interface Origins {
+  readonly first: SampleOrigin;
+  /** @param heard of each later one, also while the data set is being opened */
+  readonly onMove: (heard: (origin: SampleOrigin) => void) => void;
+}
+
 /** A recording that takes longer is told to whoever waits for it. */
 const TOLD_AFTER_MS = 10_000;
 
 /** Starts the engine's and the loader's threads for a run. Whoever owns `threads` closes them. */
 export async function startExecutor(
   announced: RunConfig,
-  origin: SampleOrigin,
+  origins: Origins,
   {
     connect,
     keys,
@@ -75,7 +80,7 @@ export async function startExecutor(
   const config = withFilesFrom(announced, connect, { encoder, method, tokenizer });
   // Whoever says where the data are has them.
   const streamed = (from: SampleOrigin) => (data === undefined ? streamFrom(from, connect, keys) : null);
-  const stream = streamed(origin);
+  const stream = streamed(origins.first);
   const spec = data ?? (stream === null ? specFrom(config, connect) : config.data.spec);
   // Both threads inherit the environment as it is when they start.
   configureEngine({ threads: config.parallel.threads, device: choice });
@@ -92,6 +97,10 @@ export async function startExecutor(
     },
   );
   threads.push(compute, loader);
+  origins.onMove((origin) => {
+    const now = streamed(origin);
+    if (now !== null) loader.call("move", now).catch(() => undefined);
+  });
   const prepare = async () => {
     const start = performance.now();
     const isNew = await compute.call("needsRecording", { config });
@@ -169,10 +178,6 @@ export async function startExecutor(
     prefetch: (step, ranks, use) => {
       // A failed prefetch fails again, and is heard, when the batch is taken.
       loader.call("prefetch", { step, ranks: [...ranks], use }).catch(() => undefined);
-    },
-    samplesAt: (from) => {
-      const now = streamed(from);
-      if (now !== null) loader.call("move", now).catch(() => undefined);
     },
     features: async (request) => compute.call("features", { samples: await loader.call("read", request) }),
   };

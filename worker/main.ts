@@ -52,13 +52,19 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
   let connection: Connection | null = null;
   try {
     await new Promise<void>((resolve, reject) => {
+      let moved: (origin: SampleOrigin) => void = () => undefined;
       const start = async (config: RunConfig, origin: SampleOrigin) => {
         const onCorrupt = (name: string) => {
           session.corruptSample(name);
         };
         const { executor, ...found } = await startExecutor(
           config,
-          origin,
+          {
+            first: origin,
+            onMove: (heard) => {
+              moved = heard;
+            },
+          },
           { ...options, log, signal: engine.signal },
           onCorrupt,
           threads,
@@ -113,7 +119,7 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
             start(config, origin).catch(reject);
           },
           samplesAt: (origin) => {
-            engineParts?.executor.samplesAt(origin);
+            moved(origin);
           },
           prove: (number, queueVersion) => {
             const weights = parts().weights.whole();

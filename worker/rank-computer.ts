@@ -18,8 +18,7 @@ import { CompiledStep, readTimestamp, tf, type Tensor, type Tensor1D, type Tenso
 import { backboneFeatures } from "../src/evaluation/features.js";
 import { gradientLength, gradientSlice, roundedLength } from "../src/models/exchange.js";
 import { encoderOf, parameterShards, type BufferSpec, type Encoder } from "../src/models/index.js";
-import { roundedWeights } from "../src/models/packed-weights.js";
-import { isWeight } from "../src/models/parameters.js";
+import { roundedWeights, roundings } from "../src/models/packed-weights.js";
 import { letGo } from "../src/native/let-go.js";
 import { sliceOf, type ParameterShard, type Slice } from "../src/models/shards.js";
 import { KeyQueue, type Exchanged } from "../src/objectives/index.js";
@@ -64,7 +63,7 @@ function spentUntil(time: number, spans: readonly Span[]): number {
 
 export class RankComputer {
   private weights: { version: number; query: Tensor[]; key: Tensor[]; buffers: Map<string, Tensor1D> } | null = null;
-  /** θq as evaluations take it; null: not asked for since there are new weights */
+  /** θq as evaluations of steps in bfloat16 take it; null: not asked for since there are new weights */
   private resting: readonly Tensor[] | null = null;
   private queue: KeyQueue | null = null;
   private queueTensor: Tensor2D | null = null;
@@ -240,18 +239,18 @@ export class RankComputer {
   features(samples: SampleValues): Float32Array {
     const { weights, encoder, config } = this;
     if (weights === null) throw new Error("features were asked for before there were weights");
-    this.resting ??= this.asStepsTakeThem(weights.query);
-    const frozen = { encoder, parameters: this.resting, buffers: weights.buffers };
+    // Whether they have travelled rounded does not show.
+    const isRounded = weightsPrecision(config) === "bf16";
+    const parameters = isRounded ? (this.resting ??= this.inBfloat16(weights.query)) : weights.query;
+    const frozen = { encoder, parameters, buffers: weights.buffers };
     return backboneFeatures(frozen, samples, config.data);
   }
 
-  /** Parameters rounded where steps round them: whether they have travelled so does not show. The tensors are the caller's. */
-  private asStepsTakeThem(parameters: readonly Tensor[]): readonly Tensor[] {
-    const isRounded = weightsPrecision(this.config) === "bf16";
+  /** Parameters as steps in bfloat16 take them. The tensors are the caller's. */
+  private inBfloat16(parameters: readonly Tensor[]): readonly Tensor[] {
     return this.encoder.layout.parameters.map((spec, index) => {
       const values = valuesOf(parameters[index]);
-      const bfloat16 = isRounded && isWeight(spec);
-      const rounded = roundedWeights(this.arena, values, [{ offset: 0, size: spec.size, bfloat16 }]);
+      const rounded = roundedWeights(this.arena, values, roundings([{ ...spec, offset: 0 }]));
       const tensor = tf.tensor(rounded.slice(), [...spec.shape]);
       this.arena.release(rounded);
       return tensor;

@@ -331,9 +331,12 @@ export class WorkerSession {
     const port = samplesPort ?? 0;
     if (port > LAST_PORT) throw new WireError(`a port of ${String(port)}`);
     const origin = { runId: this.welcomed.runId, port: port === 0 ? null : port };
-    if (before !== null) this.ports.samplesAt(origin);
-    if (before === null) this.ports.prepare(config, origin);
-    else if (this.found !== null) this.openData();
+    if (before === null) {
+      this.ports.prepare(config, origin);
+      return;
+    }
+    this.ports.samplesAt(origin);
+    if (this.found !== null) this.openData();
   }
 
   prepared(found: Prepared): void {

@@ -3,9 +3,8 @@ import type { RunConfig } from "../src/config/schema.js";
 import {
   CorruptSampleError,
   decodeSquare,
-  openTokenizer,
   squareAt,
-  tokenized,
+  tokenizedFor,
   type ImageSource,
   type RunDataset,
   type Split,
@@ -14,18 +13,17 @@ import {
 import { WireError } from "../src/protocol/wire-error.js";
 import type { SampleClient } from "./sample-client.js";
 
-const MIB = 2 ** 20;
-
 /** @throws UserError as `openTokenizer`, and where the coordinator cannot read a text */
 export async function streamedDataset(client: SampleClient, config: RunConfig): Promise<RunDataset> {
   const { listing, labels } = await client.listing();
   const { trainLength, testLength, classes: given, manifestHash: hash, paired, texts } = listing;
   const lengths = { train: trainLength ?? 0, test: testLength ?? 0 };
+  if (labels.length !== Int32Array.BYTES_PER_ELEMENT * (lengths.train + lengths.test))
+    throw new WireError("a listing without all labels");
   const values = new Int32Array(Uint8Array.from(labels).buffer);
-  if (values.length !== lengths.train + lengths.test) throw new WireError("a listing without all labels");
   const labelsOf = { train: values.slice(0, lengths.train), test: values.slice(lengths.train) };
   const [classes, manifestHash] = [given ?? [], hash ?? ""];
-  const { decodeSize, maxLength, cacheMiB } = config.data;
+  const { decodeSize } = config.data;
   if (texts !== true) {
     const image = (split: Split, key: boolean) => new StreamedImages(client, split, key, labelsOf[split], decodeSize);
     const both = (key: boolean) => ({ train: image("train", key), test: image("test", key) });
@@ -36,13 +34,11 @@ export async function streamedDataset(client: SampleClient, config: RunConfig): 
   const both = async (key: boolean) => ({ train: await text("train", key), test: await text("test", key) });
   const keys = paired === true ? { keys: await both(true) } : {};
   const dataset = { modality: "text" as const, classes, manifestHash, splits: await both(false), ...keys };
-  return tokenized(dataset, await openTokenizer(config), { maxLength, maxBytes: cacheMiB * MIB });
+  return tokenizedFor(config, dataset);
 }
 
 class StreamedImages implements ImageSource {
   readonly length: number;
-  /** as they have come */
-  private readonly names = new Map<number, string>();
 
   constructor(
     private readonly client: SampleClient,
@@ -54,8 +50,9 @@ class StreamedImages implements ImageSource {
     this.length = labels.length;
   }
 
+  /** Its own name comes with a sample. */
   nameOf(index: number): string {
-    return this.names.get(index) ?? `${this.split} sample ${String(index)}`;
+    return `${this.split} sample ${String(index)}`;
   }
 
   async read(index: number, target: Uint8Array, offset: number): Promise<void> {
@@ -70,7 +67,6 @@ class StreamedImages implements ImageSource {
     try {
       await decodeSquare(bytes, this.decodeSize, square);
     } catch (cause) {
-      this.names.set(index, name);
       throw new CorruptSampleError(name, { cause });
     }
   }

@@ -7,7 +7,7 @@ import { AGGREGATORS_OPTION, aggregatorsOf, WIRE_OPTIONS, wireOf, type WireArgum
 import { median } from "./median.js";
 import { once, wholeNumber } from "./run-options.js";
 
-interface ExchangeArguments extends Omit<WireArguments, "data-delivery"> {
+interface ExchangeArguments extends WireArguments {
   readonly workers: string;
   readonly params: number;
   readonly rounds: number;

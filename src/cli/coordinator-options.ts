@@ -36,22 +36,25 @@ export const DELIVERY_OPTION = {
     "Where workers have samples from: local, each from its own copy (--data), or stream, sent by the coordinator to those without",
 } as const;
 
-export function streamsData(given: { readonly "data-delivery": string }): boolean {
+export interface DeliveryArguments {
+  readonly "data-delivery": "local" | "stream";
+}
+
+export function streamsData(given: DeliveryArguments): boolean {
   return once("data-delivery", given["data-delivery"]) === "stream";
 }
 
 export interface WireArguments {
-  readonly "data-delivery": "local" | "stream";
   readonly "wire-weights": WireWeights;
   readonly "shared-memory": boolean;
 }
 
-export function wireOf(given: Pick<WireArguments, keyof typeof WIRE_OPTIONS>): Wire {
+export function wireOf(given: WireArguments): Wire {
   return { weights: once("wire-weights", given["wire-weights"]), sharesMemory: given["shared-memory"] };
 }
 
 /** The same, and where samples are from, as flags. */
-export function wireFlags(given: WireArguments): readonly string[] {
+export function wireFlags(given: WireArguments & DeliveryArguments): readonly string[] {
   const { weights, sharesMemory } = wireOf(given);
   return [
     ...(weights === "auto" ? [] : ["--wire-weights", weights]),

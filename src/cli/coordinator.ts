@@ -15,6 +15,7 @@ import {
   WIRE_OPTIONS,
   wireFlags,
   wireOf,
+  type DeliveryArguments,
   type WireArguments,
 } from "./coordinator-options.js";
 import {
@@ -34,7 +35,7 @@ import type { FromParent, ToParent } from "./train/children.js";
 import { tcpEndpoint } from "./tcp-endpoint.js";
 import type { CommandBody } from "./commands.js";
 
-interface CoordinatorArguments extends RunArguments, WireArguments {
+interface CoordinatorArguments extends RunArguments, WireArguments, DeliveryArguments {
   readonly listen: string;
   readonly out: string | undefined;
   readonly resume: boolean;

@@ -20,6 +20,7 @@ import {
   WIRE_OPTIONS,
   wireFlags,
   DELIVERY_OPTION,
+  type DeliveryArguments,
   type WireArguments,
 } from "./coordinator-options.js";
 import { stopSignal } from "./stop-signal.js";
@@ -35,7 +36,7 @@ import {
 } from "./train/children.js";
 import type { CommandBody } from "./commands.js";
 
-interface TrainArguments extends RunArguments, WireArguments {
+interface TrainArguments extends RunArguments, WireArguments, DeliveryArguments {
   readonly out: string | undefined;
   readonly resume: boolean;
   readonly init: string | undefined;

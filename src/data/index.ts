@@ -32,6 +32,7 @@ export {
   type RunDataset,
   type SampleValues,
   textView,
+  tokenizedFor,
   type TextViews,
   viewReader,
 } from "./run-samples.js";
@@ -41,5 +42,4 @@ export { decodeSquare, squareAt } from "./decode.js";
 export { epochPermutation, positionOf, samplesOf, type StepPosition } from "./permutation.js";
 export { type DataSpec, parseDataSpec } from "./spec.js";
 export { writeShards } from "./write-shards.js";
-export { openTokenizer } from "./tokenizer.js";
-export { tokenized, type TokenDataset, type TokenSource } from "./tokens.js";
+export type { TokenDataset, TokenSource } from "./tokens.js";

@@ -4,7 +4,7 @@ import { dropoutFactors, modalityOf } from "../config/text-encoders.js";
 import { UserError } from "../protocol/errors.js";
 import { type OnCorrupt, readBatch } from "./batch.js";
 import { cacheDecoded } from "./cache.js";
-import type { ImageDataset, ImageSource, Split } from "./dataset.js";
+import type { ImageDataset, ImageSource, Split, TextDataset } from "./dataset.js";
 import { DRAW, drawViews, type View } from "./draws.js";
 import { openDataset } from "./open.js";
 import { PairedImages, parted } from "./paired-images.js";
@@ -21,7 +21,7 @@ const MIB = 2 ** 20;
  * @throws UserError as `openDataset` and `openTokenizer`; `DATA_MODALITY` where the encoder reads the other kind
  */
 export async function openRunDataset(spec: string, config: RunConfig): Promise<RunDataset> {
-  const { decodeSize, maxLength, cacheMiB } = config.data;
+  const { decodeSize } = config.data;
   const dataset = await openDataset(spec, { decodeSize });
   if (dataset.modality !== modalityOf(config)) {
     const [held, read] = dataset.modality === "text" ? ["texts", "images"] : ["images", "texts"];
@@ -30,8 +30,13 @@ export async function openRunDataset(spec: string, config: RunConfig): Promise<R
       `data ${spec} holds ${held}, and the encoder ${config.model.encoder} reads ${read}: name other data`,
     );
   }
-  if (dataset.modality === "image") return dataset;
-  return tokenized(dataset, await openTokenizer(config), { maxLength, maxBytes: cacheMiB * MIB });
+  return dataset.modality === "image" ? dataset : tokenizedFor(config, dataset);
+}
+
+/** Texts as the run's encoder takes them. @throws UserError as `openTokenizer` */
+export async function tokenizedFor(config: RunConfig, texts: TextDataset): Promise<TokenDataset> {
+  const { maxLength, cacheMiB } = config.data;
+  return tokenized(texts, await openTokenizer(config), { maxLength, maxBytes: cacheMiB * MIB });
 }
 
 /**

@@ -80,3 +80,23 @@ it(
     expect((await checkpointOf(out)).step).toBeGreaterThan(0);
   },
 );
+
+it(
+  "finds the samples where a coordinator has them that came back while they were being listed",
+  { timeout: 90_000 },
+  async () => {
+    const out = join(folder, "early");
+    const own = ["--set", "membership.minWorkers=1", "--data-delivery", "stream", "--steps", "6", "--out", out];
+    const first = start(["coordinator", ...SMALL_RUN, ...own, "--listen", "tcp://127.0.0.1:*"]);
+    await vi.waitUntil(() => first.stderr().includes("listening at"), { timeout: 20_000 });
+    const connect = /tcp:\/\/127\.0\.0\.1:\d+/.exec(first.stderr())?.[0] ?? "";
+    const worker = start(["worker", "--connect", connect]);
+    await vi.waitUntil(() => worker.stderr().includes("welcome to"), { timeout: 20_000, interval: 1 });
+    first.process.kill("SIGKILL");
+    await first.ended;
+    // Its samples are two ports behind now, and were anywhere before.
+    const second = start(["coordinator", "--resume", "--out", out, "--data-delivery", "stream", "--listen", connect]);
+    expect((await worker.ended).code, worker.stderr()).toBe(0);
+    expect((await second.ended).code, second.stderr()).toBe(0);
+  },
+);

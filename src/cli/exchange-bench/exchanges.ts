@@ -199,7 +199,8 @@ async function exchange(
   const ends = await each("ended");
   const { version, query, key } = await asked.capture();
   const traffic = ends.map((end) => end.traffic);
-  const isRounded = precision === "bf16" && wire.weights !== "fp32" && !traffic.flat().every(({ shared }) => shared);
+  const shared = traffic.flat().every((one) => one.shared);
+  const isRounded = precision === "bf16" && wire.weights !== "fp32" && !shared;
   const { parameters } = benchmarkLayout(parameterCount);
   const [theirQuery, theirKey] = [query, key].map((values) => (isRounded ? roundedAs(parameters, values) : values));
   const digests = asked.provided.shards.map((shard) =>
@@ -215,7 +216,7 @@ async function exchange(
     traffic: {
       sent: mean(({ sent }) => sent),
       received: mean(({ received }) => received),
-      shared: traffic.flat().every(({ shared }) => shared),
+      shared,
     },
     busiestBytes: busiest(traffic) / rounds,
     rss,
