@@ -10,6 +10,7 @@ import { sha256OfFloats } from "../src/protocol/digest.js";
 import { RouterSocket, type Guard } from "../src/transport/index.js";
 import { Aggregator, vectorsOf, type AggregatorOptions, type TrainingState } from "./aggregator.js";
 import { DataPlane, ORDER_INVALID, type AggregatorCommand, type AggregatorReport } from "./data-plane.js";
+import type { FirstReport } from "./plane-thread.js";
 import { PackedWeights } from "./packed-weights.js";
 import { WeightsOut } from "./weights-out.js";
 import { demandOf, SharedGradients, SharedWeights, spareBytes } from "./shared-memory.js";
@@ -28,10 +29,7 @@ export interface AggregatorThreadData {
 
 export type ThreadCommand = AggregatorCommand | { readonly kind: "close" };
 
-export type ThreadReport =
-  | AggregatorReport
-  | { readonly kind: "listening"; readonly endpoint: string }
-  | { readonly kind: "failed"; readonly code: string; readonly message: string };
+export type ThreadReport = AggregatorReport | FirstReport;
 
 const { options, wire, runId, endpoint, deadAfterMs, guard } = workerData as AggregatorThreadData;
 if (parentPort === null) throw new Error("the aggregator runs in a thread of the coordinator");

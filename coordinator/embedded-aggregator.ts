@@ -1,9 +1,9 @@
 /** The handle on an aggregator that lives in a thread of this process. */
-import { once } from "node:events";
-import { Worker } from "node:worker_threads";
+import type { Worker } from "node:worker_threads";
 import { UserError } from "../src/protocol/errors.js";
 import { vectorsOf, type TrainingState } from "./aggregator.js";
 import type { AggregatorHandle, AggregatorListener } from "./aggregators.js";
+import { startPlaneThread } from "./plane-thread.js";
 import type { AggregatorThreadData, ThreadCommand, ThreadReport } from "./aggregator-thread.js";
 
 export class EmbeddedAggregator implements AggregatorHandle {
@@ -25,17 +25,11 @@ export class EmbeddedAggregator implements AggregatorHandle {
    * @throws UserError `PORT_IN_USE`, `ENDPOINT_INVALID`
    */
   static async start(data: AggregatorThreadData, state: TrainingState): Promise<EmbeddedAggregator> {
-    const thread = new Worker(new URL("./aggregator-thread.js", import.meta.url), { workerData: data });
     const buffers = vectorsOf(state).map(({ buffer }) => buffer as ArrayBuffer);
-    thread.postMessage(state, [...new Set(buffers)]);
-    const first = await new Promise<ThreadReport>((resolve, reject) => {
-      thread.once("message", resolve);
-      thread.once("error", reject);
-    });
-    if (first.kind === "listening") return new EmbeddedAggregator(thread, first.endpoint);
-    await once(thread, "exit");
-    if (first.kind === "failed") throw new UserError(first.code, first.message);
-    throw new Error(`the aggregator began with ${first.kind}`);
+    const handed = { message: state, transfer: [...new Set(buffers)] };
+    const program = new URL("./aggregator-thread.js", import.meta.url);
+    const { thread, endpoint } = await startPlaneThread(program, data, handed);
+    return new EmbeddedAggregator(thread, endpoint);
   }
 
   listen(listener: AggregatorListener): void {

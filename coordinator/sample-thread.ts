@@ -5,6 +5,7 @@ import { UserError } from "../src/protocol/errors.js";
 import { sampleCodec, sampleRequestCodec } from "../src/protocol/wire.js";
 import { WireError } from "../src/protocol/wire-error.js";
 import { RouterSocket, type Guard } from "../src/transport/index.js";
+import type { FirstReport } from "./plane-thread.js";
 import { MOST_REQUEST_BYTES, SampleServer } from "./sample-server.js";
 
 export interface SampleThreadData {
@@ -17,10 +18,7 @@ export interface SampleThreadData {
   readonly guard: Guard | null;
 }
 
-export type SampleReport =
-  | { readonly kind: "listening"; readonly endpoint: string }
-  | { readonly kind: "dropped"; readonly peer: string; readonly reason: string }
-  | { readonly kind: "failed"; readonly code: string; readonly message: string };
+export type SampleReport = FirstReport | { readonly kind: "dropped"; readonly peer: string; readonly reason: string };
 
 const { spec, decodeSize, runId, endpoint, guard } = workerData as SampleThreadData;
 if (parentPort === null) throw new Error("the samples plane runs in a thread of the coordinator");

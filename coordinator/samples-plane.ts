@@ -1,8 +1,8 @@
 /** The handle on the samples plane, which lives in a thread of this process. */
-import { once } from "node:events";
-import { Worker } from "node:worker_threads";
+import type { Worker } from "node:worker_threads";
 import { UserError } from "../src/protocol/errors.js";
 import { addressOf } from "../src/transport/index.js";
+import { startPlaneThread } from "./plane-thread.js";
 import type { SampleReport, SampleThreadData } from "./sample-thread.js";
 
 export class SamplesPlane {
@@ -31,12 +31,8 @@ export class SamplesPlane {
    * @throws UserError `PORT_IN_USE`, `ENDPOINT_INVALID`, and as `openDataset`
    */
   static async start(data: SampleThreadData, dropped: (peer: string, reason: string) => void): Promise<SamplesPlane> {
-    const thread = new Worker(new URL("./sample-thread.js", import.meta.url), { workerData: data });
-    const [first] = (await once(thread, "message")) as [SampleReport];
-    if (first.kind === "listening") return new SamplesPlane(thread, addressOf(first.endpoint).port, dropped);
-    await once(thread, "exit");
-    if (first.kind === "failed") throw new UserError(first.code, first.message);
-    throw new Error(`the samples plane began with ${first.kind}`);
+    const { thread, endpoint } = await startPlaneThread(new URL("./sample-thread.js", import.meta.url), data);
+    return new SamplesPlane(thread, addressOf(endpoint).port, dropped);
   }
 
   async close(): Promise<void> {
