@@ -52,6 +52,8 @@ it.runIf(canMount()).each(TROUBLES)("$name", { timeout: 120_000 }, async ({ name
   const script = [
     `mount -t tmpfs -o size=24M tmpfs ${disk}`,
     before(disk),
+    // It is counted in from the start, and the run's shell may be slow to open it.
+    `: > ${report}.err`,
     `${process.execPath} ${PROGRAM} train ${SMALL_RUN.join(" ")} --steps 60 --workers 1 --set checkpoint.everySteps=10 ` +
       `--set checkpoint.keep=100 --out ${disk}/run 2> ${report}.err & RUN=$!`,
     begin(disk),
