@@ -7,28 +7,36 @@ const SPEED_GRAIN = 0.25;
 /** No worker counts as faster: a slow one must get a rank now and then, or nobody would see that it has recovered. */
 const MOST_SPEED = 4;
 
+/** What is known of a worker's speed. */
+export interface Speed {
+  /** mean time of one unit on one of its devices, in ms; null: not known, taken for the median */
+  readonly pace: number | null;
+  /** that compute at once */
+  readonly devices: number;
+}
+
 /**
  * Cuts `units` into one contiguous run for each worker, as long as its speed allows. Contiguous ranks share subtrees of the
  * summation tree, so a worker sends few partial sums.
- * @param paces mean time of one unit of each worker, in ms; null: not known, taken for the median
  * @returns one list a worker, in the workers' order; empty lists where there are more workers than units
  */
-export function splitBySpeed<Unit>(units: readonly Unit[], paces: readonly (number | null)[]): Unit[][] {
-  const lengths = apportion(units.length, speedsOf(paces));
+export function splitBySpeed<Unit>(units: readonly Unit[], workers: readonly Speed[]): Unit[][] {
+  const lengths = apportion(units.length, speedsOf(workers));
   let start = 0;
   return lengths.map((length) => units.slice(start, (start += length)));
 }
 
-/** Speeds relative to the median worker's, rounded. */
-function speedsOf(paces: readonly (number | null)[]): number[] {
-  const known = paces.filter((pace) => pace !== null).sort((a, b) => a - b);
+/** Speeds relative to the median device's, rounded. */
+function speedsOf(workers: readonly Speed[]): number[] {
+  const known = workers.flatMap(({ pace }) => (pace === null ? [] : [pace])).sort((a, b) => a - b);
   const median = known.at(Math.floor(known.length / 2));
-  return paces.map((pace) => {
+  const ofDevice = (pace: number | null) => {
     if (pace === null || median === undefined || pace <= 0) return 1;
     const share = pace / median;
     if (share >= LIKE_THE_MEDIAN.from && share <= LIKE_THE_MEDIAN.to) return 1;
     return Math.min(MOST_SPEED, Math.max(SPEED_GRAIN, Math.round(1 / share / SPEED_GRAIN) * SPEED_GRAIN));
-  });
+  };
+  return workers.map(({ pace, devices }) => devices * ofDevice(pace));
 }
 
 /** Shares of `total` in proportion to `weights`, by the largest remainder; of equal ones the earlier gets more. */

@@ -28,10 +28,14 @@ export interface Member {
   readonly heardAt: number;
   /** it finishes what it keeps, and gets no more */
   readonly drains: boolean;
-  /** mean time of one rank in ms; null: not known */
+  /** that compute at once */
+  readonly devices: number;
+  /** mean time of one rank on one device, in ms; null: not known */
   readonly pace: number | null;
-  /** since when it is at its present unit */
+  /** since when its devices are at their present units */
   readonly busySince: number;
+  /** of which so many are done */
+  readonly done: number;
   /** units on end that it was slow for */
   readonly slowFor: number;
 }
@@ -123,7 +127,7 @@ export interface RunState {
 }
 
 export type RunEvent =
-  | { readonly kind: "worker-joined"; readonly worker: WorkerId; readonly rounds: number }
+  | { readonly kind: "worker-joined"; readonly worker: WorkerId; readonly rounds: number; readonly devices: number }
   | { readonly kind: "worker-left"; readonly worker: WorkerId; readonly reason: string }
   /** it wants to leave, and finishes these units of the open phase first */
   | { readonly kind: "worker-drains"; readonly worker: WorkerId; readonly keeps: readonly number[] }

@@ -30,7 +30,7 @@ export function transition(state: RunState, event: RunEvent, now: number): Trans
   if (state.phase.kind === "ended") return unchanged(state);
   switch (event.kind) {
     case "worker-joined":
-      return join(state, event.worker, event.rounds, now);
+      return join(state, event, now);
     case "worker-left":
       return leave(state, event.worker, event.reason, now);
     case "worker-drains":
@@ -90,8 +90,13 @@ function withMember(state: RunState, worker: WorkerId, change: (member: Member) 
 
 // --- Workers come and go.
 
-function join(state: RunState, worker: WorkerId, rounds: number, now: number): Transition {
-  const member: Member = { heardAt: now, drains: false, pace: null, busySince: now, slowFor: 0 };
+function join(
+  state: RunState,
+  { worker, rounds, devices }: Extract<RunEvent, { kind: "worker-joined" }>,
+  now: number,
+): Transition {
+  const fresh = { pace: null, busySince: now, done: 0, slowFor: 0 };
+  const member: Member = { heardAt: now, drains: false, devices, ...fresh };
   const admitted = { ...state, rounds, workers: new Map(state.workers).set(worker, member) };
   const admission: Transition = { state: admitted, effects: [{ kind: "admit", worker, step: state.step }] };
   return then(admission, (here) => (here.phase.kind === "waiting" ? proceed(here, now) : distribute(here, now)));
@@ -175,7 +180,7 @@ function withWork(state: RunState, change: (work: Work) => Work): RunState {
 /** Workers that may get something, in the order in which they came. */
 function handsOf(state: RunState): readonly Hand[] {
   const hands: Hand[] = [];
-  for (const [id, { drains, pace, busySince }] of state.workers) if (!drains) hands.push({ id, pace, busySince });
+  for (const [id, { drains, ...hand }] of state.workers) if (!drains) hands.push({ id, ...hand });
   return hands;
 }
 
@@ -207,7 +212,8 @@ function given(state: RunState, phase: WorkPhase, { work, assignments }: ReturnT
   const effects: Effect[] = [];
   for (const { worker, units } of assignments) {
     const member = workers.get(worker);
-    if (member !== undefined && !isBusy(phase.work, worker)) workers.set(worker, { ...member, busySince: now });
+    if (member !== undefined && !isBusy(phase.work, worker))
+      workers.set(worker, { ...member, busySince: now, done: 0 });
     const { step } = state;
     if (phase.kind === "evaluating")
       for (const chunk of units) effects.push({ kind: "request-features", worker, step, chunk });
@@ -223,10 +229,17 @@ function given(state: RunState, phase: WorkPhase, { work, assignments }: ReturnT
   return { state: { ...state, workers, phase: { ...phase, work } }, effects };
 }
 
-/** A worker has done a unit: what that says of its speed. */
-function timed(state: RunState, worker: WorkerId, kind: keyof RunState["recent"], now: number): Transition {
-  const member = state.workers.get(worker);
-  if (member === undefined) return unchanged(state);
+/**
+ * A worker has done a unit: what that says of its speed. Several devices take as long for a unit each as one takes for one.
+ * @param left what is not done
+ */
+function timed(state: RunState, worker: WorkerId, kind: keyof RunState["recent"], left: Work, now: number): Transition {
+  const before = state.workers.get(worker);
+  if (before === undefined) return unchanged(state);
+  const done = before.done + 1;
+  if (done < before.devices && isBusy(left, worker))
+    return unchanged(withMember(state, worker, (member) => ({ ...member, done })));
+  const member = { ...before, done: 0 };
   const ms = now - member.busySince;
   const remembered = { ...state, recent: { ...state.recent, [kind]: remember(state.recent[kind], ms) } };
   const changed = (change: Member) => withMember(remembered, worker, () => change);
@@ -251,7 +264,7 @@ function embeddingsIn(state: RunState, event: Extract<RunEvent, { kind: "embeddi
   if (!phase.work.holders.has(rank) && !phase.work.unassigned.includes(rank)) return unchanged(state);
   const work = finish(phase.work, (unit) => unit === rank);
   const shownBy = new Map(phase.shownBy).set(rank, worker);
-  return then(timed(state, worker, "embeddings", now), (here) => {
+  return then(timed(state, worker, "embeddings", work, now), (here) => {
     const next = () => (round + 1 < here.rounds ? exchangePhase(here, round + 1, shownBy) : stepPhase(here, shownBy));
     const open: Transition = isDone(work)
       ? { state: { ...here, phase: next() }, effects: [{ kind: "show-embeddings", step, round }] }
@@ -289,7 +302,8 @@ function rankIn(state: RunState, event: Extract<RunEvent, { kind: "rank-result" 
   if (fault !== null && state.plan.nonFinite === "stop")
     return end(state, { outcome: "failed", failure: told(fault, step) });
   const next = { ...phase, results: union(phase.results, [rank]), fault };
-  return then(timed(state, worker, "ranks", now), (here) => progress(here, next, now));
+  const left = finish(phase.work, (unit) => next.results.has(unit));
+  return then(timed(state, worker, "ranks", left, now), (here) => progress(here, next, now));
 }
 
 function told({ rank, worker, where }: Fault, step: number) {
@@ -418,7 +432,7 @@ function featuresIn(state: RunState, event: Extract<RunEvent, { kind: "features"
   if (phase.kind !== "evaluating" || step !== state.step) return unchanged(state);
   if (!phase.work.holders.has(chunk) && !phase.work.unassigned.includes(chunk)) return unchanged(state);
   const work = finish(phase.work, (unit) => unit === chunk);
-  return then(timed(state, worker, "chunks", now), (here) => {
+  return then(timed(state, worker, "chunks", work, now), (here) => {
     if (isDone(work)) {
       const classifying: Transition = {
         state: { ...here, phase: { kind: "classifying" } },

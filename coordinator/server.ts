@@ -5,16 +5,17 @@
  */
 import type { WorkerId } from "../src/protocol/identifiers.js";
 import { toFrames } from "../src/protocol/frames.js";
-import type {
-  CoordinatorMessage,
-  Drain,
-  Features,
-  Hello,
-  Holding,
-  RankEmbeddings,
-  RankResult,
-  Ready,
-  WorkerMessage,
+import {
+  MOST_DEVICES,
+  type CoordinatorMessage,
+  type Drain,
+  type Features,
+  type Hello,
+  type Holding,
+  type RankEmbeddings,
+  type RankResult,
+  type Ready,
+  type WorkerMessage,
 } from "../src/protocol/wire.js";
 import type { RankMetrics } from "../src/protocol/rank-metrics.js";
 import { WireError } from "../src/protocol/wire-error.js";
@@ -341,7 +342,8 @@ export class Server {
     }
     if (answer.differs !== null) this.ports.observer.notReproducible(session.id, answer.differs);
     const rounds = this.parts.membership.rounds.length;
-    this.dispatch({ kind: "worker-joined", worker: session.id, rounds });
+    const devices = Math.min(MOST_DEVICES, Math.max(1, ready.devices ?? 1));
+    this.dispatch({ kind: "worker-joined", worker: session.id, rounds, devices });
   }
 
   private takeResult({ id }: Session, result: RankResult, frames: readonly Uint8Array[]): void {

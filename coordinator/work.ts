@@ -6,7 +6,7 @@
  * first answer counts ("backup tasks", Dean and Ghemawat 2004, section 3.6).
  */
 import type { WorkerId } from "../src/protocol/identifiers.js";
-import { splitBySpeed } from "./planning.js";
+import { splitBySpeed, type Speed } from "./planning.js";
 
 export interface Work {
   /** who works on each unit that is given out and not done: one worker, or two where the first is late */
@@ -16,10 +16,8 @@ export interface Work {
 }
 
 /** What the work must know of a worker. */
-export interface Hand {
+export interface Hand extends Speed {
   readonly id: WorkerId;
-  /** mean time of one unit in ms; null: not known */
-  readonly pace: number | null;
   /** since when it is at its present unit, ms on the caller's clock */
   readonly busySince: number;
 }
@@ -80,10 +78,7 @@ export function shareOut(work: Work, hands: readonly Hand[]): Distribution {
   if (work.unassigned.length === 0 || hands.length === 0) return { work, assignments: [] };
   const holders = new Map(work.holders);
   const assignments: Assignment[] = [];
-  const runs = splitBySpeed(
-    work.unassigned,
-    hands.map(({ pace }) => pace),
-  );
+  const runs = splitBySpeed(work.unassigned, hands);
   for (const [index, units] of runs.entries()) {
     if (units.length === 0) continue;
     const worker = hands[index].id;
@@ -109,18 +104,21 @@ export function goOn(work: Work, hands: readonly Hand[], former: ReadonlyMap<num
   return { work: rest.work, assignments: [...assignments, ...rest.assignments] };
 }
 
-/** Each idle worker gets one unit that nobody works on. */
+/** Each idle device gets one unit that nobody works on. */
 export function oneEach(work: Work, hands: readonly Hand[]): Distribution {
   if (work.unassigned.length === 0) return { work, assignments: [] };
   const holders = new Map(work.holders);
   const unassigned = [...work.unassigned];
   const assignments: Assignment[] = [];
-  for (const { id: worker } of hands) {
-    if (isBusy(work, worker)) continue;
-    const unit = unassigned.shift();
-    if (unit === undefined) break;
-    holders.set(unit, [worker]);
-    assignments.push({ worker, units: [unit] });
+  const held = [...work.holders.values()].flat();
+  const idle = new Map(hands.map(({ id, devices }) => [id, devices - held.filter((holder) => holder === id).length]));
+  for (let turn = 0; Math.max(...idle.values()) > turn && unassigned.length > 0; turn++) {
+    for (const [worker, devices] of idle) {
+      const unit = devices > turn ? unassigned.shift() : undefined;
+      if (unit === undefined) continue;
+      holders.set(unit, [worker]);
+      assignments.push({ worker, units: [unit] });
+    }
   }
   return { work: { holders, unassigned }, assignments };
 }

@@ -6,7 +6,9 @@ import { nodeBackend } from "../src/engine/index.js";
 import { encoderOf, type ParameterLayout } from "../src/models/index.js";
 import { engineFingerprint } from "./fingerprint.js";
 import { RankComputer, type RankOutcome } from "./rank-computer.js";
+import type { Occasion } from "./partial-sums.js";
 import type { HandedOut } from "./session-ports.js";
+import type { WeightVectors } from "./incoming-weights.js";
 import type { WeightsInShards } from "./sharded-weights.js";
 import { isStepKept, type PreparedStep } from "./rank-step.js";
 import { serveCalls } from "./thread-call.js";
@@ -27,7 +29,7 @@ export type ComputeCalls = {
       stands: boolean;
     },
   ];
-  weights: [WeightsInShards, null];
+  weights: [WeightsInShards<WeightVectors>, null];
   queue: [{ position: number; keys: Float32Array }, null];
   keys: [{ block: Float32Array }, null];
   queueDigest: [null, string];
@@ -36,7 +38,7 @@ export type ComputeCalls = {
   /** what all ranks have shown in it, float32 `[W, E]` */
   embeddings: [{ step: number; round: number; block: Float32Array }, null];
   run: [RunRequest, RankOutcome | Unanswered];
-  flush: [{ shards: number }, readonly HandedOut[]];
+  flush: [FlushRequest, readonly HandedOut[]];
   features: [{ samples: SampleValues }, Float32Array];
 };
 
@@ -50,15 +52,15 @@ export interface Place {
 /** Why there is no answer: the rank does not stand where it was asked to go on, and needs its batch; or its step is over. */
 export type Unanswered = "needs-batch" | "over";
 
-export interface RunRequest {
-  readonly step: number;
+export interface RunRequest extends FlushRequest {
   readonly rank: number;
   /** null: the rank is expected to stand still before its gradients */
   readonly batch: Batch | null;
-  /** connection for which the rank is run: sums of another are not mixed with its own */
-  readonly link: number;
   readonly flush: boolean;
-  /** descriptor of the memory shared with each aggregator; null: what is handed out travels otherwise */
+}
+
+export interface FlushRequest extends Occasion {
+  /** descriptor of the memory shared with whoever owns each shard; null: what is handed out travels otherwise */
   readonly segments: readonly (number | null)[];
 }
 
@@ -107,6 +109,6 @@ const notify = serveCalls<ComputeCalls, ComputeNotice>({
     return null;
   },
   run: (request) => started().run(request),
-  flush: ({ shards }) => started().flush(shards),
+  flush: (request) => started().flush(request),
   features: ({ samples }) => started().features(samples),
 });

@@ -1,5 +1,5 @@
 /** What computes for a worker: the engine's thread and the loader's, behind one interface. */
-import { configureEngine } from "../src/engine/environment.js";
+import { configureEngine, type DeviceChoice } from "../src/engine/environment.js";
 import { isOwnFile, type OwnKind } from "../src/config/own-file.js";
 import { queueRowLength } from "../src/config/derived.js";
 import type { RunConfig } from "../src/config/schema.js";
@@ -10,7 +10,7 @@ import { parseDataSpec } from "../src/data/spec.js";
 import { UserError } from "../src/protocol/errors.js";
 import { fromFrames, sharedFloats } from "../src/protocol/frames.js";
 import { addressOf, isLoopback, type ClientKeys } from "../src/transport/index.js";
-import type { ComputeCalls, ComputeNotice, RunRequest, Unanswered } from "./compute-thread.js";
+import type { ComputeCalls, ComputeNotice, FlushRequest, RunRequest, Unanswered } from "./compute-thread.js";
 import type { LoaderCalls, LoaderNotice, SampleStream } from "./loader-thread.js";
 import type { WorkerOptions } from "./main.js";
 import { recordApart } from "./record-apart.js";
@@ -18,9 +18,11 @@ import type { FeatureSlice, HandedOut, Prepared, RankReport, SampleOrigin } from
 import type { WeightsInShards } from "./sharded-weights.js";
 import { ThreadClient } from "./thread-call.js";
 
-/** Calls are served in their order, so nobody need await one before making the next. */
+/** Each device serves its calls in their order, so nobody need await one before making the next. */
 export interface Executor {
   readonly layout: ParameterLayout;
+  /** known by their numbers */
+  readonly devices: number;
   /** @param weights unwritten until the next call has returned */
   setWeights(weights: WeightsInShards): Promise<unknown>;
   /** @throws WireError at once, where the frames do not fit */
@@ -30,22 +32,24 @@ export interface Executor {
   /** hex sha256 of the queue's ring */
   queueDigest(): Promise<string>;
   /** what a rank shows in a round, float32 `[E]`; null: the step is over */
-  embed(step: number, rank: number, round: number): Promise<Float32Array | null>;
+  embed(device: number, step: number, rank: number, round: number): Promise<Float32Array | null>;
   /** @throws WireError at once, where the frames do not fit */
   setEmbeddings(step: number, round: number, frames: readonly Uint8Array[]): Promise<unknown>;
+  /** of several devices, none hands out anything: `flush` does */
   run(
+    device: number,
     request: Omit<RunRequest, "batch"> & { readonly step: number; readonly rank: number },
   ): Promise<RankReport | null>;
-  /** hands out the partial sums of the open step, cut into so many shards */
-  flush(shards: number): Promise<readonly HandedOut[]>;
-  prefetch(step: number, ranks: readonly number[], use: BatchUse): void;
+  /** hands out the partial sums of all devices */
+  flush(request: FlushRequest): Promise<readonly HandedOut[]>;
+  prefetch(device: number, step: number, ranks: readonly number[], use: BatchUse): void;
   /** float32 `[count, featureDim]` */
-  features(slice: FeatureSlice): Promise<Float32Array>;
+  features(device: number, slice: FeatureSlice): Promise<Float32Array>;
 }
 
 export type ExecutorOptions = Pick<
   WorkerOptions,
-  "connect" | "keys" | "data" | "encoder" | "tokenizer" | "method" | "device" | "warn" | "log" | "signal"
+  "connect" | "keys" | "data" | "encoder" | "tokenizer" | "method" | "warn" | "log" | "signal"
 >;
 
 /** Where samples come from that this machine has not. */
@@ -73,7 +77,7 @@ export async function startExecutor(
     warn = () => undefined,
     log = () => undefined,
     signal,
-  }: ExecutorOptions,
+  }: ExecutorOptions & { readonly device: DeviceChoice },
   onCorrupt: (name: string) => void,
   threads: { close(): Promise<void> }[],
 ): Promise<Prepared & { readonly executor: Executor }> {
@@ -148,11 +152,12 @@ export async function startExecutor(
   };
   const executor: Executor = {
     layout,
+    devices: 1,
     setWeights: (weights) => compute.call("weights", weights),
     setQueue: (position, frames) => compute.call("queue", { position, keys: copied(frames, queueSize * row) }),
     appendKeys: (frames) => compute.call("keys", { block: copied(frames, worldSize * batchSize * row) }),
     queueDigest: () => compute.call("queueDigest", null),
-    embed: (step, rank, round) =>
+    embed: (_, step, rank, round) =>
       answered(
         (batch) => compute.call("embed", { step, rank, round, batch }),
         () => loader.call("take", { step, rank, use: "embeddings" }),
@@ -160,7 +165,7 @@ export async function startExecutor(
       ),
     setEmbeddings: (step, round, frames) =>
       compute.call("embeddings", { step, round, block: copied(frames, worldSize * (rounds[round] ?? 0)) }),
-    run: async ({ step, rank, ...request }) => {
+    run: async (_, { step, rank, ...request }) => {
       let loadMs = 0;
       const outcome = await answered(
         (batch) => compute.call("run", { step, rank, batch, ...request }),
@@ -174,16 +179,16 @@ export async function startExecutor(
       );
       return outcome === null ? null : { ...outcome, loadMs };
     },
-    flush: (shards) => compute.call("flush", { shards }),
-    prefetch: (step, ranks, use) => {
+    flush: (request) => compute.call("flush", request),
+    prefetch: (_, step, ranks, use) => {
       // A failed prefetch fails again, and is heard, when the batch is taken.
       loader.call("prefetch", { step, ranks: [...ranks], use }).catch(() => undefined);
     },
-    features: async (request) => compute.call("features", { samples: await loader.call("read", request) }),
+    features: async (_, request) => compute.call("features", { samples: await loader.call("read", request) }),
   };
   const tensors = layout.parameters.length;
   return {
-    ...{ executor, manifestHash, splitLengths, tensors, engineFingerprint: fingerprint, device, rounds },
+    ...{ executor, manifestHash, splitLengths, tensors, engineFingerprint: fingerprint, device, devices: 1, rounds },
     takesBfloat16,
   };
 }

@@ -1,5 +1,5 @@
 /** One shard of the weights as it arrives at a worker: bucket by bucket, one vector in use while the next version fills the other, or in shared memory. */
-import { weightsParts } from "../src/models/exchange.js";
+import { slotLength, slotVectors, weightsParts } from "../src/models/exchange.js";
 import type { PackedBucket } from "../src/models/packed-weights.js";
 import type { ParameterLayout } from "../src/models/parameters.js";
 import { sliceOf, type Slice } from "../src/models/shards.js";
@@ -8,6 +8,7 @@ import { fromFrames } from "../src/protocol/frames.js";
 import { WireError } from "../src/protocol/wire-error.js";
 import type { Weights } from "../src/protocol/wire.js";
 import type { SharedExchange } from "./shared-exchange.js";
+import { ownSlots, type SharedPlace, type SlotMaker, type WeightSlot } from "./weight-slots.js";
 
 /** The parts of a version, float32, in memory that threads share. */
 export interface WeightVectors {
@@ -18,10 +19,15 @@ export interface WeightVectors {
   readonly buffers: Float32Array;
 }
 
+/** … and where other processes find them, as `slotVectors` lays them out; null: nowhere */
+export interface PlacedWeights extends WeightVectors {
+  readonly place: SharedPlace | null;
+}
+
 export interface WholeWeights {
   readonly version: number;
   /** unwritten until the version after the next begins to arrive or, in shared memory, until it is acknowledged */
-  readonly vectors: WeightVectors;
+  readonly vectors: PlacedWeights;
   /** at which its buckets have come, in bytes a second; null: not known */
   readonly bandwidth: number | null;
 }
@@ -34,17 +40,19 @@ interface Arriving {
   whole: { readonly from: number; bytes: number } | null;
 }
 
-/** Vectors of this process alone, which frames fill. */
+/** Vectors which frames fill. */
 interface OwnVectors {
-  readonly vectors: WeightVectors;
+  readonly slot: WeightSlot;
+  readonly vectors: PlacedWeights;
   /** of each bucket */
   readonly slices: readonly Pick<WeightVectors, "query" | "key">[];
 }
 
-const NOTHING: WeightVectors = {
+const NOTHING: PlacedWeights = {
   query: new Float32Array(0),
   key: new Float32Array(0),
   buffers: new Float32Array(0),
+  place: null,
 };
 
 export class IncomingWeights {
@@ -61,6 +69,7 @@ export class IncomingWeights {
     private readonly buckets: readonly Slice[],
     /** each as it travels in bfloat16; none: it must not */
     private readonly packed: readonly PackedBucket[] = [],
+    private readonly newSlot: SlotMaker = ownSlots(arena),
     /** monotonic clock in ms */
     private readonly now: () => number = () => performance.now(),
   ) {}
@@ -160,18 +169,16 @@ export class IncomingWeights {
 
   /** Nothing of it is looked at any more. */
   close(): void {
-    for (const own of this.own === null ? [] : [this.own.before, this.own.filling]) {
-      const { query, key, buffers } = own.vectors;
-      for (const vector of [query, key, buffers]) this.arena.release(vector);
-    }
+    for (const { slot } of this.own === null ? [] : [this.own.before, this.own.filling]) slot.release();
     this.own = null;
   }
 
   private newVectors(): OwnVectors {
-    const { parameterCount, bufferCount } = this.layout;
-    const [query, key] = [this.arena.take(parameterCount), this.arena.take(parameterCount)];
+    const slot = this.newSlot(slotLength(this.layout));
+    const vectors = { ...slotVectors(this.layout, slot.values), place: slot.place };
+    const { query, key } = vectors;
     const slices = this.buckets.map((bucket) => ({ query: sliceOf(query, bucket), key: sliceOf(key, bucket) }));
-    return { vectors: { query, key, buffers: this.arena.take(bufferCount) }, slices };
+    return { slot, vectors, slices };
   }
 
   /** What is held is also `version`: it was confirmed, or the update was skipped. */

@@ -1,24 +1,30 @@
-/** A worker process: one device, an engine thread, a loader thread, and the session that ties them to a run. */
+/** A worker process: one device or several, an engine thread and a loader thread for each, and the session that ties them to a run. */
 import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import { clearInterval, setInterval } from "node:timers";
 import type { RunConfig } from "../src/config/schema.js";
 import type { DeviceChoice } from "../src/engine/environment.js";
+import { parameterBuckets } from "../src/models/buckets.js";
+import { VectorArena } from "../src/optim/index.js";
 import { PROTOCOL_VERSION } from "../src/protocol/wire.js";
 import { SOFTWARE_VERSION } from "../src/protocol/version.js";
 import type { ClientKeys } from "../src/transport/index.js";
 import { Connection } from "./connection.js";
+import { startDeviceTeam } from "./device-team.js";
 import { startExecutor, type Executor } from "./executor.js";
 import type { SampleOrigin } from "./session-ports.js";
 import { WorkerSession } from "./session.js";
 import { digestsOf, ShardedWeights } from "./sharded-weights.js";
+import type { SharedExchange } from "./shared-exchange.js";
+import { ownSlots, sharedSlots } from "./weight-slots.js";
 
 export interface WorkerOptions {
   /** the coordinator's control plane, `tcp://HOST:PORT` */
   readonly connect: string;
   /** null: the run uses none */
   readonly keys: ClientKeys | null;
-  readonly device: DeviceChoice;
+  /** one, or several that compute at once and give one sum */
+  readonly devices: readonly [DeviceChoice, ...DeviceChoice[]];
   /** must be what the run's config says, if given */
   readonly threads?: number | undefined;
   /** where this machine keeps the run's data set; what a config that comes from elsewhere says is no path of this machine */
@@ -57,19 +63,23 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
         const onCorrupt = (name: string) => {
           session.corruptSample(name);
         };
-        const { executor, ...found } = await startExecutor(
-          config,
-          {
-            first: origin,
-            onMove: (heard) => {
-              moved = heard;
-            },
+        const origins = {
+          first: origin,
+          onMove: (heard: typeof moved) => {
+            moved = heard;
           },
-          { ...options, log, signal: engine.signal },
-          onCorrupt,
-          threads,
-        );
-        engineParts = { executor, weights: new ShardedWeights(executor.layout, found.takesBfloat16) };
+        };
+        const { devices, ...others } = { ...options, log, signal: engine.signal };
+        const [device] = devices;
+        const isTeam = devices.length > 1;
+        const { executor, ...found } = await (isTeam
+          ? startDeviceTeam(config, origins, devices, others, onCorrupt, threads)
+          : startExecutor(config, origins, { ...others, device }, onCorrupt, threads));
+        const arena = new VectorArena();
+        // A team's weights lie where all of it sees them.
+        const slots = isTeam ? sharedSlots(arena) : ownSlots(arena);
+        const weights = new ShardedWeights(executor.layout, found.takesBfloat16, arena, parameterBuckets, slots);
+        engineParts = { executor, weights };
         session.prepared(found);
       };
       const link = new Connection(options.connect, options.keys, () => session, reject);
@@ -152,9 +162,9 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
           appendKeys: (frames) => {
             parts().executor.appendKeys(frames).catch(reject);
           },
-          embed: (number, step, rank, round) => {
+          embed: (number, device, step, rank, round) => {
             parts()
-              .executor.embed(step, rank, round)
+              .executor.embed(device, step, rank, round)
               .then((embeddings) => {
                 session.embeddingsDone(number, step, rank, round, embeddings);
               })
@@ -163,35 +173,34 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
           setEmbeddings: (step, round, frames) => {
             parts().executor.setEmbeddings(step, round, frames).catch(reject);
           },
-          run: (number, step, rank, flush) => {
+          run: (number, device, step, rank, flush) => {
             const { memories } = link;
-            const segments = memories.map((memory) =>
-              flush && memory?.claimGradient(step) === true ? memory.file : null,
-            );
+            const isHandedOut = flush && parts().executor.devices === 1;
+            const claims = isHandedOut ? claim(memories, step) : memories.map(() => null);
             parts()
-              .executor.run({ link: number, step, rank, flush, segments })
+              .executor.run(device, { link: number, step, rank, flush, segments: filesOf(claims) })
               .then((report) => {
-                for (const [index, memory] of memories.entries()) {
-                  if (segments[index] !== null) memory?.gradientWritten();
-                }
+                written(claims);
                 session.rankDone(number, step, rank, flush, report);
               })
               .catch(reject);
           },
           flush: (number, step) => {
+            const claims = claim(link.memories, step);
             parts()
-              .executor.flush(link.memories.length)
+              .executor.flush({ link: number, step, segments: filesOf(claims) })
               .then((nodes) => {
+                written(claims);
                 session.flushed(number, step, nodes);
               })
               .catch(reject);
           },
-          prefetch: (step, ranks, use) => {
-            parts().executor.prefetch(step, ranks, use);
+          prefetch: (device, step, ranks, use) => {
+            parts().executor.prefetch(device, step, ranks, use);
           },
-          features: (number, request, slice) => {
+          features: (number, device, request, slice) => {
             parts()
-              .executor.features(slice)
+              .executor.features(device, slice)
               .then((features) => {
                 session.featuresDone(number, request, features);
               })
@@ -223,4 +232,19 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
       await Promise.all(threads.map((thread) => thread.close()));
     }
   }
+}
+
+/** Memory of each aggregator into which the gradients of a step are about to be written; null: they travel. */
+type Claims = readonly (SharedExchange | null)[];
+
+function claim(memories: readonly (SharedExchange | null)[], step: number): Claims {
+  return memories.map((memory) => (memory?.claimGradient(step) === true ? memory : null));
+}
+
+function filesOf(claims: Claims): readonly (number | null)[] {
+  return claims.map((memory) => memory?.file ?? null);
+}
+
+function written(claims: Claims): void {
+  for (const memory of claims) memory?.gradientWritten();
 }

@@ -16,19 +16,19 @@ import { inverseOf, keyOrder, shuffled } from "../src/data/permutation.js";
 import type { SampleValues } from "../src/data/run-samples.js";
 import { CompiledStep, readTimestamp, tf, type Tensor, type Tensor1D, type Tensor2D } from "../src/engine/index.js";
 import { backboneFeatures } from "../src/evaluation/features.js";
-import { gradientLength, gradientSlice, roundedLength } from "../src/models/exchange.js";
-import { encoderOf, parameterShards, type BufferSpec, type Encoder } from "../src/models/index.js";
+import { gradientLength } from "../src/models/exchange.js";
+import { encoderOf, type BufferSpec, type Encoder } from "../src/models/index.js";
 import { roundedWeights, roundings } from "../src/models/packed-weights.js";
 import { letGo } from "../src/native/let-go.js";
-import { sliceOf, type ParameterShard, type Slice } from "../src/models/shards.js";
+import { sliceOf } from "../src/models/shards.js";
 import { KeyQueue, type Exchanged } from "../src/objectives/index.js";
-import { SumTree, VectorArena } from "../src/optim/index.js";
+import { VectorArena } from "../src/optim/index.js";
 import { sha256OfFloats } from "../src/protocol/digest.js";
 import { Purpose, Stream } from "../src/protocol/philox.js";
-import { pagedBytes, SharedSegment } from "../src/transport/shared-segment.js";
-import type { Place, RunRequest, Unanswered } from "./compute-thread.js";
+import type { FlushRequest, Place, RunRequest, Unanswered } from "./compute-thread.js";
 import { Lockstep, type Span } from "./lockstep.js";
 import { isFiniteThroughout } from "./non-finite.js";
+import { PartialSums, type Exit } from "./partial-sums.js";
 import type { HandedOut, RankReport } from "./session-ports.js";
 import {
   prepareStep,
@@ -39,18 +39,12 @@ import {
   type RankResult,
   type SampleInputs,
 } from "./rank-step.js";
+import type { WeightVectors } from "./incoming-weights.js";
 import type { WeightsInShards } from "./sharded-weights.js";
 import { sampleKind, type SampleKind } from "./sample-tensors.js";
 
 /** What a rank gives; partial sums are unwritten until a rank of another step is run. */
 export type RankOutcome = Omit<RankReport, "loadMs">;
-
-/** Where a shard's slice of a partial sum goes. */
-interface Exit {
-  readonly slice: Slice;
-  /** shared with the shard's aggregator; null: it travels */
-  readonly memory: SharedSegment | null;
-}
 
 function valuesOf(tensor: Tensor): Float32Array {
   return tensor.dataSync() as Float32Array;
@@ -70,13 +64,7 @@ export class RankComputer {
   /** float32 `[W, E]`: what the ranks of the open step show each other */
   private shown: Float32Array | null = null;
   private readonly arena = new VectorArena();
-  private readonly sums: SumTree;
-  /** values of a sum that are rounded to bfloat16 */
-  private readonly rounded: number;
-  /** link and step of the sums gathered and handed out */
-  private summed = "";
-  private readonly handedOut: Float32Array[] = [];
-  private shards: readonly ParameterShard[] = [];
+  private readonly sums: PartialSums;
   private readonly kind: SampleKind;
 
   private constructor(
@@ -84,8 +72,8 @@ export class RankComputer {
     readonly encoder: Encoder,
     private readonly step: PreparedStep | Lockstep,
   ) {
-    this.rounded = roundedLength(encoder.layout, config.parallel.gradients);
-    this.sums = new SumTree(config.parallel.worldSize, this.arena, this.rounded);
+    const { worldSize, gradients } = config.parallel;
+    this.sums = new PartialSums(encoder.layout, worldSize, gradients, this.arena);
     this.kind = sampleKind(config);
   }
 
@@ -127,7 +115,7 @@ export class RankComputer {
   }
 
   /** @param weights must stay unwritten until the next call */
-  setWeights({ version, shards }: WeightsInShards): void {
+  setWeights({ version, shards }: WeightsInShards<WeightVectors>): void {
     if (this.step instanceof Lockstep) this.step.clear();
     if (this.weights !== null) {
       tf.dispose([this.weights.query, this.weights.key]);
@@ -137,7 +125,7 @@ export class RankComputer {
     this.resting = null;
     const { layout } = this.encoder;
     const { buffers } = layout;
-    const layouts = this.cut(shards.length).map(({ layout: own }) => own);
+    const layouts = this.sums.cut(shards.length).map(({ layout: own }) => own);
     const tensors = (part: "query" | "key") =>
       layouts.flatMap(({ parameters }, index) =>
         parameters.map(({ shape, ...slice }) => tf.tensor(sliceOf(shards[index][part], slice), [...shape])),
@@ -210,11 +198,11 @@ export class RankComputer {
     const place = { step, rank, round: this.rounds.length };
     const obstacle = this.obstacle(place, batch);
     if (obstacle !== null) return obstacle;
-    this.openStep(`${String(link)}/${String(step)}`);
+    if (!this.sums.open({ link, step })) return "over";
     const { result, graphMs, inputs, before } = this.execute(place, batch);
     const parts = this.parts(result, rank);
     const { parameters } = this.encoder.layout;
-    const { nodes, faulty } = this.sum(rank, parts, flush ? this.exits(segments) : null);
+    const { nodes, faulty } = this.sum(rank, parts, flush ? this.sums.exits(segments) : null);
     const scalar = (value: Tensor) => value.dataSync()[0];
     const outcome = {
       keys: result.rows === null ? new Float32Array(0) : valuesOf(result.rows),
@@ -349,23 +337,9 @@ export class RankComputer {
     return [...read(gradients), ...read(queryStatistics), ...ofKeys()];
   }
 
-  /** Hands out the partial sums gathered so far, cut into so many shards. */
-  flush(shards: number): readonly HandedOut[] {
-    return this.handOut(this.exits(Array.from({ length: shards }, () => null)));
-  }
-
-  /** How θ is cut for so many aggregators: a step asks several times, and their number seldom changes. */
-  private cut(count: number): readonly ParameterShard[] {
-    if (this.shards.length !== count) this.shards = parameterShards(this.encoder.layout, count);
-    return this.shards;
-  }
-
-  /** @param segments of each aggregator; see `RunRequest` */
-  private exits(segments: readonly (number | null)[]): readonly Exit[] {
-    return this.cut(segments.length).map((shard, index) => {
-      const [slice, segment] = [gradientSlice(shard), segments[index]];
-      return { slice, memory: segment === null ? null : SharedSegment.ofFile(segment, pagedBytes(slice.size)) };
-    });
+  /** Hands out the partial sums gathered so far. @param segments as `RunRequest` has them */
+  flush({ segments, ...occasion }: FlushRequest): readonly HandedOut[] {
+    return this.sums.open(occasion) ? this.sums.handOut(this.sums.exits(segments)) : [];
   }
 
   /**
@@ -387,8 +361,8 @@ export class RankComputer {
       }
     };
     const memories = exits?.flatMap(({ slice, memory }) => (memory === null ? [] : { slice, memory })) ?? [];
-    const isAll = exits !== null && memories.length === exits.length && this.sums.nodes().length === 0;
-    if (isAll && this.rounded === 0) {
+    const isAll = exits !== null && memories.length === exits.length && this.sums.isEmpty;
+    if (isAll && this.sums.rounded === 0) {
       // Straight to where it is wanted. Shards are cut between parts.
       let [offset, shard] = [0, 0];
       read((values) => {
@@ -405,39 +379,8 @@ export class RankComputer {
       vector.set(values, offset);
       offset += values.length;
     });
-    this.arena.round(vector.subarray(0, this.rounded));
+    this.arena.round(vector.subarray(0, this.sums.rounded));
     this.sums.add(leaf, vector);
-    return { nodes: exits === null ? [] : this.handOut(exits), faulty };
-  }
-
-  /** What lies in shared memory is one node's sum: the others travel. */
-  private handOut(exits: readonly Exit[]): readonly HandedOut[] {
-    const nodes = this.sums.takeAll();
-    this.handedOut.push(...nodes.map(({ sum }) => sum));
-    return nodes.map(({ node, sum }, index) => ({
-      node,
-      slices: exits.map(({ slice, memory }) => {
-        if (memory === null || index > 0) return this.travelling(sum, slice);
-        memory.write(0, sliceOf(sum, slice));
-        return null;
-      }),
-    }));
-  }
-
-  /** A slice of a sum as it travels: what is rounded as bfloat16, the rest as it is. */
-  private travelling(sum: Float32Array, { offset, size }: Slice): readonly Float32Array[] {
-    const rounded = Math.max(0, Math.min(size, this.rounded - offset));
-    if (rounded === 0) return [sum.subarray(offset, offset + size)];
-    const codes = this.arena.packed(sum.subarray(offset, offset + rounded));
-    this.handedOut.push(codes);
-    return [codes, sum.subarray(offset + rounded, offset + size)];
-  }
-
-  /** Another step begins, so the last one is over: whatever was sent of it has arrived, or nobody waits for it. */
-  private openStep(name: string): void {
-    if (name === this.summed) return;
-    this.summed = name;
-    this.sums.clear();
-    for (const vector of this.handedOut.splice(0)) this.arena.release(vector);
+    return { nodes: exits === null ? [] : this.sums.handOut(exits), faulty };
   }
 }

@@ -29,7 +29,10 @@ export interface Prepared {
   readonly engineFingerprint: string;
   /** of θ, at whose borders it is cut into parameter shards */
   readonly tensors: number;
+  /** as messages name it */
   readonly device: string;
+  /** that compute at once; ports know each by its number */
+  readonly devices: number;
   /** whether the step rounds to bfloat16 what it multiplies by */
   readonly takesBfloat16: boolean;
   /** values that a rank shows the others in each round of a step */
@@ -99,16 +102,16 @@ export interface SessionPorts {
   /** @throws WireError where the frames do not fit */
   readonly appendKeys: (frames: readonly Uint8Array[]) => void;
   /** answered by `embeddingsDone` */
-  readonly embed: (link: number, step: number, rank: number, round: number) => void;
+  readonly embed: (link: number, device: number, step: number, rank: number, round: number) => void;
   /** what the ranks of the step have shown each other in a round @throws WireError where the frames do not fit */
   readonly setEmbeddings: (step: number, round: number, frames: readonly Uint8Array[]) => void;
-  /** answered by `rankDone`; `flush` hands out the partial sums so far */
-  readonly run: (link: number, step: number, rank: number, flush: boolean) => void;
-  /** answered by `flushed` */
+  /** answered by `rankDone`; `flush` hands out the device's partial sums so far: where there are several, to each other */
+  readonly run: (link: number, device: number, step: number, rank: number, flush: boolean) => void;
+  /** hands out the partial sums of all devices, none of which is at a rank; answered by `flushed` */
   readonly flush: (link: number, step: number) => void;
-  readonly prefetch: (step: number, ranks: readonly number[], use: BatchUse) => void;
+  readonly prefetch: (device: number, step: number, ranks: readonly number[], use: BatchUse) => void;
   /** answered by `featuresDone` */
-  readonly features: (link: number, request: FeatureRequest, slice: FeatureSlice) => void;
+  readonly features: (link: number, device: number, request: FeatureRequest, slice: FeatureSlice) => void;
   readonly log: (message: string) => void;
   /** null: the run is over, or the worker was asked to leave */
   readonly ended: (error: UserError | null) => void;

@@ -5,6 +5,7 @@
 import { conflictingKeys } from "../src/config/compare.js";
 import { checkConfig } from "../src/config/resolve.js";
 import type { RunConfig } from "../src/config/schema.js";
+import type { BatchUse } from "../src/data/loader.js";
 import { retryAfter } from "../src/protocol/backoff.js";
 import { UserError } from "../src/protocol/errors.js";
 import { toFrames } from "../src/protocol/frames.js";
@@ -29,7 +30,7 @@ import { WireError } from "../src/protocol/wire-error.js";
 import { isHost, LAST_PORT } from "../src/transport/endpoint.js";
 import type { FeatureSlice, HandedOut, Prepared, RankReport, SessionOptions, SessionPorts } from "./session-ports.js";
 import type { Arrived } from "./sharded-weights.js";
-import { WorkInHand } from "./work-in-hand.js";
+import { WorkInHand, type Piece, type Unit } from "./work-in-hand.js";
 
 /** How long a coordinator may take to answer hello before the worker connects anew, in ms. */
 const GREETING_MS = 5000;
@@ -85,7 +86,7 @@ export class WorkerSession {
   private isLoading = false;
 
   private readonly work = new WorkInHand();
-  /** since when the engine has had nothing to do; null: it has, or has not had anything yet */
+  /** since when the devices have had nothing to do; null: it has, or has not had anything yet */
   private idleSince: number | null = null;
   /** how long it has had nothing to do since the last result, in ms */
   private idleMs = 0;
@@ -343,6 +344,7 @@ export class WorkerSession {
     // The engine may be up only after the run's end: a connection made now would keep the process.
     if (this.isOver) return;
     this.found = found;
+    this.work.setDevices(found.devices);
     if (this.stage === "preparing") this.openData();
   }
 
@@ -372,8 +374,9 @@ export class WorkerSession {
     if (link !== this.link || this.stage !== "proving" || this.found === null) return;
     this.stage = "ready";
     for (const connection of this.data) connection.heardAt = this.ports.now();
-    const { manifestHash, engineFingerprint, device, rounds } = this.found;
-    this.say({ body: "ready", ready: { manifestHash, engineFingerprint, device, holding, rounds: [...rounds] } });
+    const { manifestHash, engineFingerprint, device, devices, rounds } = this.found;
+    const ready = { manifestHash, engineFingerprint, device, devices, holding, rounds: [...rounds] };
+    this.say({ body: "ready", ready });
   }
 
   // --- Updates in.
@@ -471,14 +474,19 @@ export class WorkerSession {
     if (this.leavesAt !== null) return;
     if (isShow) {
       this.work.assignEmbeddings(step ?? 0, round, given);
-      this.ports.prefetch(this.work.step, this.work.embeddingsDue, "embeddings");
+      this.prefetch(this.work.embeddingsDue, "embeddings");
       // Their gradients are likely to be this worker's too.
-      this.ports.prefetch(this.work.step, this.work.embeddingsDue, "gradients");
+      this.prefetch(this.work.embeddingsDue, "gradients");
     } else {
       this.work.assign(step ?? 0, given);
-      this.ports.prefetch(this.work.step, this.work.due, "gradients");
+      this.prefetch(this.work.due, "gradients");
     }
     this.pump();
+  }
+
+  /** @param ranks of each device */
+  private prefetch(ranks: readonly (readonly number[])[], use: BatchUse): void {
+    for (const [device, own] of ranks.entries()) this.ports.prefetch(device, this.work.step, own, use);
   }
 
   private takeEmbeddings({ step, round }: EmbeddingBlock, frames: readonly Uint8Array[]): void {
@@ -507,41 +515,58 @@ export class WorkerSession {
     this.pump();
   }
 
-  /** Begins what is due, one piece at a time, as soon as weights and queue are those of the step. */
+  /** Whatever is due begins, one piece at a time on each device, as soon as weights and queue are those of the step. */
   private pump(): void {
     if (this.stage !== "ready") return;
     const { link, work, ports } = this;
-    const piece = work.begin(link, this.weightsVersion, this.queueVersion);
-    if (piece === null) return;
-    if (this.idleSince !== null) this.idleMs += ports.now() - this.idleSince;
-    this.idleSince = null;
+    if (work.mustFlush) {
+      work.beginFlush();
+      ports.flush(link, work.step);
+    }
+    for (;;) {
+      const piece = work.begin(link, this.weightsVersion, this.queueVersion);
+      if (piece === null) return;
+      if (this.idleSince !== null) this.idleMs += ports.now() - this.idleSince;
+      this.idleSince = null;
+      this.begin(piece);
+    }
+  }
+
+  private begin(piece: Piece): void {
+    const { link, work, ports } = this;
+    const { device } = piece;
     if (piece.kind === "features") {
-      ports.features(link, piece.request, sliceOf(piece.request));
+      ports.features(link, device, piece.request, sliceOf(piece.request));
       return;
     }
     if (piece.kind === "embeddings") {
-      ports.embed(link, work.step, piece.rank, piece.round);
+      ports.embed(link, device, work.step, piece.rank, piece.round);
       return;
     }
     const { rank, isLast } = piece;
-    ports.run(link, work.step, rank, isLast);
+    ports.run(link, device, work.step, rank, isLast);
     // The same ranks are likely to come next: their images load while this rank computes, and after its own.
-    if (isLast) ports.prefetch(work.step + 1, work.executed, this.rounds > 0 ? "embeddings" : "gradients");
+    const use = this.rounds > 0 ? "embeddings" : "gradients";
+    if (isLast) ports.prefetch(device, work.step + 1, work.executedBy(device), use);
   }
 
-  private engineEnded(): void {
-    this.work.ended();
-    this.idleSince = this.ports.now();
+  private ended(unit: Unit): void {
+    this.work.ended(unit);
+    this.idle();
   }
 
-  /** Whether what the engine has done is of the present link and step. */
+  private idle(): void {
+    if (this.work.isIdle) this.idleSince = this.ports.now();
+  }
+
+  /** Whether what a device has done is of the present link and step. */
   private isOpen(link: number, step: number): boolean {
     return link === this.link && this.stage === "ready" && step === this.work.step;
   }
 
   /** @param embeddings null: the step is over, so nobody waits for them */
   embeddingsDone(link: number, step: number, rank: number, round: number, embeddings: Float32Array | null): void {
-    this.engineEnded();
+    this.ended({ link, kind: "embeddings", number: rank });
     if (embeddings !== null && this.isOpen(link, step)) {
       this.say({ body: "rankEmbeddings", rankEmbeddings: { step, rank, round } }, toFrames(embeddings));
     }
@@ -550,25 +575,20 @@ export class WorkerSession {
 
   /** @param report null: the step is over, so nobody waits for it */
   rankDone(link: number, step: number, rank: number, flushed: boolean, report: RankReport | null): void {
-    this.engineEnded();
+    this.ended({ link, kind: "rank", number: rank });
     if (report !== null && this.isOpen(link, step)) {
       this.work.executedRank(rank, flushed);
       this.handOut(step, report.nodes);
       this.sendResult(step, rank, report);
-      if (this.leavesAt !== null && !flushed) {
-        this.work.beginFlush(link, rank);
-        this.ports.flush(link, step);
-      }
     }
     this.pump();
   }
 
   flushed(link: number, step: number, nodes: readonly HandedOut[]): void {
-    this.engineEnded();
-    if (this.isOpen(link, step)) {
-      this.work.flushed();
-      this.handOut(step, nodes);
-    }
+    const counts = this.isOpen(link, step);
+    this.work.flushEnded(counts);
+    this.idle();
+    if (counts) this.handOut(step, nodes);
     this.pump();
   }
 
@@ -592,9 +612,9 @@ export class WorkerSession {
   }
 
   featuresDone(link: number, request: FeatureRequest, features: Float32Array): void {
-    this.engineEnded();
+    const { step, chunk } = request;
+    this.ended({ link, kind: "chunk", number: chunk ?? 0 });
     if (link === this.link && this.stage === "ready") {
-      const { step, chunk } = request;
       this.say({ body: "features", features: { step: step ?? 0, chunk: chunk ?? 0 } }, toFrames(features));
     }
     this.pump();

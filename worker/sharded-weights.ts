@@ -6,17 +6,18 @@ import { parameterShards, type ParameterShard } from "../src/models/shards.js";
 import { VectorArena } from "../src/optim/index.js";
 import { sha256OfFloats } from "../src/protocol/digest.js";
 import type { Weights } from "../src/protocol/wire.js";
-import { IncomingWeights, type WeightVectors, type WholeWeights } from "./incoming-weights.js";
+import { IncomingWeights, type PlacedWeights, type WeightVectors, type WholeWeights } from "./incoming-weights.js";
 import type { SharedExchange } from "./shared-exchange.js";
+import { ownSlots, type SlotMaker } from "./weight-slots.js";
 
 /** A version of a shard that is here. */
 export type Arrived = Pick<WholeWeights, "version" | "bandwidth">;
 
-/** One version of the weights. */
-export interface WeightsInShards {
+/** One version of the weights. @typeParam Vectors in which a shard lies */
+export interface WeightsInShards<Vectors extends WeightVectors = PlacedWeights> {
   readonly version: number;
   /** in the order of the shards */
-  readonly shards: readonly WeightVectors[];
+  readonly shards: readonly Vectors[];
 }
 
 export class ShardedWeights {
@@ -31,6 +32,7 @@ export class ShardedWeights {
     private readonly takesBfloat16: boolean,
     readonly arena = new VectorArena(),
     private readonly bucketsOf = (shard: ParameterLayout) => parameterBuckets(shard),
+    private readonly newSlot: SlotMaker = ownSlots(arena),
   ) {}
 
   /** How θ is cut for so many aggregators. What is held stays where their number has not changed. */
@@ -40,7 +42,7 @@ export class ShardedWeights {
       this.parts = parameterShards(this.layout, count).map((shard) => {
         const buckets = this.bucketsOf(shard.layout);
         const packed = this.takesBfloat16 ? packedBuckets(buckets, roundings(shard.layout.parameters)) : [];
-        return { shard, incoming: new IncomingWeights(shard.layout, this.arena, buckets, packed) };
+        return { shard, incoming: new IncomingWeights(shard.layout, this.arena, buckets, packed, this.newSlot) };
       });
     }
     return this.parts.map(({ shard }) => shard);

@@ -5,7 +5,7 @@ import { VectorArena } from "../src/optim/index.js";
 import { WireError } from "../src/protocol/wire-error.js";
 import type { SegmentOffer } from "../src/protocol/wire.js";
 import { pagedBytes, SharedSegment, type SegmentAddress } from "../src/transport/index.js";
-import type { WeightVectors } from "./incoming-weights.js";
+import type { PlacedWeights } from "./incoming-weights.js";
 
 export class SharedExchange {
   private state: "offered" | "taken" | "closed" = "offered";
@@ -64,16 +64,14 @@ export class SharedExchange {
    * The weights in a slot of the aggregator's, where they lie.
    * @throws WireError where there is no such slot
    */
-  weightsIn(slot: number): WeightVectors {
-    let place = this.slots.get(slot);
-    if (place === undefined) {
-      const length = slotLength(this.layout);
-      const bytes = pagedBytes(length);
-      if (this.weights?.holds((slot + 1) * bytes) !== true) throw new WireError(`weights in slot ${String(slot)}`);
-      place = this.arena.map(length, this.weights.file, this.weights.position(slot * bytes));
-      this.slots.set(slot, place);
-    }
-    return slotVectors(this.layout, place);
+  weightsIn(slot: number): PlacedWeights {
+    const length = slotLength(this.layout);
+    const at = slot * pagedBytes(length);
+    const { weights } = this;
+    if (weights?.holds(at + pagedBytes(length)) !== true) throw new WireError(`weights in slot ${String(slot)}`);
+    const values = this.slots.get(slot) ?? this.arena.map(length, weights.file, weights.position(at));
+    this.slots.set(slot, values);
+    return { ...slotVectors(this.layout, values), place: { segment: weights.address, at } };
   }
 
   /**

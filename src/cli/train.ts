@@ -24,7 +24,7 @@ import {
   type WireArguments,
 } from "./coordinator-options.js";
 import { stopSignal } from "./stop-signal.js";
-import { deviceChoice } from "./device-choice.js";
+import { DEVICE_OPTIONS, devicesOf, type Devices } from "./device-choice.js";
 import {
   ended,
   endWithin,
@@ -40,7 +40,8 @@ interface TrainArguments extends RunArguments, WireArguments, DeliveryArguments 
   readonly out: string | undefined;
   readonly resume: boolean;
   readonly init: string | undefined;
-  readonly device: string;
+  readonly device: string | undefined;
+  readonly devices: string | undefined;
   readonly aggregators: string;
   readonly trace: string | undefined;
   readonly "stop-after": number | undefined;
@@ -64,7 +65,7 @@ export const trainCommand: CommandBody<TrainArguments> = {
       .options(WIRE_OPTIONS)
       .option("data-delivery", DELIVERY_OPTION)
       .option("trace", TRACE_OPTION)
-      .option("device", { type: "string", default: "auto", requiresArg: true, describe: "Device of every worker" })
+      .options(DEVICE_OPTIONS)
       .example("$0 train", "The quickstart: a synthetic data set, two workers, about two minutes on two cores")
       .example("$0 train --preset cifar10 --data cifar10:cifar-10-batches-bin --workers 4", "MoCo v2 on CIFAR-10")
       .example("$0 train --data folder:photos --encoder resnet18 --set data.imageSize=64", "Your own pictures")
@@ -74,7 +75,7 @@ export const trainCommand: CommandBody<TrainArguments> = {
     if (given.resume && asked === undefined) {
       throw new UserError("USAGE", "--resume needs --out: name the run directory to go on with");
     }
-    const device = deviceChoice(once("device", given.device));
+    const devices = devicesOf(once("device", given.device), once("devices", given.devices));
     const config = await configOf(given, given.resume ? (asked ?? null) : null);
     const { minWorkers } = config.membership;
     if (config.parallel.workers < minWorkers) {
@@ -87,6 +88,12 @@ export const trainCommand: CommandBody<TrainArguments> = {
     const out = asked ?? (await defaultRunDirectory(source, new Date()));
     const stopAfter = stopAfterOf(given);
     const { workers } = config.parallel;
+    if (devices.length > 1 && workers > 1 && devices.some((device) => device !== "cpu")) {
+      throw new UserError(
+        "DEVICES_SHARED",
+        `each of ${String(workers)} workers would compute on ${devices.join(",")}: give --workers 1, which has all of them`,
+      );
+    }
     const aggregators = aggregatorsOf(given.aggregators, workers);
     const sharded = [...(aggregators === null ? [] : ["--aggregators", String(aggregators)]), ...wireFlags(given)];
     const common = ["--out", out, ...sharded, ...(stopAfter === undefined ? [] : ["--stop-after", String(stopAfter)])];
@@ -102,7 +109,7 @@ export const trainCommand: CommandBody<TrainArguments> = {
       {
         out,
         counts: { worker: workers, aggregator: aggregators ?? 0 },
-        device,
+        devices,
         maxRestarts: restartsOf(given["max-restarts"]),
       },
       given.resume
@@ -145,7 +152,8 @@ class Family {
       readonly out: string;
       /** how many of each there are to be */
       readonly counts: Readonly<Record<Role, number>>;
-      readonly device: string;
+      /** of each worker */
+      readonly devices: Devices;
       /** of each process */
       readonly maxRestarts: number;
     },
@@ -203,12 +211,12 @@ class Family {
   }
 
   private start(role: Role, number: number, control: string, restarts: number): void {
-    const { out, device } = this.options;
+    const { out, devices } = this.options;
     const members = this.members[role];
     const name = `${role}-${number}`;
     const log = logFile(out, name);
     let lastLine = "";
-    const own = role === "worker" ? ["--device", device] : [];
+    const own = role === "worker" ? [devices.length > 1 ? "--devices" : "--device", devices.join(",")] : [];
     const args = ["--connect", control, ...own, "--name", name, "--log", log];
     const member = startMember(role, args, (line) => {
       // Of a stack, the line that says what happened.

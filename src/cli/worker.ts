@@ -4,14 +4,15 @@ import { runWorker } from "../../worker/main.js";
 import { readClientKeys } from "../transport/index.js";
 import { once, pathOf } from "./run-options.js";
 import { milliseconds } from "./seconds.js";
-import { deviceChoice } from "./device-choice.js";
+import { DEVICE_OPTIONS, devicesOf } from "./device-choice.js";
 import { stopSignal } from "./stop-signal.js";
 import { tcpEndpoint } from "./tcp-endpoint.js";
 import type { CommandBody } from "./commands.js";
 
 interface WorkerArguments {
   readonly connect: string;
-  readonly device: string;
+  readonly device: string | undefined;
+  readonly devices: string | undefined;
   readonly threads: number | undefined;
   readonly data: string | undefined;
   readonly encoder: string | undefined;
@@ -33,12 +34,7 @@ export const workerCommand: CommandBody<WorkerArguments> = {
         requiresArg: true,
         describe: "The coordinator's address, tcp://HOST:PORT",
       })
-      .option("device", {
-        type: "string",
-        default: "auto",
-        requiresArg: true,
-        describe: "auto, cpu, or gpu:N for one GPU",
-      })
+      .options(DEVICE_OPTIONS)
       .option("threads", {
         type: "number",
         requiresArg: true,
@@ -86,9 +82,10 @@ export const workerCommand: CommandBody<WorkerArguments> = {
       .option("name", { type: "string", default: "worker", requiresArg: true, describe: "What to be called in logs" })
       .example("$0 worker --connect tcp://10.0.0.5:5555", "Join the run of a coordinator on another machine")
       .example("$0 worker --connect tcp://10.0.0.5:5555 --device gpu:1", "… with the second GPU")
+      .example("$0 worker --connect tcp://10.0.0.5:5555 --devices gpu:0,gpu:1", "… with two GPUs, which give one sum")
       .example("$0 worker --connect tcp://10.0.0.5:5555 --data folder:/mnt/photos", "… and its own copy of the data"),
   handler: async (given) => {
-    const { connect, device, threads, data, encoder, tokenizer, method, log, name, keys, patience, grace } = given;
+    const { connect, threads, data, encoder, tokenizer, method, log, name, keys, patience, grace } = given;
     const logger = openLogger({
       process: name,
       file: log ?? null,
@@ -102,7 +99,7 @@ export const workerCommand: CommandBody<WorkerArguments> = {
     try {
       await runWorker({
         connect: tcpEndpoint(once("connect", connect), "connect"),
-        device: deviceChoice(once("device", device)),
+        devices: devicesOf(once("device", given.device), once("devices", given.devices)),
         threads: once("threads", threads),
         data: once("data", data),
         encoder: pathOf("--encoder", encoder),

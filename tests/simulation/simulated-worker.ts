@@ -46,6 +46,15 @@ export interface Surroundings {
   ): void;
 }
 
+/** What an engine has; it takes its calls one after another. */
+interface Engine {
+  shards: readonly Weights[] | null;
+  queue: KeyQueue | null;
+  /** what ranks have shown in the rounds of a step */
+  shown: { readonly step: number; readonly blocks: readonly Float32Array[] };
+  freeAt: number;
+}
+
 const TICK_MS = 90;
 /** Numbers besides the measured ones, which the simulation has no use for. */
 const UNMEASURED = {
@@ -69,14 +78,7 @@ export class SimulatedWorker {
   private readonly sums: SumTree;
   private summed = { link: -1, step: -1 };
   private handedOut: Float32Array[] = [];
-  /** what the engine's thread has; it takes its calls one after another */
-  private engine: {
-    shards: readonly Weights[] | null;
-    queue: KeyQueue | null;
-    /** what ranks have shown in the rounds of a step */
-    shown: { readonly step: number; readonly blocks: readonly Float32Array[] };
-  } = { shards: null, queue: null, shown: { step: -1, blocks: [] } };
-  private engineFreeAt = 0;
+  private readonly engines: readonly Engine[];
   /** time of a rank, in ms */
   private readonly paceMs: number;
 
@@ -87,6 +89,8 @@ export class SimulatedWorker {
     private readonly ended: () => void,
   ) {
     const { draw, config } = world;
+    const devices = draw.pick([1, 1, 1, 2, 3]);
+    this.engines = Array.from({ length: devices }, () => newEngine());
     this.paceMs = 10 + draw.below(draw.chance(world.slow) ? 200 : 30);
     this.weights = new ShardedWeights(LAYOUT, world.numbers.precision === "bf16", arena, bucketsOf);
     this.sums = new SumTree(config.parallel.worldSize, arena, roundedLength(LAYOUT, world.numbers.gradients));
@@ -129,13 +133,26 @@ export class SimulatedWorker {
     }
   }
 
-  /** Work for the engine's thread, behind whatever it has been given. */
-  private onEngine(ms: number, work: () => void): void {
+  /** Work for a device's engine, behind whatever it has been given. */
+  private onEngine(device: number, ms: number, work: (engine: Engine) => void): void {
     const { agenda } = this.world;
-    this.engineFreeAt = Math.max(agenda.now, this.engineFreeAt, this.frozenUntil) + ms;
-    agenda.at(this.engineFreeAt, () => {
-      this.whenAwake(work);
+    const engine = this.engines[device];
+    engine.freeAt = Math.max(agenda.now, engine.freeAt, this.frozenUntil) + ms;
+    agenda.at(engine.freeAt, () => {
+      this.whenAwake(() => {
+        work(engine);
+      });
     });
+  }
+
+  /** @param done once all have done it */
+  private onAll(ms: number, work: (engine: Engine) => void, done: () => void = () => undefined): void {
+    let left = this.engines.length;
+    for (const device of this.engines.keys())
+      this.onEngine(device, ms, (engine) => {
+        work(engine);
+        if (--left === 0) done();
+      });
   }
 
   /** @param aggregator null: to the coordinator */
@@ -202,6 +219,7 @@ export class SimulatedWorker {
               engineFingerprint: "engine",
               tensors: LAYOUT.parameters.length,
               device: "cpu",
+              devices: this.engines.length,
               takesBfloat16: world.numbers.precision === "bf16",
               rounds: world.rounds,
             });
@@ -209,9 +227,8 @@ export class SimulatedWorker {
         });
       },
       prove: (link, queueVersion) => {
-        this.onEngine(0.1, () => {
+        this.onEngine(0, 0.1, ({ queue }) => {
           const weights = this.weights.whole();
-          const { queue } = this.engine;
           if (weights === null || queue === null) this.session.proved(link, null);
           else {
             const weightsSha256 = weights.shards.map(({ query, key, buffers }) =>
@@ -227,58 +244,62 @@ export class SimulatedWorker {
       loadWeights: (link) => {
         const weights = this.weights.whole();
         if (weights === null) throw new Error("weights were to be loaded before all shards were there");
-        this.onEngine(0.1, () => {
-          this.engine.shards = weights.shards;
-          this.session.weightsLoaded(link);
-        });
+        this.onAll(
+          0.1,
+          (engine) => {
+            engine.shards = weights.shards;
+          },
+          () => {
+            this.session.weightsLoaded(link);
+          },
+        );
       },
       setQueue: (position, frames) => {
         const keys = new Float32Array(QUEUE_SIZE);
         fromFrames(frames, keys);
-        this.onEngine(0, () => {
-          this.engine.queue = KeyQueue.restore(keys, QUEUE_SIZE, 1, position);
+        this.onAll(0, (engine) => {
+          engine.queue = KeyQueue.restore(keys, QUEUE_SIZE, 1, position);
         });
       },
       appendKeys: (frames) => {
         const block = new Float32Array(world.config.parallel.worldSize);
         fromFrames(frames, block);
-        this.onEngine(0, () => {
-          this.engine.queue?.append(block);
+        this.onAll(0, ({ queue }) => {
+          queue?.append(block);
         });
       },
-      embed: (link, step, rank, round) => {
-        this.onEngine((this.paceMs / 2) * (0.5 + draw.next()), () => {
-          const { shards, queue } = this.engine;
+      embed: (link, device, step, rank, round) => {
+        this.onEngine(device, (this.paceMs / 2) * (0.5 + draw.next()), (engine) => {
+          const { shards, queue } = engine;
           if (shards === null || queue === null) throw new Error("embeddings without weights or queue");
           const { seed, numbers } = world;
           const given = { seed, numbers, step, rank, weights: whole(shards), queue: queue.keys };
-          const value = shownValue({ ...given, shown: this.shownIn(step, round) });
+          const value = shownValue({ ...given, shown: shownIn(engine, step, round) });
           this.session.embeddingsDone(link, step, rank, round, Float32Array.of(value));
         });
       },
       setEmbeddings: (step, round, frames) => {
         const block = new Float32Array(world.config.parallel.worldSize);
         fromFrames(frames, block);
-        this.onEngine(0, () => {
-          const { shown } = this.engine;
+        this.onAll(0, (engine) => {
+          const { shown } = engine;
           const before = shown.step === step ? shown.blocks.slice(0, round) : [];
-          this.engine.shown = { step, blocks: [...before, block] };
+          engine.shown = { step, blocks: [...before, block] };
         });
       },
-      run: (link, step, rank, flush) => {
-        this.onEngine(this.paceMs * (0.5 + draw.next()), () => {
-          this.rank(link, step, rank, flush);
+      run: (link, device, step, rank, flush) => {
+        this.onEngine(device, this.paceMs * (0.5 + draw.next()), (engine) => {
+          this.rank(engine, link, step, rank, flush);
         });
       },
       flush: (link, step) => {
-        this.onEngine(0.1, () => {
+        this.onEngine(0, 0.1, () => {
           this.session.flushed(link, step, this.takeSums());
         });
       },
       prefetch: () => undefined,
-      features: (link, request) => {
-        this.onEngine(this.paceMs, () => {
-          const { shards } = this.engine;
+      features: (link, device, request) => {
+        this.onEngine(device, this.paceMs, ({ shards }) => {
           if (shards === null) throw new Error("features without weights");
           const { step, chunk } = request;
           this.session.featuresDone(link, request, featureValues(step ?? 0, chunk ?? 0, whole(shards), world.numbers));
@@ -314,11 +335,12 @@ export class SimulatedWorker {
     this.data = [];
   }
 
-  private rank(link: number, step: number, rank: number, flush: boolean): void {
-    const { shards, queue } = this.engine;
-    const shown = this.shownIn(step, this.world.rounds.length);
+  private rank(engine: Engine, link: number, step: number, rank: number, flush: boolean): void {
+    const { shards, queue } = engine;
+    const shown = shownIn(engine, step, this.world.rounds.length);
     if (shards === null || queue === null) throw new Error("a rank without weights or queue");
-    if (link !== this.summed.link || step !== this.summed.step) {
+    const isOver = link < this.summed.link || (link === this.summed.link && step < this.summed.step);
+    if (!isOver && (link !== this.summed.link || step !== this.summed.step)) {
       this.summed = { link, step };
       this.sums.clear();
       for (const sum of this.handedOut.splice(0)) arena.release(sum);
@@ -334,18 +356,11 @@ export class SimulatedWorker {
         shown,
       },
     });
-    this.sums.add({ level: 0, index: rank }, gradient);
-    const nodes = flush ? this.takeSums() : [];
+    // Of several devices the session flushes the sums itself.
+    if (isOver) arena.release(gradient);
+    else this.sums.add({ level: 0, index: rank }, gradient);
+    const nodes = flush && !isOver && this.engines.length === 1 ? this.takeSums() : [];
     this.session.rankDone(link, step, rank, flush, { ...UNMEASURED, loss: 1, nonFinite, keys, nodes });
-  }
-
-  /** What the ranks have shown in the rounds of a step before this one. */
-  private shownIn(step: number, round: number): Float32Array {
-    if (round === 0) return joined([]);
-    const { shown } = this.engine;
-    if (shown.step !== step || shown.blocks.length !== round)
-      throw new Error("a round was begun before those before it");
-    return joined(shown.blocks);
   }
 
   private travelling(sum: Float32Array, shard: ParameterShard): readonly Float32Array[] {
@@ -365,4 +380,15 @@ export class SimulatedWorker {
       slices: this.shards.map((shard) => this.travelling(sum, shard)),
     }));
   }
+}
+
+function newEngine(): Engine {
+  return { shards: null, queue: null, shown: { step: -1, blocks: [] }, freeAt: 0 };
+}
+
+/** What the ranks have shown in the rounds of a step before this one. */
+function shownIn({ shown }: Engine, step: number, round: number): Float32Array {
+  if (round === 0) return joined([]);
+  if (shown.step !== step || shown.blocks.length !== round) throw new Error("a round was begun before those before it");
+  return joined(shown.blocks);
 }

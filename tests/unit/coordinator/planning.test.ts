@@ -4,22 +4,37 @@ import { featureChunks, splitBySpeed } from "../../../coordinator/planning.js";
 import { PRESETS } from "../../../src/config/presets.js";
 import { MemorySource, memoryDataset } from "../data/memory-source.js";
 
+const single = (paces: readonly (number | null)[]) => paces.map((pace) => ({ pace, devices: 1 }));
+
 describe("planning", () => {
   it("cuts ranks into contiguous runs, the longer first, and none for workers too many", () => {
-    expect(splitBySpeed([0, 1, 2, 3, 4], [null, null])).toEqual([
+    expect(splitBySpeed([0, 1, 2, 3, 4], single([null, null]))).toEqual([
       [0, 1, 2],
       [3, 4],
     ]);
-    expect(splitBySpeed([0, 1], [null, null, null])).toEqual([[0], [1], []]);
+    expect(splitBySpeed([0, 1], single([null, null, null]))).toEqual([[0], [1], []]);
   });
 
   it("gives a worker of half the speed half the ranks, and lets noise move none", () => {
     const ranks = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
-    const lengths = (paces: (number | null)[]) => splitBySpeed(ranks, paces).map(({ length }) => length);
+    const lengths = (paces: (number | null)[]) => splitBySpeed(ranks, single(paces)).map(({ length }) => length);
     expect(lengths([100, 100, 200])).toEqual([4, 4, 2]);
     expect(lengths([100, 110, 90])).toEqual(lengths([null, null, null]));
     expect(lengths([100, null, 100])).toEqual([4, 3, 3]);
     expect(lengths([100, 100, 100_000]).reduce((a, b) => a + b)).toBe(10);
+  });
+
+  it("gives a worker of four devices four times the ranks", () => {
+    const workers = [
+      { pace: null, devices: 1 },
+      { pace: null, devices: 4 },
+    ];
+    expect(splitBySpeed([0, 1, 2, 3, 4], workers)).toEqual([[0], [1, 2, 3, 4]]);
+    const slow = [
+      { pace: 100, devices: 1 },
+      { pace: 200, devices: 2 },
+    ];
+    expect(splitBySpeed([0, 1, 2, 3], slow).map(({ length }) => length)).toEqual([2, 2]);
   });
 
   it("cuts both splits of an evaluation into chunks that cover them once", () => {

@@ -38,7 +38,9 @@ class Play {
   }
 }
 
-const joins = (worker: WorkerId, rounds = 0): RunEvent => ({ kind: "worker-joined", worker, rounds });
+const joins = (worker: WorkerId, rounds = 0, devices = 1): RunEvent => ({
+  ...{ kind: "worker-joined", worker, rounds, devices },
+});
 const joined = (plan?: Partial<RunPlan>, rounds = 0) => new Play(plan).happen(joins(a, rounds), joins(b, rounds));
 const result = (worker: WorkerId, rank: number, step = 0, nonFinite: string | null = null): RunEvent => ({
   ...{ kind: "rank-result", worker, step, rank, nonFinite },

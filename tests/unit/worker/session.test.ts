@@ -29,6 +29,7 @@ it("opens no connection where its engine is up only after the run's end", () => 
   expect(called).toContain("ended");
   session.prepared({
     ...{ manifestHash: "m", splitLengths: { train: 1, test: 0 }, engineFingerprint: "e", device: "cpu", rounds: [] },
+    devices: 1,
     tensors: 1,
     takesBfloat16: false,
   });
