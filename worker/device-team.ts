@@ -5,7 +5,7 @@
 import type { RunConfig } from "../src/config/schema.js";
 import type { DeviceChoice } from "../src/engine/environment.js";
 import { gradientLength } from "../src/models/exchange.js";
-import { UserError } from "../src/protocol/errors.js";
+import { BreakdownError, UserError } from "../src/protocol/errors.js";
 import type { DeviceCalls, DeviceNotice } from "./device-process.js";
 import type { Executor, ExecutorOptions, Origins } from "./executor.js";
 import type { Occasion } from "./partial-sums.js";
@@ -35,7 +35,8 @@ export async function startDeviceTeam(
   const start = async (device: DeviceChoice) => {
     const process: Device = new ProcessClient(
       new URL("./device-process.js", import.meta.url),
-      (how) => new UserError("DEVICE_ENDED", `the process of ${device} has ended (${how}): see what it said before`),
+      (how) =>
+        new BreakdownError(`the process that computes on ${device} has ended (${how}): was its memory exhausted?`),
       (notice) => {
         if ("warning" in notice) warn(`${device}: ${notice.warning}`);
         else if ("news" in notice) log(`${device}: ${notice.news}`);

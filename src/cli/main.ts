@@ -1,7 +1,7 @@
 /** The program `tandem`: parses the command line, runs one command, and turns errors into lines and exit codes. */
 import yargs from "yargs";
 import { hideBin } from "yargs/helpers";
-import { UserError } from "../protocol/errors.js";
+import { BreakdownError, UserError } from "../protocol/errors.js";
 import { SOFTWARE_VERSION } from "../protocol/version.js";
 import { COMMANDS } from "./commands.js";
 
@@ -10,11 +10,11 @@ function misuse(message: string): UserError {
   return new UserError("USAGE", `${message.trim().replace(/\s*\n\s*/g, " ")} (see tandem --help)`);
 }
 
-/** A user's mistake exits 2 with one line; a bug exits 1 with its stack. */
+/** A user's mistake exits 2 with one line, a breakdown exits 1 with one; a bug exits 1 with its stack. */
 function report(error: unknown): void {
-  if (error instanceof UserError) {
+  if (error instanceof UserError || error instanceof BreakdownError) {
     process.stderr.write(`tandem: ${error.message}\n`);
-    process.exitCode = 2;
+    process.exitCode = error instanceof UserError ? 2 : 1;
   } else {
     const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
     process.stderr.write(`tandem: this is a bug\n${text}\n`);
@@ -47,7 +47,7 @@ const page = yargs(hideBin(process.argv))
   .example("$0 coordinator --config run.yaml --listen tcp://127.0.0.1:5555 --out runs/a", "By hand: the coordinator")
   .example("$0 worker --connect tcp://127.0.0.1:5555", "… and a worker for it")
   .epilogue(
-    "Exit codes: 0 done, or stopped in order by SIGINT or SIGTERM; 1 a bug, with its stack; 2 a mistake, in one line.\n" +
+    "Exit codes: 0 done, or stopped in order by SIGINT or SIGTERM; 1 a breakdown, or a bug with its stack; 2 a mistake, in one line.\n" +
       "`tandem <command> --help` says more; README.md is the tour and docs/ the depth.",
   )
   .demandCommand(1, "give a command")

@@ -115,6 +115,7 @@ export async function chaos(folder: string, seed: number): Promise<ChaosReport> 
   const workers = new Set<Running>();
   const aggregators = new Set<Running>();
   const failures: string[] = [];
+  let joins = 0;
   const join_ = () => {
     const worker = start([
       "worker",
@@ -124,6 +125,7 @@ export async function chaos(folder: string, seed: number): Promise<ChaosReport> 
       join(keys, "worker"),
       "--grace",
       "5",
+      ...(++joins % 3 === 2 ? ["--devices", "cpu,cpu"] : []),
     ]);
     workers.add(worker);
     void worker.ended.then(({ code, stderr }) => {

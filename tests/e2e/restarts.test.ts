@@ -1,22 +1,23 @@
 /** `tandem train` starts again what is killed, and the run ends with the bits of an undisturbed one. */
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it, vi } from "vitest";
-import { checkpointOf, eventsOf, SMALL_RUN, start, tandem, temporaryFolder, type Running } from "./tandem.js";
+import {
+  checkpointOf,
+  eventsOf,
+  kill,
+  ownProcesses,
+  SMALL_RUN,
+  start,
+  tandem,
+  temporaryFolder,
+  type Running,
+} from "./tandem.js";
 
 const folder = temporaryFolder();
 const FLAGS = [...SMALL_RUN, "--steps", "30", "--set", "checkpoint.everySteps=10"];
 const steps = (directory: string) => eventsOf(directory).filter(({ kind }) => kind === "step").length;
 
-/** The processes that `tandem train` has started, by their command. */
-function children({ process: { pid } }: Running, command: string): number[] {
-  const ids = readFileSync(`/proc/${String(pid)}/task/${String(pid)}/children`, "utf8").match(/\d+/g) ?? [];
-  return ids.map(Number).filter((id) => readFileSync(`/proc/${String(id)}/cmdline`, "utf8").split("\0")[2] === command);
-}
-
-function kill(ids: readonly number[]): void {
-  for (const id of ids) process.kill(id, "SIGKILL");
-}
+const children = ({ process: { pid } }: Running, command: string) => ownProcesses(pid, command);
 
 describe("train", { timeout: 120_000 }, () => {
   it("starts killed workers and a killed coordinator again", async () => {

@@ -99,3 +99,15 @@ export function eventsOf(directory: string): readonly { readonly kind: string; r
   const lines = readFileSync(path, "utf8").split("\n").slice(0, -1);
   return lines.map((line) => JSON.parse(line) as { kind: string; step?: number });
 }
+
+/** The processes that a process has started. @param command of tandem; undefined: any */
+export function ownProcesses(pid: number | undefined, command?: string): number[] {
+  const ids = readFileSync(`/proc/${String(pid)}/task/${String(pid)}/children`, "utf8").match(/\d+/g) ?? [];
+  const isAsked = (id: number) =>
+    command === undefined || readFileSync(`/proc/${String(id)}/cmdline`, "utf8").split("\0")[2] === command;
+  return ids.map(Number).filter(isAsked);
+}
+
+export function kill(ids: readonly number[]): void {
+  for (const id of ids) process.kill(id, "SIGKILL");
+}

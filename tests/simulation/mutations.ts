@@ -138,8 +138,14 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     fault: "ranks of the step before are executed in the next",
     file: "worker/work-in-hand.js",
-    find: "if (step !== this.step)\n            this.open(step);\n        addNew(this.ranks",
-    replace: "if (this.step === -1)\n            this.open(step);\n        addNew(this.ranks",
+    find: 'if (step !== this.step)\n            this.open(step);\n        this.deal("ranks"',
+    replace: 'if (this.step === -1)\n            this.open(step);\n        this.deal("ranks"',
+  },
+  {
+    fault: "the sum of several devices stays with them",
+    file: "worker/work-in-hand.js",
+    find: "flushed && this.devices.length === 1",
+    replace: "flushed",
   },
   {
     fault: "a worker computes with whatever weights it has",

@@ -79,6 +79,39 @@ describe("workers", () => {
   });
 });
 
+describe("a worker of four devices beside one of one", () => {
+  const plan = { worldSize: 5, totalSteps: 100, evaluateEverySteps: 100, featureChunks: 12 };
+  const beside = (more: Partial<RunPlan>) => new Play({ ...plan, ...more }).happen(joins(a), joins(b, 0, 4));
+
+  it("gets four ranks to the other's one, and goes on so where each device is as fast", () => {
+    const play = beside({ evaluateEverySteps: 0 });
+    for (let step = 0; step < 30; step++) {
+      expect(play.effects.filter(({ kind }) => kind === "assign")).toEqual([
+        { kind: "assign", worker: a, step, ranks: [0], round: 0 },
+        { kind: "assign", worker: b, step, ranks: [1, 2, 3, 4], round: 0 },
+      ]);
+      play.at(play.now + 50);
+      for (const rank of [0, 1, 2, 3, 4]) {
+        play.happen(result(rank === 0 ? a : b, rank, step));
+        expect(kinds(play)).not.toContain("straggler");
+      }
+      play.happen({ kind: "gradients-held", step, ranks: [0, 1, 2, 3, 4] }, { kind: "applied", step });
+    }
+    expect([a, b].map((worker) => play.state.workers.get(worker)?.pace)).toEqual([50, 50]);
+  });
+
+  it("gets a feature chunk for each device", () => {
+    const play = beside({});
+    const chunks = (worker: WorkerId) =>
+      play.effects.flatMap((effect) =>
+        effect.kind === "request-features" && effect.worker === worker ? [effect.chunk] : [],
+      );
+    expect([chunks(a), chunks(b)]).toEqual([[0], [1, 2, 3, 4]]);
+    play.happen({ kind: "features", worker: b, step: 0, chunk: 2 });
+    expect([chunks(a), chunks(b)]).toEqual([[], [5]]);
+  });
+});
+
 describe("late ranks", () => {
   /** A hundred steps of 10 ms a rank, so that it is known how long one takes. */
   function paced(): Play {
