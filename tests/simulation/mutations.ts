@@ -17,7 +17,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/protocol/numbering.js",
     find: 'return "gap"',
     replace: 'this.last = given; return "due"',
-    from: 28,
+    from: 44,
   },
   {
     fault: "ranks of a lost worker are forgotten",
@@ -55,7 +55,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "coordinator/server.js",
     find: "this.sendKeys(step, skipped, late);",
     replace: "",
-    from: 8,
+    from: 62,
   },
   {
     fault: "keys are queued although their step is skipped",
@@ -68,21 +68,21 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "coordinator/server.js",
     find: 'if (kind === "exchange" || kind === "step")',
     replace: "if (false)",
-    from: 150,
+    from: 218,
   },
   {
     fault: "gradients are computed with the embeddings of whatever step",
     file: "coordinator/server.js",
     find: 'step !== this.collection.step || phase.kind !== "exchange"',
     replace: 'phase.kind !== "exchange"',
-    from: 2991,
+    from: 3335,
   },
   {
     fault: "what a rank showed in an earlier round is taken for this one's",
     file: "coordinator/server.js",
     find: " || round !== phase.round)",
     replace: ")",
-    from: 178,
+    from: 200,
   },
   {
     fault: "whatever weights a worker holds are taken for those of now",
@@ -95,7 +95,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "coordinator/data-plane.js",
     find: "if (version !== this.aggregator.state.version)",
     replace: "if (false)",
-    from: 1081,
+    from: 1110,
   },
   {
     fault: "weights are overwritten while they are being sent or stored",
@@ -126,7 +126,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "worker/session.js",
     find: "if (arrived !== null && arrived.version < newest)",
     replace: "if (false)",
-    from: 719,
+    from: 1800,
   },
   {
     fault: "gradients of any step are summed",
