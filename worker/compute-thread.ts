@@ -60,8 +60,8 @@ export interface RunRequest extends FlushRequest {
 }
 
 export interface FlushRequest extends Occasion {
-  /** descriptor of the memory shared with whoever owns each shard; null: what is handed out travels otherwise */
-  readonly segments: readonly (number | null)[];
+  /** shared with whoever owns each shard; null: what is handed out travels otherwise */
+  readonly memories: readonly (Float32Array | null)[];
 }
 
 let computer: RankComputer | null = null;

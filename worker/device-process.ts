@@ -2,7 +2,7 @@
 import type { RunConfig } from "../src/config/schema.js";
 import type { BatchUse } from "../src/data/loader.js";
 import type { DeviceChoice } from "../src/engine/environment.js";
-import { slotLength, slotVectors } from "../src/models/exchange.js";
+import { gradientLength, slotLength, slotVectors } from "../src/models/exchange.js";
 import type { ParameterLayout } from "../src/models/index.js";
 import { parameterShards } from "../src/models/shards.js";
 import { VectorArena } from "../src/optim/index.js";
@@ -25,7 +25,7 @@ export type DeviceCalls = {
   queueDigest: [null, string];
   embed: [Place, Float32Array | null];
   embeddings: [{ step: number; round: number; frames: readonly Uint8Array[] }, null];
-  run: [Omit<RunRequest, "batch" | "segments"> & ToMemory, RankReport | null];
+  run: [Omit<RunRequest, "batch" | "memories"> & ToMemory, RankReport | null];
   flush: [Occasion & ToMemory, readonly HandedOut[]];
   prefetch: [{ step: number; ranks: readonly number[]; use: BatchUse }, null];
   features: [{ slice: FeatureSlice }, Float32Array];
@@ -49,7 +49,7 @@ const ended = new AbortController();
 const threads: { close(): Promise<void> }[] = [];
 const arena = new VectorArena();
 let executor: Executor | null = null;
-let gradients: SharedSegment | null = null;
+let gradients: Float32Array | null = null;
 /** the shards of the weights that the engine has */
 let loaded: readonly Float32Array[] = [];
 let moved: (origin: SampleOrigin) => void = () => undefined;
@@ -73,7 +73,7 @@ function opened(address: SegmentAddress, size: number): SharedSegment {
   return segment;
 }
 
-const segmentsFor = (toMemory: boolean) => [toMemory ? (gradients?.file ?? null) : null];
+const memoriesFor = (toMemory: boolean) => [toMemory ? gradients : null];
 /** It is copied on its way out, so nothing of it is looked at here any more. */
 const copies = (nodes: readonly HandedOut[]): readonly HandedOut[] =>
   nodes.map(({ node, slices }) => ({
@@ -111,7 +111,7 @@ const notify = serveProcessCalls<DeviceCalls, DeviceNotice>(
       return { ...found, layout: own.layout };
     },
     memory: (address) => {
-      gradients = opened(address, 0);
+      gradients = mapped({ segment: address, at: 0 }, gradientLength(started().layout));
       return null;
     },
     weights: async ({ version, places }) => {
@@ -138,11 +138,11 @@ const notify = serveProcessCalls<DeviceCalls, DeviceNotice>(
       return null;
     },
     run: async ({ toMemory, ...request }) => {
-      const report = await started().run(0, { ...request, segments: segmentsFor(toMemory) });
+      const report = await started().run(0, { ...request, memories: memoriesFor(toMemory) });
       return report === null ? null : { ...report, nodes: copies(report.nodes) };
     },
     flush: async ({ toMemory, ...occasion }) =>
-      copies(await started().flush({ ...occasion, segments: segmentsFor(toMemory) })),
+      copies(await started().flush({ ...occasion, memories: memoriesFor(toMemory) })),
     prefetch: ({ step, ranks, use }) => {
       started().prefetch(0, step, ranks, use);
       return null;

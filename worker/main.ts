@@ -178,7 +178,7 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
             const isHandedOut = flush && parts().executor.devices === 1;
             const claims = isHandedOut ? claim(memories, step) : memories.map(() => null);
             parts()
-              .executor.run(device, { link: number, step, rank, flush, segments: filesOf(claims) })
+              .executor.run(device, { link: number, step, rank, flush, memories: gradientsOf(claims) })
               .then((report) => {
                 written(claims);
                 session.rankDone(number, step, rank, flush, report);
@@ -188,7 +188,7 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
           flush: (number, step) => {
             const claims = claim(link.memories, step);
             parts()
-              .executor.flush({ link: number, step, segments: filesOf(claims) })
+              .executor.flush({ link: number, step, memories: gradientsOf(claims) })
               .then((nodes) => {
                 written(claims);
                 session.flushed(number, step, nodes);
@@ -241,8 +241,8 @@ function claim(memories: readonly (SharedExchange | null)[], step: number): Clai
   return memories.map((memory) => (memory?.claimGradient(step) === true ? memory : null));
 }
 
-function filesOf(claims: Claims): readonly (number | null)[] {
-  return claims.map((memory) => memory?.file ?? null);
+function gradientsOf(claims: Claims): readonly (Float32Array | null)[] {
+  return claims.map((memory) => memory?.gradient ?? null);
 }
 
 function written(claims: Claims): void {

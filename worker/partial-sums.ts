@@ -3,7 +3,6 @@ import { gradientSlice, roundedLength, type GradientType } from "../src/models/e
 import { parameterShards, type ParameterLayout } from "../src/models/index.js";
 import { sliceOf, type ParameterShard, type Slice } from "../src/models/shards.js";
 import { SumTree, type TreeNode, type VectorArena } from "../src/optim/index.js";
-import { pagedBytes, SharedSegment } from "../src/transport/shared-segment.js";
 import type { HandedOut } from "./session-ports.js";
 
 /** For which connection, and which step, sums are gathered: those of others are not mixed with them. */
@@ -15,8 +14,10 @@ export interface Occasion {
 /** Where a shard's slice of a partial sum goes. */
 export interface Exit {
   readonly slice: Slice;
+  /** of θ that lie in it */
+  readonly tensors: number;
   /** shared with whoever goes on with it; null: it travels */
-  readonly memory: SharedSegment | null;
+  readonly memory: Float32Array | null;
 }
 
 export class PartialSums {
@@ -67,11 +68,11 @@ export class PartialSums {
     return this.shards;
   }
 
-  /** @param segments descriptor of the memory shared with whoever owns each shard; null: its slices travel */
-  exits(segments: readonly (number | null)[]): readonly Exit[] {
-    return this.cut(segments.length).map((shard, index) => {
-      const [slice, segment] = [gradientSlice(shard), segments[index]];
-      return { slice, memory: segment === null ? null : SharedSegment.ofFile(segment, pagedBytes(slice.size)) };
+  /** @param memories shared with whoever owns each shard; null: its slices travel */
+  exits(memories: readonly (Float32Array | null)[]): readonly Exit[] {
+    const { length } = memories;
+    return this.cut(length).map((shard, index) => {
+      return { slice: gradientSlice(shard), tensors: shard.layout.parameters.length, memory: memories[index] };
     });
   }
 
@@ -83,7 +84,7 @@ export class PartialSums {
       node,
       slices: exits.map(({ slice, memory }) => {
         if (memory === null || index > 0) return this.travelling(sum, slice);
-        memory.write(0, sliceOf(sum, slice));
+        memory.set(sliceOf(sum, slice));
         return null;
       }),
     }));

@@ -19,8 +19,8 @@ import { backboneFeatures } from "../src/evaluation/features.js";
 import { gradientLength } from "../src/models/exchange.js";
 import { encoderOf, type BufferSpec, type Encoder } from "../src/models/index.js";
 import { roundedWeights, roundings } from "../src/models/packed-weights.js";
-import { letGo } from "../src/native/let-go.js";
-import { sliceOf } from "../src/models/shards.js";
+import { HandOver } from "../src/native/hand-over.js";
+import { sliceOf, type Slice } from "../src/models/shards.js";
 import { KeyQueue, type Exchanged } from "../src/objectives/index.js";
 import { VectorArena } from "../src/optim/index.js";
 import { sha256OfFloats } from "../src/protocol/digest.js";
@@ -46,6 +46,14 @@ import { sampleKind, type SampleKind } from "./sample-tensors.js";
 /** What a rank gives; partial sums are unwritten until a rank of another step is run. */
 export type RankOutcome = Omit<RankReport, "loadMs">;
 
+/** Where a rank's gradient goes. */
+interface Landing {
+  /** in the order of θ; statistics are behind the last one's gradients */
+  readonly stretches: readonly { readonly slice: Slice; readonly tensors: number; readonly values: Float32Array }[];
+  /** the only stretch, which is summed up here; null: each is where it is wanted */
+  readonly vector: Float32Array | null;
+}
+
 function valuesOf(tensor: Tensor): Float32Array {
   return tensor.dataSync() as Float32Array;
 }
@@ -65,6 +73,9 @@ export class RankComputer {
   private shown: Float32Array | null = null;
   private readonly arena = new VectorArena();
   private readonly sums: PartialSums;
+  /** where the step's graph puts gradients */
+  private readonly handOver: HandOver;
+  private readonly table: Tensor;
   private readonly kind: SampleKind;
 
   private constructor(
@@ -74,6 +85,8 @@ export class RankComputer {
   ) {
     const { worldSize, gradients } = config.parallel;
     this.sums = new PartialSums(encoder.layout, worldSize, gradients, this.arena);
+    this.handOver = new HandOver(encoder.layout.parameters.map(({ size }) => size));
+    this.table = tf.scalar(this.handOver.number, "int32");
     this.kind = sampleKind(config);
   }
 
@@ -193,16 +206,18 @@ export class RankComputer {
   }
 
   /** A rank's part of a step, with the partial sums gathered so far in it if the request says `flush`. */
-  run({ step, rank, batch, link, flush, segments }: RunRequest): RankOutcome | Unanswered {
+  run({ step, rank, batch, link, flush, memories }: RunRequest): RankOutcome | Unanswered {
     const [from, start] = [Date.now(), performance.now()];
     const place = { step, rank, round: this.rounds.length };
     const obstacle = this.obstacle(place, batch);
     if (obstacle !== null) return obstacle;
     if (!this.sums.open({ link, step })) return "over";
+    const exits = flush ? this.sums.exits(memories) : null;
+    const landing = this.landing(exits);
+    this.aim(landing);
     const { result, graphMs, inputs, before } = this.execute(place, batch);
-    const parts = this.parts(result, rank);
-    const { parameters } = this.encoder.layout;
-    const { nodes, faulty } = this.sum(rank, parts, flush ? this.sums.exits(segments) : null);
+    const faulty = this.gather(result, rank, landing);
+    const nodes = this.sum(rank, landing, exits);
     const scalar = (value: Tensor) => value.dataSync()[0];
     const outcome = {
       keys: result.rows === null ? new Float32Array(0) : valuesOf(result.rows),
@@ -215,8 +230,7 @@ export class RankComputer {
     tf.dispose([result, inputs] as never);
     const spans = [...before, { from, ms: performance.now() - start }];
     const [forwardMs, wholeMs] = [spentUntil(forwardDoneAt, spans), spentUntil(Infinity, spans)];
-    const where = faulty === null ? null : (parameters[faulty]?.name ?? "a batch-norm statistic");
-    const nonFinite = Number.isFinite(outcome.loss) ? where : "loss";
+    const nonFinite = Number.isFinite(outcome.loss) ? faulty : "loss";
     return { ...outcome, nonFinite, nodes, forwardMs, backwardMs: wholeMs - forwardMs, graphMs };
   }
 
@@ -257,11 +271,11 @@ export class RankComputer {
     return { ...step.run({ ...inputs, ...this.stateInputs() }), inputs, before: [] };
   }
 
-  private stateInputs(): Pick<RankInputs, "query" | "key" | "queue"> {
-    const { weights, queueTensor: queue } = this;
+  private stateInputs(): Pick<RankInputs, "query" | "key" | "queue" | "table"> {
+    const { weights, queueTensor: queue, table } = this;
     if (weights === null || (queue === null && usesQueue(this.config)))
       throw new Error("a rank was run before weights and queue were there");
-    return { query: weights.query, key: weights.key, queue };
+    return { query: weights.query, key: weights.key, queue, table };
   }
 
   private lockstepInputs(batch: Batch | null): LockstepInputs {
@@ -322,65 +336,74 @@ export class RankComputer {
     };
   }
 
-  /** What is summed over the ranks: gradients, then the batch-norm statistics of the query and of the key encoder. */
-  private parts(result: RankResult, rank: number): readonly (() => Float32Array)[] {
-    const { gradients, queryStatistics, keyStatistics } = result;
-    const { bufferCount } = this.encoder.layout;
-    const read = (tensors: readonly Tensor[]) => tensors.map((tensor) => () => valuesOf(tensor));
-    const ofKeys = () => {
-      if (!exchangesKeys(this.config) || this.step instanceof Lockstep)
-        return read(keyStatistics.length > 0 ? keyStatistics : queryStatistics);
-      const length = shownLength(this.config, bufferCount);
-      const end = (rank + 1) * length;
-      return [() => (this.shown ?? new Float32Array(end)).subarray(end - bufferCount, end)];
-    };
-    return [...read(gradients), ...read(queryStatistics), ...ofKeys()];
+  /** Hands out the partial sums gathered so far. */
+  flush({ memories, ...occasion }: FlushRequest): readonly HandedOut[] {
+    return this.sums.open(occasion) ? this.sums.handOut(this.sums.exits(memories)) : [];
   }
 
-  /** Hands out the partial sums gathered so far. @param segments as `RunRequest` has them */
-  flush({ segments, ...occasion }: FlushRequest): readonly HandedOut[] {
-    return this.sums.open(occasion) ? this.sums.handOut(this.sums.exits(segments)) : [];
+  /** Where a rank's gradient goes while it is computed: straight to where it is wanted, if nothing is to be done to it on the way. */
+  private landing(exits: readonly Exit[] | null): Landing {
+    const { layout } = this.encoder;
+    const memories =
+      exits?.flatMap(({ memory, ...own }) => (memory === null ? [] : [{ ...own, values: memory }])) ?? [];
+    const isStraight = memories.length === exits?.length && this.sums.isEmpty && this.sums.rounded === 0;
+    if (isStraight) return { stretches: memories, vector: null };
+    const vector = this.arena.take(gradientLength(layout));
+    const slice = { offset: 0, size: vector.length };
+    return { stretches: [{ slice, tensors: layout.parameters.length, values: vector }], vector };
+  }
+
+  private aim({ stretches }: Landing): void {
+    let first = 0;
+    for (const { tensors, values } of stretches) this.handOver.aim(first, (first += tensors), values);
   }
 
   /**
-   * @param parts gradients, then statistics: each is read once, and let go before the next
-   * @param exits where partial sums are handed out; null: they are kept
-   * @returns them, and which of the parts is the first that is not finite
+   * What is summed over the ranks, where it belongs: gradients, then the batch-norm statistics of the query and of the key encoder.
+   * @returns the first that is not finite: a parameter's name, or what else it is; null: all are
    */
-  private sum(rank: number, parts: readonly (() => Float32Array)[], exits: readonly Exit[] | null) {
-    const { layout } = this.encoder;
-    const leaf = { level: 0, index: rank };
-    let faulty: number | null = null;
-    const read = (put: (values: Float32Array) => void) => {
-      for (const [index, part] of parts.entries()) {
-        const values = part();
-        if (faulty === null && !isFiniteThroughout(values)) faulty = index;
-        put(values);
-        // A graph's outputs are nobody else's; tensors of eager steps may have been made from what others hold.
-        if (this.mode === "compiled") letGo(values);
-      }
-    };
-    const memories = exits?.flatMap(({ slice, memory }) => (memory === null ? [] : { slice, memory })) ?? [];
-    const isAll = exits !== null && memories.length === exits.length && this.sums.isEmpty;
-    if (isAll && this.sums.rounded === 0) {
-      // Straight to where it is wanted. Shards are cut between parts.
-      let [offset, shard] = [0, 0];
-      read((values) => {
-        if (offset === memories[shard].slice.offset + memories[shard].slice.size) shard++;
-        const { slice, memory } = memories[shard];
-        memory.write(values.BYTES_PER_ELEMENT * (offset - slice.offset), values);
-        offset += values.length;
-      });
-      return { nodes: [{ node: leaf, slices: exits.map(() => null) }], faulty };
+  private gather(result: RankResult, rank: number, { stretches }: Landing): string | null {
+    const { parameters } = this.encoder.layout;
+    const faulty = this.mode === "compiled" ? this.handOver.landed() : this.put(result.gradients, stretches);
+    const statistics = this.statistics(result, rank);
+    const { values } = stretches[stretches.length - 1];
+    let offset = values.length - statistics.reduce((sum, { length }) => sum + length, 0);
+    for (const own of statistics) {
+      values.set(own, offset);
+      offset += own.length;
     }
-    const vector = this.arena.take(gradientLength(layout));
-    let offset = 0;
-    read((values) => {
-      vector.set(values, offset);
-      offset += values.length;
-    });
+    if (faulty !== null) return parameters[faulty].name;
+    return statistics.every(isFiniteThroughout) ? null : "a batch-norm statistic";
+  }
+
+  /** Gradients of an eager step. @returns the first that is not finite; null: all are */
+  private put(gradients: readonly Tensor[], stretches: Landing["stretches"]): number | null {
+    let faulty: number | null = null;
+    for (const [index, { offset }] of this.encoder.layout.parameters.entries()) {
+      const stretch = stretches.findLast(({ slice }) => slice.offset <= offset) ?? stretches[0];
+      const own = valuesOf(gradients[index]);
+      stretch.values.set(own, offset - stretch.slice.offset);
+      if (faulty === null && !isFiniteThroughout(own)) faulty = index;
+    }
+    return faulty;
+  }
+
+  private statistics({ queryStatistics, keyStatistics }: RankResult, rank: number): readonly Float32Array[] {
+    const own = queryStatistics.map(valuesOf);
+    if (!exchangesKeys(this.config) || this.step instanceof Lockstep)
+      return [...own, ...(keyStatistics.length > 0 ? keyStatistics.map(valuesOf) : own)];
+    const { bufferCount } = this.encoder.layout;
+    const length = shownLength(this.config, bufferCount);
+    const end = (rank + 1) * length;
+    return [...own, (this.shown ?? new Float32Array(end)).subarray(end - bufferCount, end)];
+  }
+
+  /** @returns what is handed out of the rank's sum and those before it */
+  private sum(rank: number, { vector }: Landing, exits: readonly Exit[] | null): readonly HandedOut[] {
+    const leaf = { level: 0, index: rank };
+    if (vector === null) return [{ node: leaf, slices: (exits ?? []).map(() => null) }];
     this.arena.round(vector.subarray(0, this.sums.rounded));
     this.sums.add(leaf, vector);
-    return { nodes: exits === null ? [] : this.sums.handOut(exits), faulty };
+    return exits === null ? [] : this.sums.handOut(exits);
   }
 }

@@ -39,8 +39,9 @@ export type SampleInputs = {
 /** What a rank needs to show its embeddings: they are of θq or of θk, by the method. */
 export type ShowInputs = SampleInputs & { readonly query: readonly Tensor[]; readonly key: readonly Tensor[] };
 
-/** Everything that differs from step to step. */
-export type RankInputs = ShowInputs & Pick<StepInput, "queue" | "keyShuffle" | "exchanged">;
+/** Everything that differs from step to step; and int32 `[]`, the table to which a compiled step hands its gradients over (`HandOver`). */
+export type RankInputs = ShowInputs &
+  Pick<StepInput, "queue" | "keyShuffle" | "exchanged"> & { readonly table: Tensor };
 
 /** `own`: float32 `[W]`, 1 for this rank, 0 for the others. (A type, since tfjs takes no interface for a container of tensors.) */
 export type LockstepInputs = Omit<RankInputs, "exchanged"> & Pick<Exchanged, "own">;
@@ -143,6 +144,7 @@ function exampleInputs(
     ...show(),
     queue: usesQueue(config) ? tf.zeros([config.moco.queueSize, queueRowLength(config)]) : null,
     keyShuffle: shufflesWithin(config) ? { order: positions(), inverse: positions() } : null,
+    table: tf.scalar(0, "int32"),
   });
   return {
     show,
@@ -214,7 +216,8 @@ function compileOptions(config: RunConfig, part: "step" | "show" | "lockstep"): 
   const { threads } = parallel;
   const sizes = { imageSize, maxLength, threads };
   const identity = JSON.stringify({ part, method, model, moco, supcon, ownMethod, augmentation, ...sizes });
-  return { precision: engine.precision, identity };
+  // What is shown has none.
+  return { precision: engine.precision, identity, ...(part === "show" ? {} : { handsOver: "gradients" }) };
 }
 
 /** Whether the step's graphs are kept on this machine, so that `prepareRankStep` need not record them. */

@@ -11,20 +11,25 @@ export class SharedExchange {
   private state: "offered" | "taken" | "closed" = "offered";
   /** step of the gradient that lies there; the aggregator has read it once weights of a later version come */
   private gradientStep = -1;
-  /** the engine's thread has the descriptor, which must stay this file's until it is done */
+  /** the engine's thread has the place, which must stay the segment's until it is done */
   private isBeingWritten = false;
   private weights: SharedSegment | null = null;
   /** the aggregator's slots, as far as they have been mapped */
   private readonly slots = new Map<number, Float32Array>();
 
+  /** the gradient's place, for the engine's thread, which fills it */
+  readonly gradient: Float32Array;
+
   private constructor(
     private readonly layout: ParameterLayout,
-    private readonly gradient: SharedSegment,
+    private readonly segment: SharedSegment,
     private readonly arena: VectorArena,
-  ) {}
+  ) {
+    this.gradient = arena.map(gradientLength(layout), segment.file, segment.position(0));
+  }
 
   /**
-   * @param arena where the aggregator's weights are mapped
+   * @param arena where the gradient and the aggregator's weights are mapped
    * @returns null where this system has no memory to share
    */
   static offer(layout: ParameterLayout, arena: VectorArena): SharedExchange | null {
@@ -32,13 +37,8 @@ export class SharedExchange {
     return segment === null ? null : new SharedExchange(layout, segment, arena);
   }
 
-  /** For the engine's thread, which writes gradients there. */
-  get file(): number {
-    return this.gradient.file;
-  }
-
   get address(): SegmentAddress {
-    return this.gradient.address;
+    return this.segment.address;
   }
 
   /**
@@ -88,7 +88,7 @@ export class SharedExchange {
   /** The engine's thread has written what was claimed. */
   gradientWritten(): void {
     this.isBeingWritten = false;
-    if (this.state === "closed") this.gradient.close();
+    if (this.state === "closed") this.letGo();
   }
 
   /** Weights that lie in the aggregator's memory are gone with it. */
@@ -98,6 +98,11 @@ export class SharedExchange {
     this.weights?.close();
     for (const place of this.slots.values()) this.arena.unmap(place);
     this.slots.clear();
-    if (!this.isBeingWritten) this.gradient.close();
+    if (!this.isBeingWritten) this.letGo();
+  }
+
+  private letGo(): void {
+    this.arena.unmap(this.gradient);
+    this.segment.close();
   }
 }

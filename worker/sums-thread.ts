@@ -71,8 +71,8 @@ serveCalls<SumsCalls>({
     gathered.add(node, values === null ? inMemory(memory, length) : arrived(values, length, gathered.rounded));
     return null;
   },
-  flush: ({ segments, ...occasion }) => {
+  flush: ({ memories, ...occasion }) => {
     const { gathered } = started();
-    return gathered.open(occasion) ? gathered.handOut(gathered.exits(segments)) : [];
+    return gathered.open(occasion) ? gathered.handOut(gathered.exits(memories)) : [];
   },
 });

@@ -17,6 +17,7 @@ const ours = (name) => new URL(`../../src/native/${name}`, import.meta.url).path
  */
 const ADDONS = {
   "lib/napi-v8/tfjs_binding.node": ["binding/tfjs_backend.cc", "binding/tfjs_binding.cc", DEFAULTS],
+  "lib/napi-v8/hand-over.node": [ours("hand-over.cc"), DEFAULTS],
   "lib/napi-v8/jpeg-square.node": [ours("jpeg-square.cc"), DEFAULTS],
   "lib/napi-v8/let-go.node": [ours("let-go.cc")],
   "lib/napi-v8/shared-pages.node": [ours("shared-pages.cc")],

@@ -57,7 +57,7 @@ it("holds memory over 500 steps", { timeout: 120_000 }, async () => {
         ...{ step, rank, batch: await loader.take(step, rank) },
         link: 1,
         flush: rank === 1,
-        segments: [null],
+        memories: [null],
       });
       if (typeof outcome === "string") throw new Error(outcome);
       const { keys, loss, nodes } = outcome;

@@ -13,7 +13,7 @@ import {
   type AggregatorMessage,
   type WorkerDataMessage,
 } from "../../protocol/wire.js";
-import { DealerSocket, pagedBytes, SharedSegment } from "../../transport/index.js";
+import { DealerSocket } from "../../transport/index.js";
 import { SharedExchange } from "../../../worker/shared-exchange.js";
 import { digestsOf, ShardedWeights } from "../../../worker/sharded-weights.js";
 import type { FromWorker, ToWorker, WorkerTask } from "./messages.js";
@@ -133,7 +133,7 @@ function send(step: number, aggregator: number): void {
   const own = sliceOf(gradient, gradientSlice(shards[aggregator]));
   traffic.shared = memory?.claimGradient(step) === true;
   if (traffic.shared && memory !== null) {
-    SharedSegment.ofFile(memory.file, pagedBytes(own.length)).write(0, own);
+    memory.gradient.set(own);
     memory.gradientWritten();
   }
   const node = { runId, step, level: 0, index: rank, shared: traffic.shared };

@@ -3,18 +3,20 @@
  */
 import { rm } from "node:fs/promises";
 import { dirname } from "node:path";
+import { handOverAddon } from "../../native/hand-over.js";
 import { nodeBackend } from "../backend.js";
 import { tf, type Tensor } from "../tensorflow.js";
 import { codeDigest, GraphCache, graphCacheFolder, sha256, type Located } from "./cache.js";
 import { filterGradientsAsProducts } from "./filter-gradient.js";
 import { isSameNode, prune, type Graph } from "./graph.js";
+import { handingOver } from "./handing-over.js";
 import { toBfloat16 } from "./mixed-precision.js";
 import { isStaged, merged } from "./merge.js";
 import { CannotCompile, record } from "./record.js";
 import { encodeSavedModel } from "./saved-model.js";
 import { shownLength, StagedRun } from "./staged-run.js";
 import { staged, type Stage } from "./stages.js";
-import { collect, countOf, flatten, unflatten, type TensorTree, type TreeShape } from "./tree.js";
+import { collect, countOf, flatten, leavesUnder, unflatten, type TensorTree, type TreeShape } from "./tree.js";
 
 export type Precision = "fp32" | "bf16";
 
@@ -26,6 +28,8 @@ export interface CompileOptions {
    * equal graphs.
    */
   readonly identity: string;
+  /** key of a list of results that leave the graph while it runs, for the table (`HandOver`) whose number the input `table` is */
+  readonly handsOver?: string;
   /** folder that graphs are kept in; null: record anew */
   readonly cache?: string | null;
 }
@@ -38,12 +42,15 @@ export interface CompileOptions {
 export async function compile<In extends TensorTree, Out extends TensorTree>(
   step: (inputs: In) => Out,
   example: In,
-  { precision, identity, cache: cacheFolder = graphCacheFolder() }: CompileOptions,
+  options: CompileOptions,
 ): Promise<CompiledStep<In, Out>> {
+  const { precision, handsOver, cache: cacheFolder = graphCacheFolder() } = options;
+  // TensorFlow must know the operation before it reads a graph.
+  if (handsOver !== undefined) handOverAddon();
   const inputs: Tensor[] = [];
   const inputShape = flatten(example, inputs);
   const cache = new GraphCache(cacheFolder);
-  const key = await keyOf(example, precision, identity);
+  const key = await keyOf(example, options);
   const kept = await cache.find(key);
   if (kept !== null) {
     try {
@@ -54,7 +61,11 @@ export async function compile<In extends TensorTree, Out extends TensorTree>(
     }
   }
   const { recorded, outputShape } = recordTwice(step, inputShape, inputs);
-  const whole = precision === "bf16" ? lowered(recorded) : recorded;
+  const computed = precision === "bf16" ? lowered(recorded) : recorded;
+  const whole =
+    handsOver === undefined
+      ? computed
+      : handingOver(computed, leavesUnder(outputShape, handsOver), leavesUnder(inputShape, "table")[0]);
   const { graph, stages } = isStaged(whole) ? staged(prune(merged(whole))) : { graph: whole, stages: null };
   const stored = await cache.store(key, encodeSavedModel(graph), { outputShape, stages });
   return CompiledStep.load<In, Out>(stored, inputShape, example, graph);
@@ -68,19 +79,22 @@ function lowered(graph: Graph): Graph {
 /** Whether `compile` with the same arguments will find the graph rather than record the step. */
 export async function isKept(
   example: TensorTree,
-  { precision, identity, cache = graphCacheFolder() }: CompileOptions,
+  { cache = graphCacheFolder(), ...options }: CompileOptions,
 ): Promise<boolean> {
-  return (await new GraphCache(cache).find(await keyOf(example, precision, identity))) !== null;
+  return (await new GraphCache(cache).find(await keyOf(example, options))) !== null;
 }
 
 /** Names a graph by everything that it depends on. */
-async function keyOf(example: TensorTree, precision: Precision, identity: string): Promise<string> {
+async function keyOf(
+  example: TensorTree,
+  { precision, identity, handsOver }: Omit<CompileOptions, "cache">,
+): Promise<string> {
   const inputs: Tensor[] = [];
   const shape = flatten(example, inputs);
   const types = inputs.map((input) => [input.dtype, input.shape]);
   const { binding, isUsingGpuDevice } = nodeBackend();
   const versions = [isUsingGpuDevice, tf.version["tfjs"], binding.TF_Version, await codeDigest()];
-  return sha256(JSON.stringify({ types, shape, identity, precision, versions }));
+  return sha256(JSON.stringify({ types, shape, identity, precision, handsOver: handsOver ?? null, versions }));
 }
 
 /** @throws CannotCompile also where the two records differ: something in the step changes by itself */

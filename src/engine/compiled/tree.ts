@@ -22,6 +22,16 @@ export function unflatten(shape: TreeShape, leaves: readonly Tensor[]): TensorTr
   return Object.fromEntries(Object.entries(shape).map(([key, entry]) => [key, unflatten(entry, leaves)]));
 }
 
+/** Numbers of the tensors under a key of the tree's, in their order. */
+export function leavesUnder(shape: TreeShape, key: string): readonly number[] {
+  const leaves = (part: TreeShape): number[] => {
+    if (part === null) return [];
+    return typeof part === "number" ? [part] : Object.values(part).flatMap(leaves);
+  };
+  const isTree = typeof shape === "object" && shape !== null && !isList(shape);
+  return leaves((isTree ? shape[key] : undefined) ?? null);
+}
+
 /** Tensors of a tree. */
 export function countOf(shape: TreeShape): number {
   if (shape === null) return 0;

@@ -15,7 +15,7 @@ import { sha256OfFloats } from "../../../src/protocol/digest.js";
 import { workerId } from "../../../src/protocol/identifiers.js";
 import { Numbering } from "../../../src/protocol/numbering.js";
 import type { AggregatorMessage, WorkerDataMessage } from "../../../src/protocol/wire.js";
-import { pagedBytes, SharedSegment } from "../../../src/transport/index.js";
+import { pagedBytes } from "../../../src/transport/index.js";
 import { IncomingWeights } from "../../../worker/incoming-weights.js";
 import { SharedExchange } from "../../../worker/shared-exchange.js";
 
@@ -105,8 +105,7 @@ function machine(worldSize: number, mostBytes = MOST_ARENA_BYTES) {
       },
       send: (step: number, rank: number) => {
         expect(memory.claimGradient(step)).toBe(true);
-        const bytes = pagedBytes(gradientLength(layout));
-        SharedSegment.ofFile(memory.file, bytes).write(0, gradientOf(step, rank));
+        memory.gradient.set(gradientOf(step, rank));
         memory.gradientWritten();
         announce(step, rank);
       },
@@ -218,7 +217,7 @@ it("a worker whose offer is not taken gives the memory back with the first weigh
   const worker = join("a");
   expect(worker.framesSeen()).toBeGreaterThan(0);
   expect(worker.digest()).toEqual([0, digestOf(aggregator.state)]);
-  expect(() => fstatSync(worker.memory.file)).toThrow(/EBADF/);
+  expect(() => fstatSync(worker.memory.address.file)).toThrow(/EBADF/);
 });
 
 it("leaves states and sums their room in the arena", () => {

@@ -58,6 +58,7 @@ async function ranksOf(overrides: Record<string, unknown>, worldSize: number) {
       labels: usesLabels(config) ? tf.tensor1d(Float32Array.from(batch.labels)) : null,
       queue: !usesQueue(config) ? null : queueRowLength(config) > dimension ? withLabels(keys, classes) : keys,
       keyShuffle: null,
+      table: tf.scalar(0, "int32"),
       own: tf.tensor1d(Array.from({ length: worldSize }, (__, other) => (other === rank ? 1 : 0))),
     };
   });

@@ -12,6 +12,8 @@ import { roundedWeights, roundings } from "../../../src/models/packed-weights.js
 import { VectorArena } from "../../../src/optim/index.js";
 import { KeyQueue, withLabels } from "../../../src/objectives/index.js";
 import { encodePng } from "../../../src/data/decode.js";
+import { HandOver } from "../../../src/native/hand-over.js";
+import { sliceOf } from "../../../src/models/shards.js";
 import { prepareRankStep, shufflesWithin, type PreparedStep, type RankInputs } from "../../../worker/rank-step.js";
 import { sampleKind } from "../../../worker/sample-tensors.js";
 import { uniform } from "../../fixtures/drawn.js";
@@ -92,7 +94,7 @@ function roundedAs({ layout }: Encoder, { query, key }: Weights): Weights {
   return { query: rounded(query), key: rounded(key) };
 }
 
-function inputsOf(config: RunConfig, encoder: Encoder, weights: Weights, batch: Batch): RankInputs {
+function inputsOf(config: RunConfig, encoder: Encoder, weights: Weights, batch: Batch, table = 0): RankInputs {
   const { batchSize } = config.parallel;
   const parameters = (values: Float32Array) =>
     encoder.layout.parameters.map(({ offset, size, shape }) =>
@@ -110,6 +112,7 @@ function inputsOf(config: RunConfig, encoder: Encoder, weights: Weights, batch: 
     queue: !usesQueue(config) ? null : usesLabels(config) ? withLabels(keys, tf.tensor1d(classes)) : keys,
     keyShuffle: shufflesWithin(config) ? shuffle : null,
     exchanged: null,
+    table: tf.scalar(table, "int32"),
     labels: usesLabels(config) ? tf.tensor1d(Float32Array.from(batch.labels)) : null,
   };
 }
@@ -164,11 +167,19 @@ describe.each(variants)("a step of %s", (_, overrides, bf16) => {
         throw new Error(warning);
       });
       expect(step.mode).toBe(mode);
-      const { result } = runAlone(config, step, inputsOf(config, encoder, given, batch));
+      // Where a compiled step puts its gradients; what it returns has none.
+      const { parameters, parameterCount } = encoder.layout;
+      const handOver = new HandOver(parameters.map(({ size }) => size));
+      const landed = new Float32Array(parameterCount);
+      handOver.aim(0, parameters.length, landed);
+      const { result } = runAlone(config, step, inputsOf(config, encoder, given, batch, handOver.number));
+      expect(handOver.landed()).toBeNull();
       const values = (tensor: Tensor) => tensor.dataSync() as Float32Array;
       outcomes.set(name, {
         loss: values(result.loss)[0],
-        gradients: result.gradients.map(values),
+        gradients: result.gradients.map((gradient, index) =>
+          mode === "eager" ? values(gradient) : sliceOf(landed, parameters[index]),
+        ),
         keys: result.rows === null ? null : values(result.rows),
         statistics: [...result.queryStatistics, ...result.keyStatistics].map(values),
         forwardDoneAt: readTimestamp(result.forwardDoneAt),
