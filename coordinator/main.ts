@@ -58,6 +58,8 @@ export interface CoordinatorOptions {
   /** processes that aggregate, each with a parameter shard; null: a thread of the coordinator does */
   readonly aggregators: number | null;
   readonly wire: Wire;
+  /** whether gradients leave shard by shard while the rest is computed; never part of the result */
+  readonly overlaps: boolean;
   /** whether workers without a data set are sent samples */
   readonly streamsData: boolean;
   /** CURVE keys; null: whoever reaches the ports may speak */
@@ -190,6 +192,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
         softwareVersion: SOFTWARE_VERSION,
         manifestHash: dataset.manifestHash,
         rounds: roundsOf(config, layout.bufferCount),
+        overlaps: options.overlaps,
         newTicket: () => randomBytes(16).toString("hex"),
       },
       begun.fingerprint,

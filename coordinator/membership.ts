@@ -40,6 +40,8 @@ export interface Door {
   readonly manifestHash: string;
   /** values that a rank shows in each round of a step; null: as the first worker says, since they follow from its graph */
   readonly rounds: readonly number[] | null;
+  /** whether gradients leave shard by shard */
+  readonly overlaps: boolean;
   /** a new ticket: 128 random bits as hex */
   readonly newTicket: () => string;
 }
@@ -170,11 +172,11 @@ export class Membership {
     this.byPeer.set(peer, session);
     this.byWorker.set(id, session);
     this.configJson ??= JSON.stringify(door.config);
-    const { runId } = door;
+    const { runId, overlaps } = door;
     const { ticket } = session;
     const { aggregators, samplesPort } = this;
     const place = { aggregators: [...aggregators], samplesPort: samplesPort ?? 0 };
-    const welcome = { runId, workerId: id, configJson: this.configJson, ticket, ...place };
+    const welcome = { runId, workerId: id, configJson: this.configJson, ticket, overlaps, ...place };
     return { session, answer: { body: "welcome", welcome } };
   }
 

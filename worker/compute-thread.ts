@@ -57,6 +57,8 @@ export interface RunRequest extends FlushRequest {
   /** null: the rank is expected to stand still before its gradients */
   readonly batch: Batch | null;
   readonly flush: boolean;
+  /** by which whoever listens (`onHandedOver`) hears of each shard of its gradient that is whole while the rank runs; null: nobody does */
+  readonly run: number | null;
 }
 
 export interface FlushRequest extends Occasion {
@@ -71,10 +73,9 @@ function started(): RankComputer {
   return computer;
 }
 
-/** Said unasked: why the step runs otherwise than the config says. */
-export interface ComputeNotice {
-  readonly warning: string;
-}
+/** Said unasked: why the step runs otherwise than the config says; or where a rank's gradient is going to be, shard by shard, while it runs. */
+export type ComputeNotice =
+  { readonly warning: string } | { readonly run: number; readonly slices: HandedOut["slices"] };
 
 const notify = serveCalls<ComputeCalls, ComputeNotice>({
   needsRecording: async ({ config }) =>
@@ -108,7 +109,10 @@ const notify = serveCalls<ComputeCalls, ComputeNotice>({
     started().setEmbeddings(step, round, block);
     return null;
   },
-  run: (request) => started().run(request),
+  run: (request) =>
+    started().run(request, (run, slices) => {
+      notify({ run, slices });
+    }),
   flush: (request) => started().flush(request),
   features: ({ samples }) => started().features(samples),
 });

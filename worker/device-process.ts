@@ -25,7 +25,7 @@ export type DeviceCalls = {
   queueDigest: [null, string];
   embed: [Place, Float32Array | null];
   embeddings: [{ step: number; round: number; frames: readonly Uint8Array[] }, null];
-  run: [Omit<RunRequest, "batch" | "memories"> & ToMemory, RankReport | null];
+  run: [Omit<RunRequest, "batch" | "memories" | "run"> & ToMemory, RankReport | null];
   flush: [Occasion & ToMemory, readonly HandedOut[]];
   prefetch: [{ step: number; ranks: readonly number[]; use: BatchUse }, null];
   features: [{ slice: FeatureSlice }, Float32Array];
@@ -138,7 +138,7 @@ const notify = serveProcessCalls<DeviceCalls, DeviceNotice>(
       return null;
     },
     run: async ({ toMemory, ...request }) => {
-      const report = await started().run(0, { ...request, memories: memoriesFor(toMemory) });
+      const report = await started().run(0, { ...request, memories: memoriesFor(toMemory), onShard: null });
       return report === null ? null : { ...report, nodes: copies(report.nodes) };
     },
     flush: async ({ toMemory, ...occasion }) =>

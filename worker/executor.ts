@@ -1,4 +1,5 @@
 /** What computes for a worker: the engine's thread and the loader's, behind one interface. */
+import { onHandedOver } from "../src/native/hand-over.js";
 import { configureEngine, type DeviceChoice } from "../src/engine/environment.js";
 import { isOwnFile, type OwnKind } from "../src/config/own-file.js";
 import { queueRowLength } from "../src/config/derived.js";
@@ -35,10 +36,13 @@ export interface Executor {
   embed(device: number, step: number, rank: number, round: number): Promise<Float32Array | null>;
   /** @throws WireError at once, where the frames do not fit */
   setEmbeddings(step: number, round: number, frames: readonly Uint8Array[]): Promise<unknown>;
-  /** of several devices, none hands out anything: `flush` does */
+  /**
+   * Of several devices, none hands out anything: `flush` does.
+   * @param request its `onShard` hears of each shard of the gradient that is whole while the rank still runs, as it travels; null: nobody does
+   */
   run(
     device: number,
-    request: Omit<RunRequest, "batch"> & { readonly step: number; readonly rank: number },
+    request: Omit<RunRequest, "batch" | "run"> & { readonly onShard: OnShard | null },
   ): Promise<RankReport | null>;
   /** hands out the partial sums of all devices */
   flush(request: FlushRequest): Promise<readonly HandedOut[]>;
@@ -57,6 +61,27 @@ export interface Origins {
   readonly first: SampleOrigin;
   /** @param heard of each later one, also while the data set is being opened */
   readonly onMove: (heard: (origin: SampleOrigin) => void) => void;
+}
+
+/** @param parts of the shard's gradient, as they travel; null: it lies in the memory shared with its aggregator */
+export type OnShard = (shard: number, parts: readonly Float32Array[] | null) => void;
+
+/** A rank whose gradient leaves shard by shard: where it lies, and that it is whole, are told by different ways. */
+class Leaving {
+  private slices: HandedOut["slices"] | null = null;
+  private readonly early: number[] = [];
+
+  constructor(private readonly onShard: OnShard) {}
+
+  lie(slices: HandedOut["slices"]): void {
+    this.slices = slices;
+    for (const shard of this.early.splice(0)) this.whole(shard);
+  }
+
+  whole(shard: number): void {
+    if (this.slices === null) this.early.push(shard);
+    else this.onShard(shard, this.slices[shard]);
+  }
 }
 
 /** A recording that takes longer is told to whoever waits for it. */
@@ -88,10 +113,14 @@ export async function startExecutor(
   const spec = data ?? (stream === null ? specFrom(config, connect) : config.data.spec);
   // Both threads inherit the environment as it is when they start.
   configureEngine({ threads: config.parallel.threads, device: choice });
+  /** ranks that run, by their numbers */
+  const leaving = new Map<number, Leaving>();
+  let runs = 0;
   const compute = new ThreadClient<ComputeCalls, ComputeNotice>(
     new URL("./compute-thread.js", import.meta.url),
-    ({ warning }) => {
-      warn(warning);
+    (notice) => {
+      if ("warning" in notice) warn(notice.warning);
+      else leaving.get(notice.run)?.lie(notice.slices);
     },
   );
   const loader = new ThreadClient<LoaderCalls, LoaderNotice>(
@@ -124,14 +153,22 @@ export async function startExecutor(
     log(`the engine is ready after ${seconds} s: ${how}`);
     return found;
   };
-  const [{ fingerprint, device, layout, rounds, stands, takesBfloat16 }, { manifestHash, splitLengths }] =
-    await Promise.all([prepare(), loader.call("open", { config, spec, stream })]);
+  const [found, { manifestHash, splitLengths }] = await Promise.all([
+    prepare(),
+    loader.call("open", { config, spec, stream }),
+  ]);
+  const { fingerprint, device, layout, rounds, stands, takesBfloat16 } = found;
   if (choice.startsWith("gpu") && device !== "gpu") {
     throw new UserError(
       "DEVICE_MISSING",
       `the engine finds no device ${choice} here: see tandem doctor, or use --device cpu`,
     );
   }
+  // TensorFlow is here by now.
+  if (found.mode === "compiled")
+    onHandedOver((run, shard) => {
+      leaving.get(run)?.whole(shard);
+    });
   const { queueSize } = config.moco;
   const row = queueRowLength(config);
   const { worldSize, batchSize } = config.parallel;
@@ -165,10 +202,12 @@ export async function startExecutor(
       ),
     setEmbeddings: (step, round, frames) =>
       compute.call("embeddings", { step, round, block: copied(frames, worldSize * (rounds[round] ?? 0)) }),
-    run: async (_, { step, rank, ...request }) => {
+    run: async (_, { step, rank, onShard, ...request }) => {
       let loadMs = 0;
+      const run = onShard === null ? null : ++runs;
+      if (run !== null && onShard !== null) leaving.set(run, new Leaving(onShard));
       const outcome = await answered(
-        (batch) => compute.call("run", { step, rank, batch, ...request }),
+        (batch) => compute.call("run", { step, rank, batch, run, ...request }),
         async () => {
           const start = performance.now();
           const batch = await loader.call("take", { step, rank, use: "gradients" });
@@ -177,6 +216,7 @@ export async function startExecutor(
         },
         stands,
       );
+      if (run !== null) leaving.delete(run);
       return outcome === null ? null : { ...outcome, loadMs };
     },
     flush: (request) => compute.call("flush", request),

@@ -173,12 +173,19 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
           setEmbeddings: (step, round, frames) => {
             parts().executor.setEmbeddings(step, round, frames).catch(reject);
           },
-          run: (number, device, step, rank, flush) => {
+          run: (number, device, step, rank, flush, early) => {
             const { memories } = link;
             const isHandedOut = flush && parts().executor.devices === 1;
             const claims = isHandedOut ? claim(memories, step) : memories.map(() => null);
             parts()
-              .executor.run(device, { link: number, step, rank, flush, memories: gradientsOf(claims) })
+              .executor.run(device, {
+                ...{ link: number, step, rank, flush, memories: gradientsOf(claims) },
+                onShard: early
+                  ? (shard, slice) => {
+                      session.shardReady(number, step, rank, shard, slice);
+                    }
+                  : null,
+              })
               .then((report) => {
                 written(claims);
                 session.rankDone(number, step, rank, flush, report);

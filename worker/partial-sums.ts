@@ -62,6 +62,11 @@ export class PartialSums {
     this.tree.add(node, sum);
   }
 
+  /** A vector that is handed out as it is: it comes back to the arena when another occasion begins. */
+  lend(vector: Float32Array): void {
+    this.handedOut.push(vector);
+  }
+
   /** How θ is cut for so many aggregators: a step asks several times, and their number seldom changes. */
   cut(count: number): readonly ParameterShard[] {
     if (this.shards.length !== count) this.shards = parameterShards(this.layout, count);

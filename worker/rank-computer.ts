@@ -22,7 +22,7 @@ import { roundedWeights, roundings } from "../src/models/packed-weights.js";
 import { HandOver } from "../src/native/hand-over.js";
 import { sliceOf, type Slice } from "../src/models/shards.js";
 import { KeyQueue, type Exchanged } from "../src/objectives/index.js";
-import { VectorArena } from "../src/optim/index.js";
+import { VectorArena, type TreeNode } from "../src/optim/index.js";
 import { sha256OfFloats } from "../src/protocol/digest.js";
 import { Purpose, Stream } from "../src/protocol/philox.js";
 import type { FlushRequest, Place, RunRequest, Unanswered } from "./compute-thread.js";
@@ -50,7 +50,9 @@ export type RankOutcome = Omit<RankReport, "loadMs">;
 interface Landing {
   /** in the order of θ; statistics are behind the last one's gradients */
   readonly stretches: readonly { readonly slice: Slice; readonly tensors: number; readonly values: Float32Array }[];
-  /** the only stretch, which is summed up here; null: each is where it is wanted */
+  /** of each shard, as it is handed out; null: it is summed up here */
+  readonly slices: HandedOut["slices"] | null;
+  /** of the arena, in which stretches lie; null: none does */
   readonly vector: Float32Array | null;
 }
 
@@ -76,6 +78,8 @@ export class RankComputer {
   /** where the step's graph puts gradients */
   private readonly handOver: HandOver;
   private readonly table: Tensor;
+  /** whether the step gives statistics of the key encoder, as its last run did */
+  private keyStatisticsCome = false;
   private readonly kind: SampleKind;
 
   private constructor(
@@ -85,7 +89,8 @@ export class RankComputer {
   ) {
     const { worldSize, gradients } = config.parallel;
     this.sums = new PartialSums(encoder.layout, worldSize, gradients, this.arena);
-    this.handOver = new HandOver(encoder.layout.parameters.map(({ size }) => size));
+    const { parameters, buffers } = encoder.layout;
+    this.handOver = new HandOver([...parameters, ...buffers, ...buffers].map(({ size }) => size));
     this.table = tf.scalar(this.handOver.number, "int32");
     this.kind = sampleKind(config);
   }
@@ -205,8 +210,14 @@ export class RankComputer {
     else this.shown = block;
   }
 
-  /** A rank's part of a step, with the partial sums gathered so far in it if the request says `flush`. */
-  run({ step, rank, batch, link, flush, memories }: RunRequest): RankOutcome | Unanswered {
+  /**
+   * A rank's part of a step, with the partial sums gathered so far in it if the request says `flush`.
+   * @param begun hears, before its gradient is there, where each shard of it will be, if nothing is to be done to it
+   */
+  run(
+    { step, rank, batch, link, flush, memories, run }: RunRequest,
+    begun: (run: number, slices: HandedOut["slices"]) => void = () => undefined,
+  ): RankOutcome | Unanswered {
     const [from, start] = [Date.now(), performance.now()];
     const place = { step, rank, round: this.rounds.length };
     const obstacle = this.obstacle(place, batch);
@@ -215,9 +226,13 @@ export class RankComputer {
     const exits = flush ? this.sums.exits(memories) : null;
     const landing = this.landing(exits);
     this.aim(landing);
+    if (run !== null && landing.slices !== null && this.mode === "compiled") {
+      begun(run, landing.slices);
+      this.awaitShards(landing, run);
+    }
     const { result, graphMs, inputs, before } = this.execute(place, batch);
     const faulty = this.gather(result, rank, landing);
-    const nodes = this.sum(rank, landing, exits);
+    const nodes = this.sum({ level: 0, index: rank }, landing, exits);
     const scalar = (value: Tensor) => value.dataSync()[0];
     const outcome = {
       keys: result.rows === null ? new Float32Array(0) : valuesOf(result.rows),
@@ -341,21 +356,49 @@ export class RankComputer {
     return this.sums.open(occasion) ? this.sums.handOut(this.sums.exits(memories)) : [];
   }
 
-  /** Where a rank's gradient goes while it is computed: straight to where it is wanted, if nothing is to be done to it on the way. */
+  /** Where a rank's gradient goes while it is computed: each shard of it to its own exit, if nothing is to be done to it on the way. */
   private landing(exits: readonly Exit[] | null): Landing {
     const { layout } = this.encoder;
-    const memories =
-      exits?.flatMap(({ memory, ...own }) => (memory === null ? [] : [{ ...own, values: memory }])) ?? [];
-    const isStraight = memories.length === exits?.length && this.sums.isEmpty && this.sums.rounded === 0;
-    if (isStraight) return { stretches: memories, vector: null };
-    const vector = this.arena.take(gradientLength(layout));
-    const slice = { offset: 0, size: vector.length };
-    return { stretches: [{ slice, tensors: layout.parameters.length, values: vector }], vector };
+    const isStraight = exits !== null && this.sums.isEmpty && this.sums.rounded === 0;
+    const isShared = isStraight && exits.every(({ memory }) => memory !== null);
+    const vector = isShared ? null : this.arena.take(gradientLength(layout));
+    const whole = {
+      slice: { offset: 0, size: gradientLength(layout) },
+      tensors: layout.parameters.length,
+      memory: null,
+    };
+    const stretches = (isStraight ? exits : [whole]).map(({ memory, ...own }) => {
+      return { ...own, values: memory ?? sliceOf(vector ?? new Float32Array(0), own.slice) };
+    });
+    const slices = isStraight
+      ? exits.map(({ memory }, shard) => (memory === null ? [stretches[shard].values] : null))
+      : null;
+    return { stretches, slices, vector };
   }
 
   private aim({ stretches }: Landing): void {
     let first = 0;
     for (const { tensors, values } of stretches) this.handOver.aim(first, (first += tensors), values);
+    this.handOver.aim(first, this.handOver.lengths.length, this.statisticsIn(stretches));
+  }
+
+  /** Each shard that the graph fills by itself; the last has statistics, of which some come from elsewhere. */
+  private awaitShards({ stretches }: Landing, run: number): void {
+    const comeByThemselves =
+      this.keyStatisticsCome && !(exchangesKeys(this.config) && !(this.step instanceof Lockstep));
+    let first = 0;
+    for (const [shard, { tensors }] of stretches.entries()) {
+      const isLast = shard === stretches.length - 1;
+      const end = isLast ? this.handOver.lengths.length : first + tensors;
+      if (!isLast || comeByThemselves) this.handOver.await(first, end, run, shard);
+      first += tensors;
+    }
+  }
+
+  /** Behind the gradients: those of the query encoder, then those of the key encoder. */
+  private statisticsIn(stretches: Landing["stretches"]): Float32Array {
+    const { values } = stretches[stretches.length - 1];
+    return values.subarray(values.length - 2 * this.encoder.layout.bufferCount);
   }
 
   /**
@@ -363,17 +406,24 @@ export class RankComputer {
    * @returns the first that is not finite: a parameter's name, or what else it is; null: all are
    */
   private gather(result: RankResult, rank: number, { stretches }: Landing): string | null {
-    const { parameters } = this.encoder.layout;
-    const faulty = this.mode === "compiled" ? this.handOver.landed() : this.put(result.gradients, stretches);
-    const statistics = this.statistics(result, rank);
-    const { values } = stretches[stretches.length - 1];
-    let offset = values.length - statistics.reduce((sum, { length }) => sum + length, 0);
-    for (const own of statistics) {
-      values.set(own, offset);
-      offset += own.length;
+    const { parameters, bufferCount } = this.encoder.layout;
+    const landed = this.mode === "compiled" ? this.handOver.landed() : this.put(result.gradients, stretches);
+    const statistics = this.statisticsIn(stretches);
+    this.keyStatisticsCome = result.keyStatistics.length > 0;
+    if (this.mode === "eager") {
+      let offset = 0;
+      for (const own of [...result.queryStatistics, ...result.keyStatistics].map(valuesOf)) {
+        statistics.set(own, offset);
+        offset += own.length;
+      }
     }
-    if (faulty !== null) return parameters[faulty].name;
-    return statistics.every(isFiniteThroughout) ? null : "a batch-norm statistic";
+    if (exchangesKeys(this.config) && !(this.step instanceof Lockstep)) {
+      const length = shownLength(this.config, bufferCount);
+      const end = (rank + 1) * length;
+      statistics.set((this.shown ?? new Float32Array(end)).subarray(end - bufferCount, end), bufferCount);
+    } else if (!this.keyStatisticsCome) statistics.copyWithin(bufferCount, 0, bufferCount);
+    if (landed !== null && landed < parameters.length) return parameters[landed].name;
+    return isFiniteThroughout(statistics) ? null : "a batch-norm statistic";
   }
 
   /** Gradients of an eager step. @returns the first that is not finite; null: all are */
@@ -388,20 +438,13 @@ export class RankComputer {
     return faulty;
   }
 
-  private statistics({ queryStatistics, keyStatistics }: RankResult, rank: number): readonly Float32Array[] {
-    const own = queryStatistics.map(valuesOf);
-    if (!exchangesKeys(this.config) || this.step instanceof Lockstep)
-      return [...own, ...(keyStatistics.length > 0 ? keyStatistics.map(valuesOf) : own)];
-    const { bufferCount } = this.encoder.layout;
-    const length = shownLength(this.config, bufferCount);
-    const end = (rank + 1) * length;
-    return [...own, (this.shown ?? new Float32Array(end)).subarray(end - bufferCount, end)];
-  }
-
   /** @returns what is handed out of the rank's sum and those before it */
-  private sum(rank: number, { vector }: Landing, exits: readonly Exit[] | null): readonly HandedOut[] {
-    const leaf = { level: 0, index: rank };
-    if (vector === null) return [{ node: leaf, slices: (exits ?? []).map(() => null) }];
+  private sum(leaf: TreeNode, { slices, vector }: Landing, exits: readonly Exit[] | null): readonly HandedOut[] {
+    if (slices !== null) {
+      if (vector !== null) this.sums.lend(vector);
+      return [{ node: leaf, slices }];
+    }
+    if (vector === null) throw new Error("a sum without a vector");
     this.arena.round(vector.subarray(0, this.sums.rounded));
     this.sums.add(leaf, vector);
     return exits === null ? [] : this.sums.handOut(exits);

@@ -217,7 +217,11 @@ function compileOptions(config: RunConfig, part: "step" | "show" | "lockstep"): 
   const sizes = { imageSize, maxLength, threads };
   const identity = JSON.stringify({ part, method, model, moco, supcon, ownMethod, augmentation, ...sizes });
   // What is shown has none.
-  return { precision: engine.precision, identity, ...(part === "show" ? {} : { handsOver: "gradients" }) };
+  return {
+    precision: engine.precision,
+    identity,
+    ...(part === "show" ? {} : { handsOver: ["gradients", "queryStatistics", "keyStatistics"] }),
+  };
 }
 
 /** Whether the step's graphs are kept on this machine, so that `prepareRankStep` need not record them. */

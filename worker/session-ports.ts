@@ -106,7 +106,15 @@ export interface SessionPorts {
   /** what the ranks of the step have shown each other in a round @throws WireError where the frames do not fit */
   readonly setEmbeddings: (step: number, round: number, frames: readonly Uint8Array[]) => void;
   /** answered by `rankDone`; `flush` hands out the device's partial sums so far: where there are several, to each other */
-  readonly run: (link: number, device: number, step: number, rank: number, flush: boolean) => void;
+  readonly run: (
+    link: number,
+    device: number,
+    step: number,
+    rank: number,
+    flush: boolean,
+    /** whether `shardReady` is told meanwhile of each shard of its gradient that is whole, if nothing is to be added to it */
+    early: boolean,
+  ) => void;
   /** hands out the partial sums of all devices, none of which is at a rank; answered by `flushed` */
   readonly flush: (link: number, step: number) => void;
   readonly prefetch: (device: number, step: number, ranks: readonly number[], use: BatchUse) => void;

@@ -9,6 +9,7 @@ import type { BatchUse } from "../src/data/loader.js";
 import { retryAfter } from "../src/protocol/backoff.js";
 import { UserError } from "../src/protocol/errors.js";
 import { toFrames } from "../src/protocol/frames.js";
+import type { TreeNode } from "../src/optim/index.js";
 import { Numbering } from "../src/protocol/numbering.js";
 import {
   CHUNK_SAMPLES,
@@ -72,6 +73,7 @@ export class WorkerSession {
     readonly workerId: string;
     readonly ticket: string;
     readonly aggregators: readonly AggregatorAddress[];
+    readonly overlaps: boolean;
   } | null = null;
   private config: RunConfig | null = null;
   private found: Prepared | null = null;
@@ -86,6 +88,8 @@ export class WorkerSession {
   private isLoading = false;
 
   private readonly work = new WorkInHand();
+  /** shards of the rank in hand whose gradients have been sent */
+  private readonly sentEarly = new Set<number>();
   /** since when the devices have had nothing to do; null: it has, or has not had anything yet */
   private idleSince: number | null = null;
   /** how long it has had nothing to do since the last result, in ms */
@@ -310,7 +314,7 @@ export class WorkerSession {
     if (this.stage !== "ready") throw new WireError("work before the handshake was over");
   }
 
-  private welcome({ runId, workerId, configJson, aggregators, ticket, samplesPort }: Welcome): void {
+  private welcome({ runId, workerId, configJson, aggregators, ticket, samplesPort, overlaps }: Welcome): void {
     if (this.stage !== "greeting") throw new WireError("a welcome comes first, and once");
     const before = this.config;
     const config = configOf(configJson ?? "");
@@ -326,6 +330,7 @@ export class WorkerSession {
     this.welcomed = {
       ...{ runId: runId ?? "", workerId: workerId ?? "", ticket: ticket ?? "" },
       aggregators: soundAddresses(aggregators ?? []),
+      overlaps: overlaps === true,
     };
     this.stage = "preparing";
     this.ports.log(`welcome to ${this.welcomed.runId} as ${this.welcomed.workerId}`);
@@ -544,7 +549,8 @@ export class WorkerSession {
       return;
     }
     const { rank, isLast } = piece;
-    ports.run(link, device, work.step, rank, isLast);
+    this.sentEarly.clear();
+    ports.run(link, device, work.step, rank, isLast, isLast && this.welcomed?.overlaps === true);
     // The same ranks are likely to come next: their images load while this rank computes, and after its own.
     const use = this.rounds > 0 ? "embeddings" : "gradients";
     if (isLast) ports.prefetch(device, work.step + 1, work.executedBy(device), use);
@@ -573,6 +579,19 @@ export class WorkerSession {
     this.pump();
   }
 
+  /** A shard of the gradient of the rank in hand is whole, and nothing is to be added to it. @param parts as `HandedOut` has them */
+  shardReady(
+    link: number,
+    step: number,
+    rank: number,
+    aggregator: number,
+    parts: readonly Float32Array[] | null,
+  ): void {
+    if (!this.isOpen(link, step) || this.sentEarly.has(aggregator)) return;
+    this.sentEarly.add(aggregator);
+    this.sendGradient(step, { level: 0, index: rank }, aggregator, parts);
+  }
+
   /** @param report null: the step is over, so nobody waits for it */
   rankDone(link: number, step: number, rank: number, flushed: boolean, report: RankReport | null): void {
     this.ended({ link, kind: "rank", number: rank });
@@ -593,13 +612,20 @@ export class WorkerSession {
   }
 
   private handOut(step: number, nodes: readonly HandedOut[]): void {
-    const runId = this.welcomed?.runId ?? "";
     for (const { node, slices } of nodes) {
-      for (const [aggregator, parts] of slices.entries()) {
-        const gradient = { runId, step, level: node.level, index: node.index, shared: parts === null };
-        this.tell(aggregator, { body: "gradient", gradient }, toFrames(...(parts ?? [])));
-      }
+      for (const [aggregator, parts] of slices.entries())
+        if (!this.sentEarly.has(aggregator)) this.sendGradient(step, node, aggregator, parts);
     }
+  }
+
+  private sendGradient(
+    step: number,
+    { level, index }: TreeNode,
+    aggregator: number,
+    parts: readonly Float32Array[] | null,
+  ): void {
+    const gradient = { runId: this.welcomed?.runId ?? "", step, level, index, shared: parts === null };
+    this.tell(aggregator, { body: "gradient", gradient }, toFrames(...(parts ?? [])));
   }
 
   private sendResult(step: number, rank: number, report: RankReport): void {

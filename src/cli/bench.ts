@@ -115,6 +115,7 @@ async function benchmark(config: RunConfig, device: string, warmup: number): Pro
       config,
       listen: "tcp://127.0.0.1:*",
       wire: { weights: "auto", sharesMemory: true },
+      overlaps: true,
       streamsData: false,
       aggregators: null,
       out: join(directory, "run"),

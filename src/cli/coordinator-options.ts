@@ -25,6 +25,12 @@ export const WIRE_OPTIONS = {
     default: true,
     describe: "Share memory with workers on the same machine; --no-shared-memory sends everything, as between machines",
   },
+  overlap: {
+    type: "boolean",
+    default: true,
+    describe:
+      "Send each aggregator its gradients while a worker computes the rest; --no-overlap waits for the step's end",
+  },
 } as const;
 
 /** Where workers have their samples from. */
@@ -47,6 +53,7 @@ export function streamsData(given: DeliveryArguments): boolean {
 export interface WireArguments {
   readonly "wire-weights": WireWeights;
   readonly "shared-memory": boolean;
+  readonly overlap: boolean;
 }
 
 export function wireOf(given: WireArguments): Wire {
@@ -59,6 +66,7 @@ export function wireFlags(given: WireArguments & DeliveryArguments): readonly st
   return [
     ...(weights === "auto" ? [] : ["--wire-weights", weights]),
     ...(sharesMemory ? [] : ["--no-shared-memory"]),
+    ...(given.overlap ? [] : ["--no-overlap"]),
     ...(streamsData(given) ? ["--data-delivery", "stream"] : []),
   ];
 }

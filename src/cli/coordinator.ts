@@ -90,6 +90,7 @@ export const coordinatorCommand: CommandBody<CoordinatorArguments> = {
       listen,
       aggregators,
       wire: wireOf(given),
+      overlaps: given.overlap,
       streamsData: streamsData(given),
       trace: pathOf("--trace", given.trace) ?? null,
       keys,
@@ -132,6 +133,7 @@ interface Run {
   readonly trace: string | null;
   readonly aggregators: number | null;
   readonly wire: Wire;
+  readonly overlaps: boolean;
   readonly streamsData: boolean;
   readonly keys: ServerKeys | null;
   readonly config: RunConfig;
@@ -148,6 +150,7 @@ async function serveRun({
   listen,
   aggregators,
   wire,
+  overlaps,
   streamsData,
   trace,
   keys,
@@ -182,6 +185,7 @@ async function serveRun({
       listen,
       aggregators,
       wire,
+      overlaps,
       streamsData,
       keys,
       out,

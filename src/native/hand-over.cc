@@ -36,18 +36,38 @@ TF_Tensor* TF_AllocateOutput(TF_OpKernelContext* context, int output, TF_DataTyp
 
 namespace {
 
-/** Where the results of one graph go, by their places. */
+/** Places that somebody waits for, together. */
+struct Stretch {
+  Stretch(int32_t run, uint32_t number, uint32_t places) : run(run), number(number), left(places) {}
+  /** as whoever waits calls them */
+  const int32_t run;
+  const uint32_t number;
+  /** places of it to which nothing has come */
+  std::atomic<uint32_t> left;
+};
+
+struct Place {
+  /** null: nobody wants what comes there */
+  float* target = nullptr;
+  std::atomic<bool> finite{true};
+  /** null: nobody waits for it */
+  std::shared_ptr<Stretch> stretch;
+};
+
+/** Where the results of one graph go. */
 struct Table {
-  explicit Table(std::vector<size_t> sizes) : lengths(std::move(sizes)), targets(lengths.size()), finite(lengths.size()) {}
+  explicit Table(std::vector<size_t> sizes) : lengths(std::move(sizes)), places(lengths.size()) {}
   /** in values */
   const std::vector<size_t> lengths;
-  std::vector<float*> targets;
-  std::vector<std::atomic<bool>> finite;
+  std::vector<Place> places;
 };
 
 std::mutex tables_mutex;
 std::map<int32_t, std::shared_ptr<Table>> tables;
 int32_t tables_opened = 0;
+
+/** Hears of each stretch that is whole; null: nobody does. */
+napi_threadsafe_function listener = nullptr;
 
 std::shared_ptr<Table> TableOf(int32_t number) {
   const std::lock_guard<std::mutex> lock(tables_mutex);
@@ -93,11 +113,12 @@ const char* HandOver(const Kernel& kernel, const TF_Tensor* values, const TF_Ten
   if (name == 0) return nullptr;
   const auto table = TableOf(name);
   const auto place = static_cast<size_t>(kernel.place);
-  if (table == nullptr || place >= table->targets.size()) return "a tensor is handed over to a table that is not open";
+  if (table == nullptr || place >= table->places.size()) return "a tensor is handed over to a table that is not open";
   const size_t length = table->lengths[place];
   if (TF_TensorByteSize(values) != length * sizeof(float)) return "a tensor is handed over to a place of another size";
   const auto* from = static_cast<const float*>(TF_TensorData(values));
-  float* to = table->targets[place];
+  Place& own = table->places[place];
+  float* to = own.target;
   // Nobody wants it now.
   if (to == nullptr) return nullptr;
   bool finite = true;
@@ -106,7 +127,13 @@ const char* HandOver(const Kernel& kernel, const TF_Tensor* values, const TF_Ten
     finite = IsFinite(from + done, count) && finite;
     std::memcpy(to + done, from + done, count * sizeof(float));
   }
-  table->finite[place] = finite;
+  own.finite = finite;
+  if (own.stretch != nullptr && own.stretch->left.fetch_sub(1) == 1) {
+    const std::lock_guard<std::mutex> lock(tables_mutex);
+    auto* whole = new std::shared_ptr<Stretch>(own.stretch);
+    if (listener == nullptr || napi_call_threadsafe_function(listener, whole, napi_tsfn_nonblocking) != napi_ok)
+      delete whole;
+  }
   return nullptr;
 }
 
@@ -214,11 +241,61 @@ napi_value Aim(napi_env env, napi_callback_info info) {
   for (uint32_t index = first; index < end; index++) {
     const size_t length = table->lengths[index];
     if (length > room) return Throw(env, "the places do not fit into the vector");
-    table->targets[index] = place;
-    table->finite[index] = true;
+    table->places[index].target = place;
+    table->places[index].finite = true;
     place += length;
     room -= length;
   }
+  return nullptr;
+}
+
+// await(table, first, end, run, number): the listener hears of it when something has come to all of those places. After `aim`.
+napi_value Await(napi_env env, napi_callback_info info) {
+  napi_value arguments[5];
+  size_t count = 5;
+  napi_get_cb_info(env, info, &count, arguments, nullptr, nullptr);
+  const auto table = count == 5 ? Named(env, arguments[0]) : nullptr;
+  if (table == nullptr) return nullptr;
+  uint32_t first = 0, end = 0, number = 0;
+  int32_t run = 0;
+  if (napi_get_value_uint32(env, arguments[1], &first) != napi_ok ||
+      napi_get_value_uint32(env, arguments[2], &end) != napi_ok || end > table->places.size() || first >= end ||
+      napi_get_value_int32(env, arguments[3], &run) != napi_ok ||
+      napi_get_value_uint32(env, arguments[4], &number) != napi_ok)
+    return Throw(env, "await is not called so");
+  const auto stretch = std::make_shared<Stretch>(run, number, end - first);
+  for (uint32_t index = first; index < end; index++) table->places[index].stretch = stretch;
+  return nullptr;
+}
+
+void Tell(napi_env env, napi_value callback, void*, void* data) {
+  const std::unique_ptr<std::shared_ptr<Stretch>> stretch(static_cast<std::shared_ptr<Stretch>*>(data));
+  if (env == nullptr) return;
+  napi_value undefined, arguments[2];
+  napi_get_undefined(env, &undefined);
+  napi_create_int32(env, (*stretch)->run, &arguments[0]);
+  napi_create_uint32(env, (*stretch)->number, &arguments[1]);
+  napi_call_function(env, undefined, callback, 2, arguments, nullptr);
+}
+
+void Forget(napi_env, void*, void*) {
+  const std::lock_guard<std::mutex> lock(tables_mutex);
+  listener = nullptr;
+}
+
+// listen(callback): is called, on the thread that calls this, with run and number of each stretch that is whole. Once in a process.
+napi_value Listen(napi_env env, napi_callback_info info) {
+  napi_value callback, name;
+  size_t count = 1;
+  napi_get_cb_info(env, info, &count, &callback, nullptr, nullptr);
+  napi_create_string_utf8(env, "tandem hand-over", NAPI_AUTO_LENGTH, &name);
+  const std::lock_guard<std::mutex> lock(tables_mutex);
+  if (count != 1 || listener != nullptr ||
+      napi_create_threadsafe_function(env, callback, nullptr, name, 0, 1, nullptr, Forget, nullptr, Tell, &listener) !=
+          napi_ok)
+    return Throw(env, "somebody listens already");
+  // Nobody stays for it.
+  napi_unref_threadsafe_function(env, listener);
   return nullptr;
 }
 
@@ -230,9 +307,12 @@ napi_value Landed(napi_env env, napi_callback_info info) {
   const auto table = count == 1 ? Named(env, argument) : nullptr;
   if (table == nullptr) return nullptr;
   int32_t faulty = -1;
-  for (size_t place = 0; place < table->targets.size(); place++) {
-    if (faulty < 0 && !table->finite[place]) faulty = static_cast<int32_t>(place);
-    table->targets[place] = nullptr;
+  for (size_t index = 0; index < table->places.size(); index++) {
+    Place& place = table->places[index];
+    if (faulty < 0 && !place.finite) faulty = static_cast<int32_t>(index);
+    place.finite = true;
+    place.target = nullptr;
+    place.stretch = nullptr;
   }
   napi_value result;
   napi_create_int32(env, faulty, &result);
@@ -245,7 +325,7 @@ napi_value Initialise(napi_env env, napi_value exports) {
   const struct {
     const char* name;
     napi_callback call;
-  } functions[] = {{"openTable", OpenTable}, {"aim", Aim}, {"landed", Landed}};
+  } functions[] = {{"openTable", OpenTable}, {"aim", Aim}, {"await", Await}, {"landed", Landed}, {"listen", Listen}};
   for (const auto& [name, call] : functions) {
     napi_value function;
     napi_create_function(env, name, NAPI_AUTO_LENGTH, call, nullptr, &function);

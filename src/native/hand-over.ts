@@ -5,7 +5,9 @@ import { loadAddon } from "./addon.js";
 interface Addon {
   openTable(lengths: readonly number[]): number;
   aim(table: number, first: number, end: number, vector: Float32Array): void;
+  await(table: number, first: number, end: number, run: number, stretch: number): void;
   landed(table: number): number;
+  listen(whole: (run: number, stretch: number) => void): void;
 }
 
 let loaded: Addon | null = null;
@@ -34,9 +36,26 @@ export class HandOver {
     handOverAddon().aim(this.number, first, end, vector);
   }
 
+  /** Whoever listens hears, with these numbers, when something has come to all of the places `[first, end)`. After `aim`. */
+  await(first: number, end: number, run: number, stretch: number): void {
+    handOverAddon().await(this.number, first, end, run, stretch);
+  }
+
   /** The run is over. @returns the first place whose values are not all finite; null: all are */
   landed(): number | null {
     const faulty = handOverAddon().landed(this.number);
     return faulty < 0 ? null : faulty;
   }
+}
+
+/** Who hears of what has been awaited: one of a process, on one thread, since a graph runs on another. */
+let hear: ((run: number, stretch: number) => void) | null = null;
+
+/** @param whole hears of each stretch that is whole, from whatever thread it was awaited */
+export function onHandedOver(whole: (run: number, stretch: number) => void): void {
+  if (hear === null)
+    handOverAddon().listen((run, stretch) => {
+      hear?.(run, stretch);
+    });
+  hear = whole;
 }

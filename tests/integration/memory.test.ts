@@ -58,6 +58,7 @@ it("holds memory over 500 steps", { timeout: 120_000 }, async () => {
         link: 1,
         flush: rank === 1,
         memories: [null],
+        run: null,
       });
       if (typeof outcome === "string") throw new Error(outcome);
       const { keys, loss, nodes } = outcome;

@@ -431,6 +431,7 @@ class Cluster implements Surroundings {
     const door = {
       ...{ runId: runId("run"), config: this.config, softwareVersion: "simulated" },
       ...{ manifestHash: "manifest", rounds: null, newTicket: () => String(draw.next()) },
+      overlaps: draw.chance(0.5),
     };
     const membership = before ?? new Membership(door, null);
     membership.aggregators = shards.map(() => ({ port: 1 }));

@@ -148,6 +148,18 @@ export const MUTATIONS: readonly Mutation[] = [
     replace: "flushed",
   },
   {
+    fault: "what was sent early of one rank counts as sent of the next",
+    file: "worker/session.js",
+    find: "this.sentEarly.clear();",
+    replace: "",
+  },
+  {
+    fault: "a shard that leaves early is that of whatever rank was computed before",
+    file: "worker/session.js",
+    find: "this.sendGradient(step, { level: 0, index: rank }, aggregator, parts);",
+    replace: "this.sendGradient(step, { level: 0, index: rank - (rank % 2) }, aggregator, parts);",
+  },
+  {
     fault: "a worker computes with whatever weights it has",
     file: "worker/work-in-hand.js",
     find: "weights !== this.step || queue !== this.step",

@@ -55,6 +55,8 @@ interface Engine {
   freeAt: number;
 }
 
+type RankValues = ReturnType<typeof rankValues>;
+
 const TICK_MS = 90;
 /** Numbers besides the measured ones, which the simulation has no use for. */
 const UNMEASURED = {
@@ -287,9 +289,24 @@ export class SimulatedWorker {
           engine.shown = { step, blocks: [...before, block] };
         });
       },
-      run: (link, device, step, rank, flush) => {
-        this.onEngine(device, this.paceMs * (0.5 + draw.next()), (engine) => {
-          this.rank(engine, link, step, rank, flush);
+      run: (link, device, step, rank, flush, early) => {
+        const ms = this.paceMs * (0.5 + draw.next());
+        if (!early) {
+          this.onEngine(device, ms, (engine) => {
+            this.rank(link, step, rank, flush, this.valuesOf(engine, step, rank));
+          });
+          return;
+        }
+        // Shards are whole one after the other, the last first, while the engine is at the rank; it may end before some are heard of.
+        let values: RankValues | null = null;
+        for (const shard of [...this.shards.keys()].reverse()) {
+          this.onEngine(device, ms / (this.shards.length + 1), (engine) => {
+            values ??= this.valuesOf(engine, step, rank);
+            if (draw.chance(0.8)) this.shardWhole(link, step, rank, shard, values);
+          });
+        }
+        this.onEngine(device, ms / (this.shards.length + 1), (engine) => {
+          this.rank(link, step, rank, flush, values ?? this.valuesOf(engine, step, rank));
         });
       },
       flush: (link, step) => {
@@ -335,27 +352,30 @@ export class SimulatedWorker {
     this.data = [];
   }
 
-  private rank(engine: Engine, link: number, step: number, rank: number, flush: boolean): void {
+  /** A shard of a gradient leaves before the rest of it, where nothing is to be added to it, nor rounded. */
+  private shardWhole(link: number, step: number, rank: number, shard: number, { gradient }: RankValues): void {
+    const isAlone =
+      this.engines.length === 1 && (this.summed.step !== step || this.summed.link !== link || this.sums.isEmpty);
+    if (!isAlone || this.world.numbers.gradients === "bf16" || shard >= this.shards.length) return;
+    this.session.shardReady(link, step, rank, shard, [sliceOf(gradient, gradientSlice(this.shards[shard]))]);
+  }
+
+  private valuesOf(engine: Engine, step: number, rank: number): RankValues {
     const { shards, queue } = engine;
     const shown = shownIn(engine, step, this.world.rounds.length);
     if (shards === null || queue === null) throw new Error("a rank without weights or queue");
+    const { seed, numbers } = this.world;
+    return rankValues({ seed, numbers, step, rank, weights: whole(shards), queue: queue.keys, shown });
+  }
+
+  private rank(link: number, step: number, rank: number, flush: boolean, values: RankValues): void {
     const isOver = link < this.summed.link || (link === this.summed.link && step < this.summed.step);
     if (!isOver && (link !== this.summed.link || step !== this.summed.step)) {
       this.summed = { link, step };
       this.sums.clear();
       for (const sum of this.handedOut.splice(0)) arena.release(sum);
     }
-    const { gradient, keys, nonFinite } = rankValues({
-      ...{
-        seed: this.world.seed,
-        numbers: this.world.numbers,
-        step,
-        rank,
-        weights: whole(shards),
-        queue: queue.keys,
-        shown,
-      },
-    });
+    const { gradient, keys, nonFinite } = values;
     // Of several devices the session flushes the sums itself.
     if (isOver) arena.release(gradient);
     else this.sums.add({ level: 0, index: rank }, gradient);

@@ -28,8 +28,8 @@ export interface CompileOptions {
    * equal graphs.
    */
   readonly identity: string;
-  /** key of a list of results that leave the graph while it runs, for the table (`HandOver`) whose number the input `table` is */
-  readonly handsOver?: string;
+  /** keys of lists of results that leave the graph while it runs, for the table (`HandOver`) whose number the input `table` is */
+  readonly handsOver?: readonly string[];
   /** folder that graphs are kept in; null: record anew */
   readonly cache?: string | null;
 }
@@ -65,7 +65,11 @@ export async function compile<In extends TensorTree, Out extends TensorTree>(
   const whole =
     handsOver === undefined
       ? computed
-      : handingOver(computed, leavesUnder(outputShape, handsOver), leavesUnder(inputShape, "table")[0]);
+      : handingOver(computed, {
+          results: handsOver.flatMap((key) => leavesUnder(outputShape, key)),
+          table: leavesUnder(inputShape, "table")[0],
+          inOrder: !isStaged(computed) && !nodeBackend().isUsingGpuDevice,
+        });
   const { graph, stages } = isStaged(whole) ? staged(prune(merged(whole))) : { graph: whole, stages: null };
   const stored = await cache.store(key, encodeSavedModel(graph), { outputShape, stages });
   return CompiledStep.load<In, Out>(stored, inputShape, example, graph);

@@ -3,6 +3,7 @@
  * other more: what does not depend on each other waits together, so two encoders side by side take as many rounds as one.
  */
 import { ACROSS_RANKS, type Edge, type Graph, type Node } from "./graph.js";
+import { HAND_OVER } from "./handing-over.js";
 
 /** A vector that this rank shows at the end of a stage, `[n]`, and the placeholder that takes what all have shown, `[W, n]`. */
 export interface ShownVector {
@@ -37,6 +38,8 @@ export function staged({ nodes, inputCount, outputs }: Graph): Staged {
     stageOf.push(Math.max(0, ...before) + (operation === ACROSS_RANKS ? 1 : 0));
   }
   const count = Math.max(...stageOf) + 1;
+  // Whoever wants it says where with the last stage.
+  for (const [index, { operation }] of nodes.entries()) if (operation === HAND_OVER) stageOf[index] = count - 1;
   /** edges by name, with the stages that take them; the result is of the last one */
   const taken = new Map<string, { readonly edge: Edge; readonly by: Set<number> }>();
   const take = (edge: Edge, by: number) => {

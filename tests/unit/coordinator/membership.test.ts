@@ -10,6 +10,7 @@ const door = (config: RunConfig = PRESETS.quickstart) => ({
   softwareVersion: "1.2.3",
   manifestHash: "manifest-of-the-run",
   rounds: null,
+  overlaps: true,
   newTicket: () => "a ticket",
 });
 /** Of the process with this number, its attempt to connect with that one. */

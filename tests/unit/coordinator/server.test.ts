@@ -31,7 +31,7 @@ function waitingServer() {
   const ignore = () => undefined;
   const server = new Server(
     {
-      membership: new Membership({ ...door, rounds: [], newTicket: () => "t" }, null),
+      membership: new Membership({ ...door, rounds: [], overlaps: true, newTicket: () => "t" }, null),
       queue: KeyQueue.random(4, 2, 1),
       schedule: { stepsPerEpoch: 5, totalSteps: 5, globalBatch: 2, rates: () => ({ learningRate: 0, keyMomentum: 0 }) },
       keysPerRank: 1,

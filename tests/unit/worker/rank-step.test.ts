@@ -167,11 +167,12 @@ describe.each(variants)("a step of %s", (_, overrides, bf16) => {
         throw new Error(warning);
       });
       expect(step.mode).toBe(mode);
-      // Where a compiled step puts its gradients; what it returns has none.
-      const { parameters, parameterCount } = encoder.layout;
-      const handOver = new HandOver(parameters.map(({ size }) => size));
-      const landed = new Float32Array(parameterCount);
-      handOver.aim(0, parameters.length, landed);
+      // Where a compiled step puts its gradients and statistics; what it returns has none.
+      const { parameters, parameterCount, buffers, bufferCount } = encoder.layout;
+      const lengths = [...parameters, ...buffers, ...buffers].map(({ size }) => size);
+      const handOver = new HandOver(lengths);
+      const landed = new Float32Array(parameterCount + 2 * bufferCount);
+      handOver.aim(0, lengths.length, landed);
       const { result } = runAlone(config, step, inputsOf(config, encoder, given, batch, handOver.number));
       expect(handOver.landed()).toBeNull();
       const values = (tensor: Tensor) => tensor.dataSync() as Float32Array;
@@ -181,7 +182,11 @@ describe.each(variants)("a step of %s", (_, overrides, bf16) => {
           mode === "eager" ? values(gradient) : sliceOf(landed, parameters[index]),
         ),
         keys: result.rows === null ? null : values(result.rows),
-        statistics: [...result.queryStatistics, ...result.keyStatistics].map(values),
+        statistics: [...result.queryStatistics, ...result.keyStatistics].map((tensor, index) => {
+          const offset = parameterCount + (index < buffers.length ? 0 : bufferCount);
+          const spec = buffers[index % buffers.length];
+          return mode === "eager" ? values(tensor) : sliceOf(landed, { ...spec, offset: offset + spec.offset });
+        }),
         forwardDoneAt: readTimestamp(result.forwardDoneAt),
       });
     }
