@@ -5,6 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { retryAfter } from "../src/protocol/backoff.js";
 import { UserError } from "../src/protocol/errors.js";
 import { Numbering } from "../src/protocol/numbering.js";
+import type { Health } from "../src/telemetry/index.js";
 import { SOFTWARE_VERSION } from "../src/protocol/version.js";
 import {
   orderCodec,
@@ -34,6 +35,8 @@ export interface AggregatorProcessOptions {
   /** how long the coordinator may take to store the state when the process was asked to leave, in ms */
   readonly graceMs: number;
   readonly signal: AbortSignal;
+  /** is told at every turn of the loop */
+  readonly health?: Health | undefined;
   readonly log: (message: string) => void;
 }
 
@@ -157,6 +160,7 @@ class Link {
       this.lose(`the coordinator has been silent for ${String(Math.round(silence))} ms${hint}`);
     this.say({ body: "alive", alive: {} });
     this.aggregator?.command({ kind: "tick" });
+    this.options.health?.turned(this.aggregator === null ? "waiting for a shard of a run" : null);
   }
 
   private async listen(): Promise<void> {

@@ -47,6 +47,7 @@ import {
 } from "./initial-weights.js";
 import { Membership } from "./membership.js";
 import { initialState, type Outcome, type RunPlan } from "./run-state.js";
+import type { Health } from "../src/telemetry/index.js";
 import type { RunObserver, Schedule } from "./server.js";
 import { SamplesPlane } from "./samples-plane.js";
 import { fromGroups } from "./stored-state.js";
@@ -72,6 +73,8 @@ export interface CoordinatorOptions {
   /** asks for a checkpoint and an orderly end */
   readonly signal: AbortSignal;
   /** `step`: where the run goes on; `reproducible`: whether all that it builds on can be repeated bit for bit */
+  /** is told at every turn of the loop */
+  readonly health?: Health | undefined;
   readonly onListening?: (info: {
     readonly control: string;
     readonly step: number;
@@ -168,6 +171,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
   let provided: Provided | null = null;
   let step = begun.state?.version ?? 0;
   let outcome: Outcome = "failed";
+  let pulse: NodeJS.Timeout | null = null;
   try {
     const { worldSize, gradients } = config.parallel;
     const { wire } = options;
@@ -243,6 +247,9 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
     };
     let lastCheckpoint: string | null = null;
     let now: Begun = begun;
+    pulse = setInterval(() => {
+      options.health?.turned(provided === null ? "waiting for aggregators" : null);
+    }, config.membership.heartbeatMs);
     for (;;) {
       provided ??= await supply.provide({ ...need, state: handOver(now) });
       if (provided === null) {
@@ -266,6 +273,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
       observer.wentBack(step);
     }
   } finally {
+    if (pulse !== null) clearInterval(pulse);
     control.close();
     await samples?.close();
     await supply.close(`the run has ${outcome}`);

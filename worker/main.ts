@@ -7,6 +7,7 @@ import type { DeviceChoice } from "../src/engine/environment.js";
 import { parameterBuckets } from "../src/models/buckets.js";
 import { VectorArena } from "../src/optim/index.js";
 import { PROTOCOL_VERSION } from "../src/protocol/wire.js";
+import type { Health } from "../src/telemetry/index.js";
 import { SOFTWARE_VERSION } from "../src/protocol/version.js";
 import type { ClientKeys } from "../src/transport/index.js";
 import { Connection } from "./connection.js";
@@ -41,6 +42,8 @@ export interface WorkerOptions {
   readonly graceMs: number;
   /** asks the worker to leave in order */
   readonly signal: AbortSignal;
+  /** is told at every turn of the loop */
+  readonly health?: Health | undefined;
   readonly log?: (message: string) => void;
   /** hears what its user should know even where a log is kept */
   readonly warn?: (message: string) => void;
@@ -228,6 +231,7 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
       else options.signal.addEventListener("abort", drain, { once: true });
       timer = setInterval(() => {
         session.tick();
+        options.health?.turned(session.waitsFor);
       }, TICK_MS);
     });
   } finally {

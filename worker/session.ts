@@ -166,6 +166,21 @@ export class WorkerSession {
     return this.config;
   }
 
+  /** What is not there yet for the worker to take part; null: nothing, it does. */
+  get waitsFor(): string | null {
+    switch (this.stage) {
+      case "down":
+      case "greeting":
+        return `looking for the coordinator at ${this.options.endpoint}`;
+      case "preparing":
+        return "starting the engine and listing the data";
+      case "proving":
+        return "connecting to the aggregators";
+      case "ready":
+        return this.queueVersion < 0 ? "waiting to be admitted" : null;
+    }
+  }
+
   // --- Links.
 
   private connect(): void {

@@ -4,6 +4,7 @@ import { UserError } from "../protocol/errors.js";
 import { openLogger } from "../telemetry/index.js";
 import { addressOf, isHost, isWildcard, nextPort, readClientKeys } from "../transport/index.js";
 import type { CommandBody } from "./commands.js";
+import { HEALTH_OPTION, healthAt } from "./health-option.js";
 import { once, pathOf } from "./run-options.js";
 import { requireKeysOrInsecure } from "./require-keys.js";
 import { milliseconds } from "./seconds.js";
@@ -19,6 +20,7 @@ interface AggregatorArguments {
   readonly patience: number;
   readonly grace: number;
   readonly log: string | undefined;
+  readonly health: string | undefined;
   readonly name: string;
 }
 
@@ -63,6 +65,7 @@ export const aggregatorCommand: CommandBody<AggregatorArguments> = {
         requiresArg: true,
         describe: "Seconds for the run to store its state when SIGTERM or SIGINT asks the aggregator to leave",
       })
+      .option("health", HEALTH_OPTION)
       .option("log", { type: "string", requiresArg: true, describe: "Append JSON logs to this file" })
       .option("name", {
         type: "string",
@@ -81,6 +84,7 @@ export const aggregatorCommand: CommandBody<AggregatorArguments> = {
       // Where nobody keeps a log, the terminal is it.
       if (log === undefined) process.stderr.write(`${name}: ${message}\n`);
     };
+    const { health, close } = await healthAt(given.health, say);
     try {
       const connect = tcpEndpoint(once("connect", given.connect), "connect");
       const asked = once("listen", given.listen);
@@ -100,6 +104,7 @@ export const aggregatorCommand: CommandBody<AggregatorArguments> = {
         patienceMs: milliseconds("patience", given.patience),
         graceMs: milliseconds("grace", given.grace),
         signal: stopSignal(),
+        health,
         log: say,
       });
       say("done");
@@ -107,6 +112,7 @@ export const aggregatorCommand: CommandBody<AggregatorArguments> = {
       if (log !== undefined) logger.info({ error: String(error) }, "ended by an error");
       throw error;
     } finally {
+      close();
       // An IPC channel to `tandem train` would keep the process.
       if (process.connected) process.disconnect();
     }

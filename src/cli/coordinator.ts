@@ -28,6 +28,7 @@ import {
   type RunArguments,
 } from "./run-options.js";
 import type { Wire } from "../models/exchange.js";
+import { HEALTH_OPTION, healthAt } from "./health-option.js";
 import { requireKeysOrInsecure } from "./require-keys.js";
 import { shellWord } from "./shell-word.js";
 import { stopSignal } from "./stop-signal.js";
@@ -44,6 +45,7 @@ interface CoordinatorArguments extends RunArguments, WireArguments, DeliveryArgu
   readonly insecure: boolean;
   readonly aggregators: string;
   readonly trace: string | undefined;
+  readonly health: string | undefined;
   readonly "stop-after": number | undefined;
 }
 
@@ -61,6 +63,7 @@ export const coordinatorCommand: CommandBody<CoordinatorArguments> = {
       .options(WIRE_OPTIONS)
       .option("data-delivery", DELIVERY_OPTION)
       .option("trace", TRACE_OPTION)
+      .option("health", HEALTH_OPTION)
       .option("keys", {
         type: "string",
         requiresArg: true,
@@ -93,6 +96,7 @@ export const coordinatorCommand: CommandBody<CoordinatorArguments> = {
       overlaps: given.overlap,
       streamsData: streamsData(given),
       trace: pathOf("--trace", given.trace) ?? null,
+      health: given.health,
       keys,
       out,
       resume,
@@ -134,6 +138,8 @@ interface Run {
   readonly aggregators: number | null;
   readonly wire: Wire;
   readonly overlaps: boolean;
+  /** address to answer probes at; undefined: none */
+  readonly health: string | undefined;
   readonly streamsData: boolean;
   readonly keys: ServerKeys | null;
   readonly config: RunConfig;
@@ -153,6 +159,7 @@ async function serveRun({
   overlaps,
   streamsData,
   trace,
+  health: healthAddress,
   keys,
   out,
   resume,
@@ -179,6 +186,9 @@ async function serveRun({
   const onAbort = () => display.note("stopping: writing a checkpoint (once more to exit at once)");
   signal.addEventListener("abort", onAbort, { once: true });
   let began: string | null = null;
+  const { health, close } = await healthAt(healthAddress, (message) => {
+    display.note(message);
+  });
   try {
     const result = await runCoordinator({
       config,
@@ -192,6 +202,7 @@ async function serveRun({
       resume,
       init,
       signal,
+      health,
       onListening: ({ control, step, reproducible, initial }) => {
         began = again(control);
         events.append({ kind: "run-started", again: began, control, resumed: resume, step, reproducible });
@@ -212,6 +223,7 @@ async function serveRun({
     }
     throw error;
   } finally {
+    close();
     signal.removeEventListener("abort", onAbort);
     events.close();
     timeline?.close();

@@ -8,6 +8,7 @@ import { DEVICE_OPTIONS, devicesOf } from "./device-choice.js";
 import { stopSignal } from "./stop-signal.js";
 import { tcpEndpoint } from "./tcp-endpoint.js";
 import type { CommandBody } from "./commands.js";
+import { HEALTH_OPTION, healthAt } from "./health-option.js";
 
 interface WorkerArguments {
   readonly connect: string;
@@ -19,6 +20,7 @@ interface WorkerArguments {
   readonly tokenizer: string | undefined;
   readonly method: string | undefined;
   readonly log: string | undefined;
+  readonly health: string | undefined;
   readonly name: string;
   readonly keys: string | undefined;
   readonly patience: number;
@@ -78,6 +80,7 @@ export const workerCommand: CommandBody<WorkerArguments> = {
         requiresArg: true,
         describe: "Seconds for the rank in hand when SIGTERM or SIGINT asks the worker to leave",
       })
+      .option("health", HEALTH_OPTION)
       .option("log", { type: "string", requiresArg: true, describe: "Append JSON logs to this file" })
       .option("name", { type: "string", default: "worker", requiresArg: true, describe: "What to be called in logs" })
       .example("$0 worker --connect tcp://10.0.0.5:5555", "Join the run of a coordinator on another machine")
@@ -96,6 +99,7 @@ export const workerCommand: CommandBody<WorkerArguments> = {
       // Where nobody keeps a log, the terminal is it.
       if (log === undefined) process.stderr.write(`${name}: ${message}\n`);
     };
+    const { health, close } = await healthAt(given.health, say);
     try {
       await runWorker({
         connect: tcpEndpoint(once("connect", connect), "connect"),
@@ -109,6 +113,7 @@ export const workerCommand: CommandBody<WorkerArguments> = {
         patienceMs: milliseconds("patience", patience),
         graceMs: milliseconds("grace", grace),
         signal: stopSignal(),
+        health,
         log: say,
         // Shown also where a log is kept.
         warn: (message) => {
@@ -120,6 +125,7 @@ export const workerCommand: CommandBody<WorkerArguments> = {
       if (log !== undefined) logger.info({ error: String(error) }, "ended by an error");
       throw error;
     } finally {
+      close();
       // An IPC channel to `tandem train` would keep the process.
       if (process.connected) process.disconnect();
     }

@@ -1,5 +1,6 @@
 /** Telemetry: logs, the event file, the progress line. */
 export { EventFile, readEvents, type RunEvent, type StepNumbers, type TimedEvent } from "./events.js";
+export { Health, serveHealth } from "./health.js";
 export { openLogger, type Logger, type LoggerOptions } from "./logger.js";
 export { Progress, type ProgressStream } from "./progress.js";
 export { duration, progressLine, type StepProgress } from "./progress-line.js";

@@ -1,0 +1,81 @@
+/**
+ * Answers to a supervisor over HTTP: `/livez`, whether the process's heartbeat loop turns, and `/readyz`, whether it does what it is there for.
+ * 200 with `ok`, or 503 with the reason in one line, as Kubernetes' probes and its own components have it.
+ */
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { UserError } from "../protocol/errors.js";
+
+/** A loop that has not turned for so long hangs, in ms: longer than any pause of a garbage collector, or a checkpoint. */
+const HANGS_AFTER_MS = 30_000;
+
+/** What is known of a process's health. */
+export class Health {
+  private turnedAt: number;
+
+  /** @param waitsFor what is not there yet that it needs; null: nothing, it is ready */
+  constructor(
+    private readonly now: () => number = () => performance.now(),
+    private waitsFor: string | null = "starting",
+  ) {
+    this.turnedAt = now();
+  }
+
+  /** The loop has turned. @param waitsFor as of the constructor */
+  turned(waitsFor: string | null): void {
+    this.turnedAt = this.now();
+    this.waitsFor = waitsFor;
+  }
+
+  /** @returns why it is not live; null: it is */
+  get hangs(): string | null {
+    const silence = this.now() - this.turnedAt;
+    return silence > HANGS_AFTER_MS ? `the heartbeat loop has not turned for ${(silence / 1000).toFixed(0)} s` : null;
+  }
+
+  /** @returns why it is not ready; null: it is */
+  get isMissing(): string | null {
+    return this.hangs ?? this.waitsFor;
+  }
+}
+
+export interface HealthServer {
+  /** `HOST:PORT` */
+  readonly address: string;
+  readonly close: () => void;
+}
+
+/**
+ * @param address `HOST:PORT`; port 0: a free one
+ * @throws UserError `ADDRESS_INVALID`, `PORT_IN_USE`
+ */
+export async function serveHealth(address: string, health: Health): Promise<HealthServer> {
+  const [, host, port] = /^(\[[\da-fA-F:.%\w]+\]|[^:/\s]+):(\d{1,5})$/.exec(address) ?? [];
+  if (host === undefined || Number(port) > 65_535)
+    throw new UserError("ADDRESS_INVALID", `--health ${address} is no address: write HOST:PORT, e.g. 0.0.0.0:8080`);
+  const server = createServer(({ method, url }, response) => {
+    const answers = { "/livez": health.hangs, "/readyz": health.isMissing };
+    const answer = method === "GET" ? answers[url as keyof typeof answers] : undefined;
+    response.writeHead(answer === undefined ? 404 : answer === null ? 200 : 503, { "content-type": "text/plain" });
+    response.end(answer === undefined ? "there are /livez and /readyz\n" : `${answer ?? "ok"}\n`);
+  });
+  server.listen(Number(port), host.replace(/^\[|\]$/g, ""));
+  try {
+    await once(server, "listening");
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    if (code === "EADDRINUSE")
+      throw new UserError("PORT_IN_USE", `--health ${address}: the port is in use, choose another`, { cause });
+    throw new UserError("ADDRESS_INVALID", `--health ${address}: ${message}`, { cause });
+  }
+  // Nobody stays for it.
+  server.unref();
+  return {
+    address: `${host}:${String((server.address() as AddressInfo).port)}`,
+    close: () => {
+      server.close();
+      server.closeAllConnections();
+    },
+  };
+}
