@@ -307,7 +307,7 @@ function rankIn(state: RunState, event: Extract<RunEvent, { kind: "rank-result" 
 }
 
 function told({ rank, worker, where }: Fault, step: number) {
-  const what = where === "loss" ? "the loss" : `the gradient of ${where}`;
+  const what = where === "loss" ? "the loss" : where.startsWith("a ") ? where : `the gradient of ${where}`;
   const message =
     `${what} is not finite at step ${String(step)}, rank ${String(rank)}, computed by ${worker}: lower optimizer.learningRate ` +
     "or lengthen the warm-up; the checkpoint of the step before is kept, and --resume --set numerics.nonFinite=skip leaves such steps out";

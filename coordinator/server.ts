@@ -36,7 +36,8 @@ export interface RunObserver {
   stepDone(report: StepReport): void;
   stepSkipped(step: number): void;
   evaluated(step: number, scores: Scores): void;
-  workerJoined(worker: string, workers: number): void;
+  /** @param devices of that worker @param workers here by now */
+  workerJoined(worker: string, devices: number, workers: number): void;
   workerLeft(worker: string, reason: string, workers: number): void;
   straggler(worker: string, slow: boolean, paceMs: number, medianMs: number): void;
   /** a worker computes other bits: the run can no longer be repeated */
@@ -527,7 +528,8 @@ export class Server {
     const { kind } = this.state.phase;
     if (kind === "exchange" || kind === "step")
       for (const round of this.collection.blocks.keys()) this.sendEmbeddings([session], round);
-    this.ports.observer.workerJoined(worker, this.state.workers.size);
+    const devices = this.state.workers.get(worker)?.devices ?? 1;
+    this.ports.observer.workerJoined(worker, devices, this.state.workers.size);
   }
 
   /** A worker that has drained may go. */

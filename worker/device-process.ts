@@ -18,8 +18,8 @@ export type DeviceCalls = {
   start: [DeviceStart, Prepared & { layout: ParameterLayout }];
   /** memory for gradients, the worker's */
   memory: [SegmentAddress, null];
-  /** where each shard of a version lies */
-  weights: [{ version: number; places: readonly SharedPlace[] }, null];
+  /** where each shard of a version lies; false: the memory is gone, and the weights before are still here */
+  weights: [{ version: number; places: readonly SharedPlace[] }, boolean];
   queue: [{ position: number; frames: readonly Uint8Array[] }, null];
   keys: [{ frames: readonly Uint8Array[] }, null];
   queueDigest: [null, string];
@@ -59,18 +59,13 @@ function started(): Executor {
   return executor;
 }
 
-/** The descriptor may be closed once the memory is mapped. */
-function mapped({ segment: address, at }: SharedPlace, length: number): Float32Array {
-  const segment = opened(address, at + pagedBytes(length));
+/** The descriptor may be closed once the memory is mapped. @returns null where it is gone */
+function mapped({ segment: address, at }: SharedPlace, length: number): Float32Array | null {
+  const segment = SharedSegment.open(address, at + pagedBytes(length));
+  if (segment === null) return null;
   const values = arena.map(length, segment.file, segment.position(at));
   segment.close();
   return values;
-}
-
-function opened(address: SegmentAddress, size: number): SharedSegment {
-  const segment = SharedSegment.open(address, size);
-  if (segment === null) throw new Error("the worker's memory is out of reach of its device's process");
-  return segment;
 }
 
 const memoriesFor = (toMemory: boolean) => [toMemory ? gradients : null];
@@ -112,16 +107,21 @@ const notify = serveProcessCalls<DeviceCalls, DeviceNotice>(
     },
     memory: (address) => {
       gradients = mapped({ segment: address, at: 0 }, gradientLength(started().layout));
+      if (gradients === null) throw new Error("the worker's memory is out of reach of its device's process");
       return null;
     },
     weights: async ({ version, places }) => {
       const layouts = parameterShards(started().layout, places.length).map(({ layout }) => layout);
-      const slots = places.map((place, index) => mapped(place, slotLength(layouts[index])));
-      const shards = slots.map((slot, index) => ({ ...slotVectors(layouts[index], slot), place: null }));
-      await started().setWeights({ version, shards });
-      for (const slot of loaded) arena.unmap(slot);
-      loaded = slots;
-      return null;
+      const found = places.map((place, index) => mapped(place, slotLength(layouts[index])));
+      const slots = found.filter((slot) => slot !== null);
+      const isWhole = slots.length === found.length;
+      if (isWhole) {
+        const shards = slots.map((slot, index) => ({ ...slotVectors(layouts[index], slot), place: null }));
+        await started().setWeights({ version, shards });
+      }
+      for (const slot of isWhole ? loaded : slots) arena.unmap(slot);
+      if (isWhole) loaded = slots;
+      return isWhole;
     },
     queue: async ({ position, frames }) => {
       await started().setQueue(position, frames);

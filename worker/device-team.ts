@@ -13,7 +13,7 @@ import { ProcessClient } from "./process-call.js";
 import type { HandedOut, Prepared } from "./session-ports.js";
 import type { SumsCalls } from "./sums-thread.js";
 import { ThreadClient } from "./thread-call.js";
-import { deviceMemory } from "./weight-slots.js";
+import { checkDeviceMemory, deviceMemory } from "./weight-slots.js";
 
 type Device = ProcessClient<DeviceCalls, DeviceNotice>;
 
@@ -32,14 +32,15 @@ export async function startDeviceTeam(
     origin = now;
     for (const device of started) device.call("move", now).catch(() => undefined);
   });
-  const start = async (device: DeviceChoice) => {
+  const start = async (device: DeviceChoice, index: number) => {
+    const isOne = choices.filter((choice) => choice === device).length === 1;
+    const name = isOne ? device : `${device} (${String(index + 1)} of ${String(choices.length)})`;
     const process: Device = new ProcessClient(
       new URL("./device-process.js", import.meta.url),
-      (how) =>
-        new BreakdownError(`the process that computes on ${device} has ended (${how}): was its memory exhausted?`),
+      (how) => new BreakdownError(`the process that computes on ${name} has ended (${how}): was its memory exhausted?`),
       (notice) => {
-        if ("warning" in notice) warn(`${device}: ${notice.warning}`);
-        else if ("news" in notice) log(`${device}: ${notice.news}`);
+        if ("warning" in notice) warn(`${name}: ${notice.warning}`);
+        else if ("news" in notice) log(`${name}: ${notice.news}`);
         else onCorrupt(notice.corrupt);
       },
     );
@@ -50,9 +51,10 @@ export async function startDeviceTeam(
   };
   // What the first has recorded is there for the others.
   const [firstChoice, ...otherChoices] = choices;
-  const first = await start(firstChoice);
-  const team = [first, ...(await Promise.all(otherChoices.map(start)))];
+  const first = await start(firstChoice, 0);
   const { layout, ...found } = first.found;
+  checkDeviceMemory(layout, choices.length);
+  const team = [first, ...(await Promise.all(otherChoices.map((choice, index) => start(choice, index + 1))))];
   for (const [index, { found: own }] of team.entries()) expectSame(found, own, [firstChoice, choices[index]], config);
   const sums = new ThreadClient<SumsCalls>(new URL("./sums-thread.js", import.meta.url));
   threads.push(sums);
@@ -64,12 +66,13 @@ export async function startDeviceTeam(
   const executor: Executor = {
     layout,
     devices: team.length,
-    setWeights: ({ version, shards }) => {
+    setWeights: async ({ version, shards }) => {
       const places = shards.map(({ place }) => {
         if (place === null) throw new Error("weights that devices do not see");
         return place;
       });
-      return toAll((process) => process.call("weights", { version, places }));
+      const found = await Promise.all(team.map(({ process }) => process.call("weights", { version, places })));
+      return found.every((isThere) => isThere);
     },
     setQueue: (position, frames) => toAll((process) => process.call("queue", { position, frames })),
     appendKeys: (frames) => toAll((process) => process.call("keys", { frames })),

@@ -25,7 +25,8 @@ export interface Executor {
   /** known by their numbers */
   readonly devices: number;
   /** @param weights unwritten until the next call has returned */
-  setWeights(weights: WeightsInShards): Promise<unknown>;
+  /** @returns false where the memory that they lie in is gone, with whoever had made it */
+  setWeights(weights: WeightsInShards): Promise<boolean>;
   /** @throws WireError at once, where the frames do not fit */
   setQueue(position: number, frames: readonly Uint8Array[]): Promise<unknown>;
   /** @throws WireError at once, where the frames do not fit */
@@ -161,7 +162,7 @@ export async function startExecutor(
   if (choice.startsWith("gpu") && device !== "gpu") {
     throw new UserError(
       "DEVICE_MISSING",
-      `the engine finds no device ${choice} here: see tandem doctor, or use --device cpu`,
+      `the engine finds no device ${choice} here: see tandem doctor, or name another, e.g. cpu`,
     );
   }
   // TensorFlow is here by now.
@@ -190,7 +191,10 @@ export async function startExecutor(
   const executor: Executor = {
     layout,
     devices: 1,
-    setWeights: (weights) => compute.call("weights", weights),
+    setWeights: async (weights) => {
+      await compute.call("weights", weights);
+      return true;
+    },
     setQueue: (position, frames) => compute.call("queue", { position, keys: copied(frames, queueSize * row) }),
     appendKeys: (frames) => compute.call("keys", { block: copied(frames, worldSize * batchSize * row) }),
     queueDigest: () => compute.call("queueDigest", null),

@@ -72,7 +72,8 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
             moved = heard;
           },
         };
-        const { devices, ...others } = { ...options, log, signal: engine.signal };
+        const { devices, connect, keys, data, encoder, tokenizer, method, warn = () => undefined } = options;
+        const others = { connect, keys, data, encoder, tokenizer, method, warn, log, signal: engine.signal };
         const [device] = devices;
         const isTeam = devices.length > 1;
         const { executor, ...found } = await (isTeam
@@ -154,8 +155,9 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
             if (whole === null) throw new Error("weights were to be loaded before all shards were there");
             executor
               .setWeights(whole)
-              .then(() => {
-                session.weightsLoaded(number);
+              .then((isThere) => {
+                if (isThere) session.weightsLoaded(number);
+                else session.linkLost(number, "the aggregator's memory is gone");
               })
               .catch(reject);
           },

@@ -78,7 +78,11 @@ export const COMMANDS: CommandModule[] = [
     "Get a data set, look at it, write shards: data fetch, data inspect, data shard",
     async () => (await import("./data.js")).dataCommand,
   ),
-  command("bench", "Measure speed: bench step, bench loader", async () => (await import("./bench.js")).benchCommand),
+  command(
+    "bench",
+    "Measure speed: bench step, bench loader, bench exchange",
+    async () => (await import("./bench.js")).benchCommand,
+  ),
   command(
     "doctor",
     "Examine this machine: engine, devices, threads, ports, disk; with a remedy for whatever is wrong",

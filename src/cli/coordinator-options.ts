@@ -29,7 +29,7 @@ export const WIRE_OPTIONS = {
     type: "boolean",
     default: true,
     describe:
-      "Send each aggregator its gradients while a worker computes the rest; --no-overlap waits for the step's end",
+      "Send each of several aggregators its gradients while a worker computes the rest; --no-overlap waits for the step's end, to compare; never part of the result",
   },
 } as const;
 

@@ -32,7 +32,7 @@ import { HEALTH_OPTION, healthAt } from "./health-option.js";
 import { requireKeysOrInsecure } from "./require-keys.js";
 import { shellWord } from "./shell-word.js";
 import { stopSignal } from "./stop-signal.js";
-import type { FromParent, ToParent } from "./train/children.js";
+import { ownFlags, type FromParent, type ToParent } from "./train/children.js";
 import { tcpEndpoint } from "./tcp-endpoint.js";
 import type { CommandBody } from "./commands.js";
 
@@ -123,7 +123,7 @@ function againOf(
   const exchange = [...(aggregators === "embedded" ? [] : ["--aggregators", aggregators]), ...wireFlags(given)];
   const sharded = exchange.map((word) => ` ${word}`).join("");
   // `tandem train` talks to its children; whoever has started it knows nothing of them.
-  if (process.send !== undefined) return () => `train --resume --out ${out}${sharded}`;
+  if (process.send !== undefined) return () => `train --resume --out ${out}${sharded}${ownFlags() && ` ${ownFlags()}`}`;
   const entry = [
     ...(keys === undefined ? [] : [` --keys ${keys}`]),
     ...(insecure ? [" --insecure"] : []),

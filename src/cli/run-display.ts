@@ -51,9 +51,10 @@ export class RunDisplay implements RunObserver {
     this.note(`kNN accuracy ${percent(accuracy)} at step ${step}${step === 0 ? ` (${this.atFirst})` : ""}`);
   }
 
-  workerJoined(worker: string, workers: number): void {
-    this.events.append({ kind: "worker-joined", worker, workers });
-    this.note(`${worker} has joined (${workers} here)`);
+  workerJoined(worker: string, devices: number, workers: number): void {
+    this.events.append({ kind: "worker-joined", worker, devices, workers });
+    const team = devices === 1 ? "" : ` with ${devices} devices`;
+    this.note(`${worker} has joined${team} (${workers} here)`);
   }
 
   workerLeft(worker: string, reason: string, workers: number): void {

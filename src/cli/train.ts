@@ -76,7 +76,9 @@ export const trainCommand: CommandBody<TrainArguments> = {
       throw new UserError("USAGE", "--resume needs --out: name the run directory to go on with");
     }
     const devices = devicesOf(once("device", given.device), once("devices", given.devices));
-    const config = await configOf(given, given.resume ? (asked ?? null) : null);
+    // Several devices of this machine are one worker, unless more are asked for.
+    const workersGiven = given.workers ?? (devices.length > 1 && !given.resume ? 1 : undefined);
+    const config = await configOf({ ...given, workers: workersGiven }, given.resume ? (asked ?? null) : null);
     const { minWorkers } = config.membership;
     if (config.parallel.workers < minWorkers) {
       throw new UserError(
@@ -105,6 +107,7 @@ export const trainCommand: CommandBody<TrainArguments> = {
     ];
     // A resumed run's config lies in its directory; what may change of it goes along as flags.
     const again = [...common, "--resume", ...(given.resume ? freeKeys(given) : [])];
+    const own = devices.length > 1 ? `--devices ${devices.join(",")}` : `--device ${devices[0]}`;
     const family = new Family(
       {
         out,
@@ -116,6 +119,7 @@ export const trainCommand: CommandBody<TrainArguments> = {
         ? { args: [...again, ...initially], config: null }
         : { args: [...common, ...initially, "--config", "-"], config: printConfig(config) },
       again,
+      given.device === undefined && given.devices === undefined ? "" : own,
     );
     process.exitCode = await family.run();
   },
@@ -146,7 +150,7 @@ class Family {
   private isOver = false;
   private failure: string | null = null;
 
-  /** @param first the arguments and the config of the coordinator's first start, `again` the arguments of later ones */
+  /** @param first the arguments and the config of the coordinator's first start, `again` the arguments of later ones, `flags` of our own */
   constructor(
     private readonly options: {
       readonly out: string;
@@ -159,8 +163,9 @@ class Family {
     },
     first: { readonly args: readonly string[]; readonly config: string | null },
     private readonly again: readonly string[],
+    private readonly flags: string,
   ) {
-    this.coordinator = startCoordinator([...first.args, "--listen", "tcp://127.0.0.1:*"], first.config);
+    this.coordinator = startCoordinator([...first.args, "--listen", "tcp://127.0.0.1:*"], first.config, flags);
   }
 
   /** @returns the exit code of the whole */
@@ -175,7 +180,7 @@ class Family {
     let end = await ended(this.coordinator);
     for (let left = maxRestarts; left > 0 && isCrash(end) && this.control !== null && !signal.aborted; left--) {
       process.stderr.write(`the coordinator's process has ended with ${end}; it is started again\n`);
-      this.coordinator = startCoordinator([...this.again, "--listen", this.control], null);
+      this.coordinator = startCoordinator([...this.again, "--listen", this.control], null, this.flags);
       this.expectControl();
       end = await ended(this.coordinator);
     }

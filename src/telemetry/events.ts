@@ -32,7 +32,7 @@ export type RunEvent =
       readonly accuracy: number;
       readonly linear: number | null;
     }
-  | { readonly kind: "worker-joined"; readonly worker: string; readonly workers: number }
+  | { readonly kind: "worker-joined"; readonly worker: string; readonly devices: number; readonly workers: number }
   | { readonly kind: "worker-left"; readonly worker: string; readonly reason: string; readonly workers: number }
   /** its loss or gradient was not finite */
   | { readonly kind: "step-skipped"; readonly step: number }

@@ -138,8 +138,8 @@ export function pagedBytes(length: number): number {
   return wholePages(Float32Array.BYTES_PER_ELEMENT * length);
 }
 
-/** Half of what is free at most, which others need too. */
-function hasRoom(size: number): boolean {
+/** Whether so many bytes may be shared: half of what is free at most, which others need too. */
+export function hasRoom(size: number): boolean {
   try {
     const { bavail, bsize } = statfsSync(FOLDER);
     return size <= (bavail * bsize) / 2;

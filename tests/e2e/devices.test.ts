@@ -16,8 +16,10 @@ import {
 
 const folder = temporaryFolder();
 
+const runOf = (ranks: number) =>
+  SMALL_RUN.map((flag, index) => (SMALL_RUN[index - 1] === "--world-size" ? String(ranks) : flag));
 /** Five ranks: on two devices each has two sums, of which one does not lie in memory. */
-const RANKS = SMALL_RUN.map((flag, index) => (SMALL_RUN[index - 1] === "--world-size" ? "5" : flag));
+const RANKS = runOf(5);
 
 async function digests(name: string, flags: readonly string[]): Promise<unknown> {
   const out = join(folder, name);
@@ -70,13 +72,57 @@ describe("--devices", { timeout: 120_000 }, () => {
     const { code, stderr } = await run.ended;
     expect(code, stderr).toBe(0);
     expect(stderr).toContain(
-      "worker-1: tandem: the process that computes on cpu has ended (SIGKILL): was its memory exhausted?",
+      "worker-1: tandem: the process that computes on cpu (2 of 2) has ended (SIGKILL): was its memory exhausted?",
     );
     expect(stderr).toContain("worker-1: its process has ended with 1; it is started again");
     expect(stderr).not.toContain("bug");
     expect((await checkpointOf(out)).sha256).toEqual(calm);
     // Nobody is left behind by a worker that ended in haste.
     for (const device of devices) expect(() => readFileSync(`/proc/${String(device)}/cmdline`)).toThrow();
+  });
+
+  it("loses nothing where the coordinator dies before a device has seen its last weights", async () => {
+    const run = [
+      ...runOf(1),
+      "--steps",
+      "300",
+      "--set",
+      "membership.minWorkers=1",
+      "--set",
+      "checkpoint.everySteps=20",
+    ];
+    const [out, calm] = [join(folder, "blind"), join(folder, "seeing")];
+    const undisturbed = await tandem(["train", ...run, "--workers=1", "--out", calm]);
+    expect(undisturbed.code, undisturbed.stderr).toBe(0);
+    const coordinator = start(["coordinator", ...run, "--listen", "tcp://127.0.0.1:*", "--out", out]);
+    await vi.waitUntil(() => coordinator.stderr().includes("listening at"), { timeout: 20_000 });
+    const connect = /tcp:\/\/127\.0\.0\.1:\d+/.exec(coordinator.stderr())?.[0] ?? "";
+    const worker = start(["worker", "--connect", connect, "--devices", "cpu,cpu"]);
+    const steps = () => eventsOf(out).filter(({ kind }) => kind === "step").length;
+    await vi.waitUntil(() => steps() > 25, { timeout: 40_000 });
+    // It has no rank: what it is asked next is to take weights, which are the coordinator's memory.
+    const [, idle] = ownProcesses(worker.process.pid);
+    process.kill(idle, "SIGSTOP");
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    kill([coordinator.process.pid ?? 0]);
+    await coordinator.ended;
+    const again = start(["coordinator", "--resume", "--listen", connect, "--out", out]);
+    await vi.waitUntil(() => worker.stderr().split("welcome to").length === 3, { timeout: 20_000 });
+    process.kill(idle, "SIGCONT");
+    const { code, stderr } = await again.ended;
+    expect(code, stderr).toBe(0);
+    const served = await worker.ended;
+    expect([served.code, served.stderr.includes("bug")], served.stderr).toEqual([0, false]);
+    expect((await checkpointOf(out)).sha256).toEqual((await checkpointOf(calm)).sha256);
+  });
+
+  it("names its devices in the line that takes a stopped run up again, and is one worker by itself", async () => {
+    const out = join(folder, "again");
+    const flags = ["--steps", "6", "--stop-after", "2", "--devices", "cpu,cpu"];
+    const { code, stdout, stderr } = await tandem(["train", ...RANKS, ...flags, "--out", out]);
+    expect(code, stderr).toBe(0);
+    expect(stderr).toContain("worker-1 has joined with 2 devices (1 here)");
+    expect(stdout).toContain(`npx tandem train --resume --out ${out} --devices cpu,cpu\n`);
   });
 
   it("leaves no process behind where its worker is killed", async () => {

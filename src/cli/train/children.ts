@@ -15,15 +15,21 @@ export interface FromParent {
   readonly note: string;
 }
 
+/** What of `tandem train` only its workers know, for the line that takes the run up again. */
+const OWN_FLAGS = "TANDEM_TRAIN_FLAGS";
+export const ownFlags = (): string => process.env[OWN_FLAGS] ?? "";
+
 const PROGRAM = fileURLToPath(new URL("../../../../bin/tandem.js", import.meta.url));
 
 /**
  * A coordinator in a session of its own: Ctrl-C on the terminal reaches `tandem train` alone, which passes it on. Its
  * output goes where ours goes. When we die, however, it hears that the channel is closed, and stops in order.
  * @param config YAML, through its standard input
+ * @param flags of `tandem train` that concern its workers alone
  */
-export function startCoordinator(args: readonly string[], config: string | null): ChildProcess {
+export function startCoordinator(args: readonly string[], config: string | null, flags: string): ChildProcess {
   const child = spawn(process.execPath, [PROGRAM, "coordinator", ...args], {
+    env: { ...process.env, [OWN_FLAGS]: flags },
     stdio: ["pipe", "inherit", "inherit", "ipc"],
     detached: true,
   });
