@@ -1,5 +1,6 @@
 /** A coordinator process: opens the run, starts its planes, and serves until the run ends. */
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
   checkpointSteps,
@@ -73,6 +74,8 @@ export interface CoordinatorOptions {
   /** asks for a checkpoint and an orderly end */
   readonly signal: AbortSignal;
   /** `step`: where the run goes on; `reproducible`: whether all that it builds on can be repeated bit for bit */
+  /** whether it stays after the run's end, until `signal` aborts, and tells whoever comes that it is over */
+  readonly lingers?: boolean | undefined;
   /** is told at every turn of the loop */
   readonly health?: Health | undefined;
   readonly onListening?: (info: {
@@ -263,6 +266,11 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
         outcome = end.outcome;
         if (samples?.failed.aborted === true) throw samples.failed.reason;
         if (end.failure !== null) throw new UserError(end.failure.code, end.failure.message);
+        if (end.outcome === "finished" && options.lingers === true) {
+          observer.explained("the run has finished; whoever comes is told so (--linger)");
+          control.turnAway("the run has finished", true);
+          if (!options.signal.aborted) await once(options.signal, "abort");
+        }
         return { outcome: end.outcome, step: reached, totalSteps, checkpoint: lastCheckpoint };
       }
       observer.explained(reason);

@@ -52,15 +52,18 @@ export interface WorkerOptions {
 /** How often the session looks at the clock, in ms. */
 const TICK_MS = 50;
 
-/** Serves one run until the coordinator ends it or `signal` aborts, through any number of connections. */
-export async function runWorker(options: WorkerOptions): Promise<void> {
+/**
+ * Serves one run until the coordinator ends it or `signal` aborts, through any number of connections.
+ * @returns whether it has left a run that goes on
+ */
+export async function runWorker(options: WorkerOptions): Promise<boolean> {
   const engine = new AbortController();
   const threads: { close(): Promise<void> }[] = [];
   const log = options.log ?? (() => undefined);
   let timer: NodeJS.Timeout | null = null;
   let connection: Connection | null = null;
   try {
-    await new Promise<void>((resolve, reject) => {
+    return await new Promise<boolean>((resolve, reject) => {
       let moved: (origin: SampleOrigin) => void = () => undefined;
       const start = async (config: RunConfig, origin: SampleOrigin) => {
         const onCorrupt = (name: string) => {
@@ -219,8 +222,8 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
               .catch(reject);
           },
           log,
-          ended: (error) => {
-            if (error === null) resolve();
+          ended: (error, isGone) => {
+            if (error === null) resolve(isGone);
             else reject(error);
           },
         },

@@ -121,8 +121,8 @@ export interface SessionPorts {
   /** answered by `featuresDone` */
   readonly features: (link: number, device: number, request: FeatureRequest, slice: FeatureSlice) => void;
   readonly log: (message: string) => void;
-  /** null: the run is over, or the worker was asked to leave */
-  readonly ended: (error: UserError | null) => void;
+  /** error null: the run is over, or (`isGone`) the worker was asked to leave before */
+  readonly ended: (error: UserError | null, isGone: boolean) => void;
 }
 
 export interface SessionOptions {

@@ -200,7 +200,7 @@ export class WorkerSession {
     else this.ports.log(`connection lost: ${reason}`);
     this.ports.disconnect();
     if (this.leavesAt !== null) {
-      this.end(null);
+      this.end(null, true);
       return;
     }
     this.stage = "down";
@@ -263,13 +263,13 @@ export class WorkerSession {
 
   private leave(reason: string): void {
     if (this.stage !== "down") this.say({ body: "goodbye", goodbye: { reason } });
-    this.end(null);
+    this.end(null, true);
   }
 
-  private end(error: UserError | null): void {
+  private end(error: UserError | null, isGone = false): void {
     if (this.isOver) return;
     this.isOver = true;
-    this.ports.ended(error);
+    this.ports.ended(error, isGone);
   }
 
   // --- Handshake.

@@ -1,6 +1,6 @@
 /** `tandem coordinator`: owns one run and serves its workers until the run ends. */
 import { runCoordinator, type CoordinatorResult } from "../../coordinator/main.js";
-import { logFile, runFiles } from "../checkpoint/index.js";
+import { holdsRun, logFile, runFiles } from "../checkpoint/index.js";
 import type { RunConfig } from "../config/index.js";
 import { UserError } from "../protocol/errors.js";
 import { readServerKeys, type ServerKeys } from "../transport/index.js";
@@ -40,6 +40,8 @@ interface CoordinatorArguments extends RunArguments, WireArguments, DeliveryArgu
   readonly listen: string;
   readonly out: string | undefined;
   readonly resume: boolean;
+  readonly "resume-if-any": boolean;
+  readonly linger: boolean;
   readonly init: string | undefined;
   readonly keys: string | undefined;
   readonly insecure: boolean;
@@ -63,6 +65,17 @@ export const coordinatorCommand: CommandBody<CoordinatorArguments> = {
       .options(WIRE_OPTIONS)
       .option("data-delivery", DELIVERY_OPTION)
       .option("trace", TRACE_OPTION)
+      .option("resume-if-any", {
+        type: "boolean",
+        default: false,
+        describe:
+          "Begin the run, or take it up where --out holds it already: for a supervisor that always starts the same",
+      })
+      .option("linger", {
+        type: "boolean",
+        default: false,
+        describe: "Stay after the run's end, until SIGTERM, and tell workers that come then that it is over",
+      })
       .option("health", HEALTH_OPTION)
       .option("keys", {
         type: "string",
@@ -84,8 +97,9 @@ export const coordinatorCommand: CommandBody<CoordinatorArguments> = {
     if (out === undefined) throw new UserError("USAGE", "--out is missing: name the run directory, e.g. --out runs/a");
     const listen = tcpEndpoint(once("listen", given.listen), "listen");
     const keys = await keysOf(given, listen);
+    // What is asked for is compared with the run that is there, as where it is resumed.
+    const resume = given.resume || (given["resume-if-any"] && (await holdsRun(out)));
     const config = await configOf(given, given.resume ? out : null);
-    const { resume } = given;
     const aggregators = aggregatorsOf(given.aggregators, config.membership.minWorkers);
     const init = pathOf("--init", given.init) ?? null;
     await serveRun({
@@ -95,6 +109,7 @@ export const coordinatorCommand: CommandBody<CoordinatorArguments> = {
       wire: wireOf(given),
       overlaps: given.overlap,
       streamsData: streamsData(given),
+      lingers: given.linger,
       trace: pathOf("--trace", given.trace) ?? null,
       health: given.health,
       keys,
@@ -138,6 +153,7 @@ interface Run {
   readonly aggregators: number | null;
   readonly wire: Wire;
   readonly overlaps: boolean;
+  readonly lingers: boolean;
   /** address to answer probes at; undefined: none */
   readonly health: string | undefined;
   readonly streamsData: boolean;
@@ -158,6 +174,7 @@ async function serveRun({
   wire,
   overlaps,
   streamsData,
+  lingers,
   trace,
   health: healthAddress,
   keys,
@@ -202,6 +219,7 @@ async function serveRun({
       resume,
       init,
       signal,
+      lingers,
       health,
       onListening: ({ control, step, reproducible, initial }) => {
         began = again(control);

@@ -1,6 +1,6 @@
 /** `tandem keys new`: key pairs for a run that is reached over a network. */
 import type { Argv, CommandModule } from "yargs";
-import { createKeys } from "../transport/index.js";
+import { createKeys, newKeyFiles } from "../transport/index.js";
 import { UserError } from "../protocol/errors.js";
 import { pathOf } from "./run-options.js";
 import type { CommandBody } from "./commands.js";
@@ -8,6 +8,8 @@ import type { CommandBody } from "./commands.js";
 interface NewArguments {
   readonly out: string;
   readonly worker: string[];
+  readonly k8s: boolean;
+  readonly name: string;
 }
 
 const newCommand: CommandModule<object, NewArguments> = {
@@ -23,9 +25,22 @@ const newCommand: CommandModule<object, NewArguments> = {
         requiresArg: true,
         describe: "Names of workers; machines may share one, and are then let in and shut out together",
       })
+      .option("k8s", {
+        type: "boolean",
+        default: false,
+        describe: "Write two Secrets for kubectl apply -f - instead: the coordinator's, and one that all workers share",
+      })
+      .option("name", { type: "string", default: "tandem", requiresArg: true, describe: "Of the run, for --k8s" })
+      .example("$0 keys new --k8s | kubectl apply -f -", "Secrets tandem-coordinator-keys and tandem-worker-keys")
       .example("$0 keys new", "keys/coordinator and keys/worker")
       .example("$0 keys new --worker gpu-a gpu-b", "A pair for each machine"),
-  handler: async ({ out, worker }) => {
+  handler: async ({ out, worker, k8s, name }) => {
+    if (k8s) {
+      if (!/^[a-z]([a-z0-9-]{0,40}[a-z0-9])?$/.test(name))
+        throw new UserError("USAGE", `--name ${name}: Kubernetes takes lower-case letters, digits and -, e.g. tandem`);
+      process.stdout.write(keySecrets(name));
+      return;
+    }
     const names = [...new Set(worker.map(String))];
     if (names.length === 0) throw new UserError("USAGE", "--worker wants a name");
     const folder = pathOf("--out", out) ?? "keys";
@@ -41,6 +56,24 @@ const newCommand: CommandModule<object, NewArguments> = {
     );
   },
 };
+
+/** @returns YAML of two Secrets, whose entries are the files of a party's folder */
+function keySecrets(name: string): string {
+  const { coordinator, worker } = newKeyFiles();
+  const secret = (party: string, files: Readonly<Record<string, string>>) =>
+    [
+      "apiVersion: v1",
+      "kind: Secret",
+      "metadata:",
+      `  name: ${name}-${party}-keys`,
+      `  labels: { app.kubernetes.io/name: tandem, app.kubernetes.io/instance: ${name} }`,
+      "type: Opaque",
+      "data:",
+      ...Object.entries(files).map(([file, text]) => `  ${file}: ${Buffer.from(text).toString("base64")}`),
+      "",
+    ].join("\n");
+  return `${secret("coordinator", coordinator)}---\n${secret("worker", worker)}`;
+}
 
 export const keysCommand: CommandBody = {
   builder: (yargs: Argv) => yargs.command(newCommand).demandCommand(1, "say what: tandem keys new"),

@@ -1,8 +1,9 @@
 /** `tandem worker`: one device that serves a run. */
+import { UserError } from "../protocol/errors.js";
 import { openLogger } from "../telemetry/index.js";
 import { runWorker } from "../../worker/main.js";
 import { readClientKeys } from "../transport/index.js";
-import { once, pathOf } from "./run-options.js";
+import { once, pathOf, wholeNumber } from "./run-options.js";
 import { milliseconds } from "./seconds.js";
 import { DEVICE_OPTIONS, devicesOf } from "./device-choice.js";
 import { stopSignal } from "./stop-signal.js";
@@ -25,6 +26,7 @@ interface WorkerArguments {
   readonly keys: string | undefined;
   readonly patience: number;
   readonly grace: number;
+  readonly "exit-when-drained": number;
 }
 
 export const workerCommand: CommandBody<WorkerArguments> = {
@@ -80,6 +82,13 @@ export const workerCommand: CommandBody<WorkerArguments> = {
         requiresArg: true,
         describe: "Seconds for the rank in hand when SIGTERM or SIGINT asks the worker to leave",
       })
+      .option("exit-when-drained", {
+        type: "number",
+        default: 0,
+        requiresArg: true,
+        describe:
+          "Exit code of a worker that was asked to leave before the run's end, e.g. 143 for a Job that replaces it",
+      })
       .option("health", HEALTH_OPTION)
       .option("log", { type: "string", requiresArg: true, describe: "Append JSON logs to this file" })
       .option("name", { type: "string", default: "worker", requiresArg: true, describe: "What to be called in logs" })
@@ -99,9 +108,11 @@ export const workerCommand: CommandBody<WorkerArguments> = {
       // Where nobody keeps a log, the terminal is it.
       if (log === undefined) process.stderr.write(`${name}: ${message}\n`);
     };
+    const drained = wholeNumber("exit-when-drained", given["exit-when-drained"], 0);
+    if (drained > 255) throw new UserError("USAGE", `--exit-when-drained ${String(drained)}: an exit code is 0 to 255`);
     const { health, close } = await healthAt(given.health, say);
     try {
-      await runWorker({
+      const hasLeft = await runWorker({
         connect: tcpEndpoint(once("connect", connect), "connect"),
         devices: devicesOf(once("device", given.device), once("devices", given.devices)),
         threads: once("threads", threads),
@@ -121,6 +132,7 @@ export const workerCommand: CommandBody<WorkerArguments> = {
         },
       });
       say("done");
+      if (hasLeft) process.exitCode = drained;
     } catch (error) {
       if (log !== undefined) logger.info({ error: String(error) }, "ended by an error");
       throw error;

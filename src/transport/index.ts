@@ -1,5 +1,5 @@
 /** Typed messages over ZeroMQ. */
-export { createKeys, readClientKeys, readServerKeys, type ClientKeys, type ServerKeys } from "./keys.js";
+export { createKeys, newKeyFiles, readClientKeys, readServerKeys, type ClientKeys, type ServerKeys } from "./keys.js";
 export { openGuard, type Guard } from "./authenticator.js";
 export { addressOf, anyPort, isHost, isLoopback, isWildcard, nextPort } from "./endpoint.js";
 export { DealerSocket, RouterSocket, type Received } from "./sockets.js";

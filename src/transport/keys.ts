@@ -28,8 +28,12 @@ const Z85_KEY = /^[0-9a-zA-Z.\-:+=^!/*?&<>()[\]{}@%$#]{40}$/;
 const SECRET = "secret.key";
 const COORDINATOR = "coordinator.pub";
 const WORKERS = "workers";
-/** Bits by which others than the owner may read, write or run. */
+/**
+ * Bits by which others than the owner may read, write or run. Where root owns the file and we are not root, our group may read it: so Kubernetes
+ * mounts Secrets for those who are not root, and PostgreSQL has the same exception.
+ */
 const OTHERS = 0o077;
+const OTHERS_OF_ROOTS = 0o037;
 /** A name that is a file name on every system. */
 const NAME = /^[\w-]{1,64}$/;
 
@@ -74,9 +78,7 @@ async function writeSecret(folder: string): Promise<string> {
   const path = join(folder, SECRET);
   try {
     const file = await open(path, "wx", 0o600);
-    await file.writeFile(
-      `# Secret: whoever reads this is taken for its owner.\npublic ${publicKey}\nsecret ${secretKey}\n`,
-    );
+    await file.writeFile(secretText({ publicKey, secretKey }));
     await file.close();
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code !== "EEXIST") throw cause;
@@ -85,6 +87,19 @@ async function writeSecret(folder: string): Promise<string> {
     });
   }
   return publicKey;
+}
+
+function secretText({ publicKey, secretKey }: KeyPair): string {
+  return `# Secret: whoever reads this is taken for its owner.\npublic ${publicKey}\nsecret ${secretKey}\n`;
+}
+
+/** Keys of a coordinator and of workers that share one, as the files of their folders; the worker's public key belongs in `workers/`. */
+export function newKeyFiles(): Readonly<Record<"coordinator" | "worker", Readonly<Record<string, string>>>> {
+  const [coordinator, worker] = [curveKeyPair(), curveKeyPair()];
+  return {
+    coordinator: { [SECRET]: secretText(coordinator), "worker.pub": `${worker.publicKey}\n` },
+    worker: { [SECRET]: secretText(worker), [COORDINATOR]: `${coordinator.publicKey}\n` },
+  };
 }
 
 async function writeText(path: string, publicKey: string): Promise<void> {
@@ -123,8 +138,9 @@ async function readSecret(folder: string): Promise<KeyPair> {
   const path = join(folder, SECRET);
   let text: string;
   try {
-    const { mode } = await stat(path);
-    if ((mode & OTHERS) !== 0) {
+    const { mode, uid } = await stat(path);
+    const isRoots = uid === 0 && process.getuid?.() !== 0;
+    if ((mode & (isRoots ? OTHERS_OF_ROOTS : OTHERS)) !== 0) {
       const shown = (mode & 0o777).toString(8).padStart(3, "0");
       throw new UserError(
         "KEYS_PERMISSIONS",
