@@ -5,6 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import {
   checkpointSteps,
   latestCheckpoint,
+  checkpointDirectory,
   lockRun,
   openRunDirectory,
   readCheckpoint,
@@ -253,11 +254,18 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
     pulse = setInterval(() => {
       options.health?.turned(provided === null ? "waiting for aggregators" : null);
     }, config.membership.heartbeatMs);
+    if (options.resume && step >= totalSteps) {
+      // Nobody is needed for what is over.
+      outcome = "finished";
+      if (options.lingers === true) await linger(control, options);
+      else await sendAway(control, "finished");
+      return { outcome, step, totalSteps, checkpoint: checkpointDirectory(out, step) };
+    }
     for (;;) {
       provided ??= await supply.provide({ ...need, state: handOver(now) });
       if (provided === null) {
         outcome = "stopped";
-        await sendAway(control);
+        await sendAway(control, outcome);
         return { outcome, step, totalSteps, checkpoint: lastCheckpoint };
       }
       const { end, reason, step: reached, checkpoint } = await life(now, provided, step);
@@ -266,11 +274,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
         outcome = end.outcome;
         if (samples?.failed.aborted === true) throw samples.failed.reason;
         if (end.failure !== null) throw new UserError(end.failure.code, end.failure.message);
-        if (end.outcome === "finished" && options.lingers === true) {
-          observer.explained("the run has finished; whoever comes is told so (--linger)");
-          control.turnAway("the run has finished", true);
-          if (!options.signal.aborted) await once(options.signal, "abort");
-        }
+        if (end.outcome === "finished" && options.lingers === true) await linger(control, options);
         return { outcome: end.outcome, step: reached, totalSteps, checkpoint: lastCheckpoint };
       }
       observer.explained(reason);
@@ -294,9 +298,16 @@ const FAREWELL_MS = 3000;
 /** Who was turned away so long ago has given up, in ms. */
 const MAY_COME_BACK_MS = 10_000;
 
+/** The run is over, and stays so until it is asked to stop. */
+async function linger(control: ControlSocket, { observer, signal }: CoordinatorOptions): Promise<void> {
+  observer.explained("the run has finished; whoever comes is told so (--linger)");
+  control.turnAway("the run has finished", true);
+  if (!signal.aborted) await once(signal, "abort");
+}
+
 /** The run ends before it had a server. */
-async function sendAway(control: ControlSocket): Promise<void> {
-  control.turnAway("the run has stopped", true);
+async function sendAway(control: ControlSocket, outcome: Outcome): Promise<void> {
+  control.turnAway(`the run has ${outcome}`, true);
   const { turnedAwayAt } = control;
   if (turnedAwayAt !== null && performance.now() - turnedAwayAt < MAY_COME_BACK_MS) await sleep(FAREWELL_MS);
 }

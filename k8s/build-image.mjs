@@ -106,8 +106,10 @@ const manifest = await document(
   },
   "application/vnd.oci.image.manifest.v1+json",
 );
-const [, tag = "latest"] = values.name.split(":");
-const reference = { "org.opencontainers.image.ref.name": tag, "io.containerd.image.name": values.name };
+const [repository = "", tag = "latest"] = values.name.split(":");
+/** As kubelets and Docker complete a name without a registry. */
+const full = repository.includes("/") ? values.name : `docker.io/library/${repository}:${tag}`;
+const reference = { "org.opencontainers.image.ref.name": tag, "io.containerd.image.name": full };
 writeFileSync(join(work, "oci/oci-layout"), JSON.stringify({ imageLayoutVersion: "1.0.0" }));
 writeFileSync(
   join(work, "oci/index.json"),

@@ -297,7 +297,8 @@ export class WorkerSession {
         return;
       case "finished":
         this.ports.log(message.finished.reason ?? "finished");
-        this.end(null);
+        // One that was asked to leave is let go so too.
+        this.end(null, this.leavesAt !== null);
         return;
       case "queueSnapshot":
         this.expectReady();
