@@ -1,0 +1,300 @@
+/**
+ * A Kubernetes cluster of this machine alone, from Debian's etcd, containerd, runc and CNI plugins and from binaries that `build-kubernetes.mjs` has
+ * built: a control plane, CoreDNS, and nodes whose pods are real. Needs root.
+ */
+import { execFileSync, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { networkInterfaces, tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { binaries } from "./build-kubernetes.mjs";
+import { packImage } from "./pack-image.mjs";
+
+const API = "https://127.0.0.1:16443";
+const ETCD = "http://127.0.0.1:12379";
+const DNS = "10.96.0.10";
+const DEBIAN = ["etcd", "containerd", "runc", "ctr", "iptables", "ip", "gcc", "openssl"];
+const CNI = "/usr/lib/cni";
+/** How long a part may take to come up, in ms. */
+const PATIENCE_MS = 60_000;
+
+/** @returns {string | null} why this machine cannot run a cluster; null: it can */
+export function obstacle() {
+  if (process.getuid?.() !== 0) return "containers need root here";
+  const missing = DEBIAN.filter((name) => !hasProgram(name));
+  if (missing.length > 0 || !existsSync(join(CNI, "bridge")))
+    return "apt-get install etcd-server containerd runc containernetworking-plugins iptables iproute2 gcc openssl";
+  return binaries() === null
+    ? "node tests/k8s/build-kubernetes.mjs builds Kubernetes' programs first (7 minutes)"
+    : null;
+}
+
+/** @param {string} name */
+function hasProgram(name) {
+  try {
+    execFileSync("which", [name], { stdio: "ignore" });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** @param {() => boolean | Promise<boolean>} condition @param {string} what */
+export async function until(condition, what, patienceMs = PATIENCE_MS) {
+  for (const start = performance.now(); performance.now() - start < patienceMs; await sleep(250))
+    if (await condition()) return;
+  throw new Error(`timed out waiting for ${what}`);
+}
+
+export class Cluster {
+  folder = mkdtempSync(join(tmpdir(), "tandem-k8s-"));
+  /** @type {import("node:child_process").ChildProcess[]} in the order of their starts */
+  #processes = [];
+  /** of the nodes' containerds
+   * @type {string[]} */
+  #sockets = [];
+  #binaries = binaries() ?? "";
+  #kubeconfig = join(this.folder, "kubeconfig");
+
+  /** @param {readonly string[]} nodes their names */
+  static async start(nodes) {
+    const cluster = new Cluster();
+    try {
+      await cluster.#controlPlane();
+      cluster.#network();
+      // Each has containers of its own: a kubelet removes those that it does not know.
+      for (const [index, name] of nodes.entries()) {
+        await cluster.#containers(name);
+        await cluster.#node(name, index);
+      }
+      await cluster.#dns();
+      return cluster;
+    } catch (error) {
+      await cluster.stop();
+      throw error;
+    }
+  }
+
+  /** @param {readonly string[]} args @param {string} [input] @returns {string} what kubectl says */
+  kubectl(args, input) {
+    const options = {
+      input,
+      encoding: /** @type {const} */ ("utf8"),
+      stdio: /** @type {const} */ (["pipe", "pipe", "pipe"]),
+    };
+    return execFileSync(join(this.#binaries, "kubectl"), ["--kubeconfig", this.#kubeconfig, ...args], options);
+  }
+
+  /** @param {string} archive OCI: every node gets it */
+  load(archive) {
+    for (const socket of this.#sockets)
+      execFileSync("ctr", ["-a", socket, "-n", "k8s.io", "images", "import", "--snapshotter", "native", archive]);
+  }
+
+  /** @param {string} name @param {string} program @param {readonly string[]} args */
+  #run(name, program, args) {
+    mkdirSync(join(this.folder, "logs"), { recursive: true });
+    const log = openSync(join(this.folder, "logs", `${name}.log`), "a");
+    this.#processes.push(spawn(program, args, { stdio: ["ignore", log, log] }));
+  }
+
+  /** @param {string} name @param {readonly string[]} args */
+  #kube(name, args) {
+    this.#run(name, join(this.#binaries, name), args);
+  }
+
+  async #controlPlane() {
+    const { folder } = this;
+    const token = randomBytes(16).toString("hex");
+    execFileSync("openssl", ["genrsa", "-out", join(folder, "sa.key"), "2048"], { stdio: "ignore" });
+    writeFileSync(join(folder, "tokens.csv"), `${token},admin,admin,system:masters\n`);
+    writeFileSync(
+      this.#kubeconfig,
+      JSON.stringify({
+        ...{ apiVersion: "v1", kind: "Config", "current-context": "here" },
+        clusters: [{ name: "here", cluster: { server: API, "insecure-skip-tls-verify": true } }],
+        users: [{ name: "admin", user: { token } }],
+        contexts: [{ name: "here", context: { cluster: "here", user: "admin" } }],
+      }),
+    );
+    const peer = "http://127.0.0.1:12380";
+    this.#run("etcd", "etcd", [
+      ...["--data-dir", join(folder, "etcd"), "--unsafe-no-fsync", "--listen-client-urls", ETCD],
+      ...["--advertise-client-urls", ETCD, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer],
+      ...["--initial-cluster", `default=${peer}`],
+    ]);
+    const key = join(folder, "sa.key");
+    this.#kube("kube-apiserver", [
+      ...[
+        `--etcd-servers=${ETCD}`,
+        `--cert-dir=${join(folder, "pki")}`,
+        "--secure-port=16443",
+        `--advertise-address=${ownAddress()}`,
+      ],
+      ...[
+        "--service-cluster-ip-range=10.96.0.0/16",
+        `--token-auth-file=${join(folder, "tokens.csv")}`,
+        "--authorization-mode=Node,RBAC",
+      ],
+      ...[
+        `--service-account-key-file=${key}`,
+        `--service-account-signing-key-file=${key}`,
+        "--service-account-issuer=https://kubernetes.default.svc",
+      ],
+      ...["--kubelet-preferred-address-types=InternalIP", "--allow-privileged=true"],
+    ]);
+    await until(() => this.#answers(["get", "--raw", "/readyz"]), "the API server");
+    this.#kube("kube-controller-manager", [
+      ...[
+        `--kubeconfig=${this.#kubeconfig}`,
+        `--service-account-private-key-file=${key}`,
+        "--use-service-account-credentials",
+      ],
+      ...[`--root-ca-file=${join(folder, "pki/apiserver.crt")}`, "--bind-address=127.0.0.1", "--leader-elect=false"],
+      // A node that is gone is noticed within seconds.
+      ...["--node-monitor-period=2s", "--node-monitor-grace-period=10s"],
+    ]);
+    this.#kube("kube-scheduler", [
+      `--kubeconfig=${this.#kubeconfig}`,
+      "--leader-elect=false",
+      "--bind-address=127.0.0.1",
+    ]);
+    this.#kube("kube-proxy", [
+      `--kubeconfig=${this.#kubeconfig}`,
+      "--cluster-cidr=10.244.0.0/16",
+      "--conntrack-max-per-core=0",
+    ]);
+  }
+
+  /** @param {readonly string[]} args */
+  #answers(args) {
+    try {
+      this.kubectl(args);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  #network() {
+    const { folder } = this;
+    const network = join(folder, "cni");
+    mkdirSync(network);
+    const ranges = [[{ subnet: "10.244.0.0/16" }]];
+    const bridge = { type: "bridge", bridge: "tandem0", isGateway: true, ipMasq: true, hairpinMode: true };
+    const ipam = { type: "host-local", dataDir: join(folder, "addresses"), ranges, routes: [{ dst: "0.0.0.0/0" }] };
+    writeFileSync(
+      join(network, "10-pods.conflist"),
+      JSON.stringify({ cniVersion: "1.0.0", name: "pods", plugins: [{ ...bridge, ipam }] }),
+    );
+    const source = join(folder, "pause.c");
+    writeFileSync(source, "#include <signal.h>\n#include <unistd.h>\nstatic void over(int s) { _exit(0); }\nint main() { signal(SIGTERM, over); for (;;) pause(); }\n"); // prettier-ignore
+    const root = join(folder, "pause");
+    mkdirSync(root);
+    execFileSync("gcc", ["-static", "-O1", "-o", join(root, "pause"), source]);
+    packImage(root, join(folder, "pause.tar"), "tandem.test/pause:1", ["/pause"]);
+  }
+
+  /** @param {string} name of the node */
+  async #containers(name) {
+    const { folder } = this;
+    const place = join(folder, `containerd-${name}`);
+    mkdirSync(place);
+    const socket = join(place, "containerd.sock");
+    const config = `
+version = 2
+root = "${place}/root"
+state = "${place}/state"
+[grpc]
+  address = "${socket}"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "tandem.test/pause:1"
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "native"
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "${CNI}"
+    conf_dir = "${folder}/cni"
+`;
+    writeFileSync(join(place, "config.toml"), config);
+    this.#run(`containerd-${name}`, "containerd", ["-c", join(place, "config.toml")]);
+    await until(() => existsSync(socket), "containerd");
+    this.#sockets.push(socket);
+    this.load(join(folder, "pause.tar"));
+  }
+
+  /** @param {string} name @param {number} index */
+  async #node(name, index) {
+    const { folder } = this;
+    const config = join(folder, `${name}.json`);
+    writeFileSync(
+      config,
+      JSON.stringify({
+        ...{ apiVersion: "kubelet.config.k8s.io/v1beta1", kind: "KubeletConfiguration", failCgroupV1: false },
+        ...{ localStorageCapacityIsolation: false, enforceNodeAllocatable: ["none"], cgroupDriver: "cgroupfs" },
+        ...{
+          cgroupsPerQOS: false,
+          failSwapOn: false,
+          containerRuntimeEndpoint: `unix://${join(folder, `containerd-${name}`, "containerd.sock")}`,
+        },
+        authentication: { anonymous: { enabled: true }, webhook: { enabled: false } },
+        authorization: { mode: "AlwaysAllow" },
+        ...{
+          clusterDNS: [DNS],
+          clusterDomain: "cluster.local",
+          port: 10250 + 10 * index,
+          healthzPort: 10248 + 10 * index,
+        },
+        evictionHard: { "memory.available": "50Mi", "nodefs.available": "0%", "imagefs.available": "0%" },
+      }),
+    );
+    const place = [`--root-dir=${join(folder, name)}`, `--hostname-override=${name}`, `--node-ip=${ownAddress()}`];
+    this.#kube("kubelet", [`--kubeconfig=${this.#kubeconfig}`, `--config=${config}`, ...place]);
+    const isReady = () => this.#answers(["wait", "--for=condition=Ready", `node/${name}`, "--timeout=1s"]);
+    await until(isReady, `node ${name}`);
+  }
+
+  async #dns() {
+    const root = join(this.folder, "coredns");
+    mkdirSync(root);
+    execFileSync("cp", [join(this.#binaries, "coredns"), root]);
+    this.load(packImage(root, join(this.folder, "coredns.tar"), "tandem.test/coredns:1", ["/coredns"]));
+    this.kubectl(["apply", "-f", "-"], readFileSync(new URL("coredns.yaml", import.meta.url), "utf8"));
+    const isUp = () => this.#answers(["-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=1s"]);
+    await until(isUp, "CoreDNS");
+  }
+
+  /** Everything goes, containers too. */
+  async stop() {
+    for (const socket of this.#sockets) removeContainers(socket);
+    for (const child of this.#processes.reverse()) {
+      child.kill("SIGKILL");
+      if (child.exitCode === null && child.signalCode === null)
+        await Promise.race([new Promise((resolve) => child.once("exit", resolve)), sleep(5000)]);
+    }
+    const mounts = readFileSync("/proc/mounts", "utf8").split("\n").map((line) => line.split(" ")[1] ?? ""); // prettier-ignore
+    for (const mount of mounts.filter((path) => path.startsWith(`${this.folder}/`)).reverse())
+      execFileSync("umount", ["-l", mount], { stdio: "ignore" });
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** @param {string} socket of containerd */
+function removeContainers(socket) {
+  const ctr = (/** @type {string[]} */ ...args) => execFileSync("ctr", ["-a", socket, "-n", "k8s.io", ...args], { encoding: "utf8" }).trim().split("\n").filter(Boolean); // prettier-ignore
+  try {
+    for (const task of ctr("tasks", "ls", "-q")) ctr("tasks", "delete", "--force", task);
+    for (const container of ctr("containers", "ls", "-q")) ctr("containers", "rm", container);
+  } catch {
+    // What is left of them goes with their processes.
+  }
+}
+
+/** The first address that is not of this machine alone. */
+function ownAddress() {
+  const addresses = Object.values(networkInterfaces()).flatMap((entries) => entries ?? []);
+  const address = addresses.find(({ family, internal }) => family === "IPv4" && !internal)?.address;
+  if (address === undefined) throw new Error("this machine has no address beside loopback");
+  return address;
+}
