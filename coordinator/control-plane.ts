@@ -23,6 +23,8 @@ export interface ControlPlaneOptions {
   /** of a checkpoint that is taken now */
   readonly describe: (knn: number | null) => CheckpointMeta;
   readonly heartbeatMs: number;
+  /** whether a supervisor starts it again where it is stopped, so that workers are to wait */
+  readonly comesBack: boolean;
   readonly observer: ServerPorts["observer"];
   readonly openEvaluation: ServerPorts["openEvaluation"];
   readonly countCorrupt: ServerPorts["countCorrupt"];
@@ -253,7 +255,8 @@ export async function serveRun(
     clearInterval(timer);
     signals.stop.removeEventListener("abort", stop);
     signals.lost.removeEventListener("abort", lose);
-    if (!signals.lost.aborted && outcome !== null) await sayFarewell(server, `the run has ${outcome}`);
+    if (outcome === "stopped" && options.comesBack) server.dropAll("the coordinator is stopped, and started again");
+    else if (!signals.lost.aborted && outcome !== null) await sayFarewell(server, `the run has ${outcome}`);
     socket.detach();
     await writer.terminate();
   }

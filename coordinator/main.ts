@@ -75,8 +75,11 @@ export interface CoordinatorOptions {
   /** asks for a checkpoint and an orderly end */
   readonly signal: AbortSignal;
   /** `step`: where the run goes on; `reproducible`: whether all that it builds on can be repeated bit for bit */
-  /** whether it stays after the run's end, until `signal` aborts, and tells whoever comes that it is over */
-  readonly lingers?: boolean | undefined;
+  /**
+   * Whether a supervisor starts it again whenever it ends: where `signal` aborts, workers wait for the next; after the run's end it stays until
+   * then, and tells whoever comes that it is over.
+   */
+  readonly isSupervised?: boolean | undefined;
   /** is told at every turn of the loop */
   readonly health?: Health | undefined;
   readonly onListening?: (info: {
@@ -240,6 +243,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
             knn,
           }),
           heartbeatMs: config.membership.heartbeatMs,
+          comesBack: options.isSupervised === true,
           observer,
           openEvaluation: (at) => new Evaluation(at, config, dataset, architecture.featureDim, at === totalSteps),
           countCorrupt: (name) => {
@@ -257,7 +261,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
     if (options.resume && step >= totalSteps) {
       // Nobody is needed for what is over.
       outcome = "finished";
-      if (options.lingers === true) await linger(control, options);
+      if (options.isSupervised === true) await linger(control, options);
       else await sendAway(control, "finished");
       return { outcome, step, totalSteps, checkpoint: checkpointDirectory(out, step) };
     }
@@ -265,7 +269,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
       provided ??= await supply.provide({ ...need, state: handOver(now) });
       if (provided === null) {
         outcome = "stopped";
-        await sendAway(control, outcome);
+        if (options.isSupervised !== true) await sendAway(control, outcome);
         return { outcome, step, totalSteps, checkpoint: lastCheckpoint };
       }
       const { end, reason, step: reached, checkpoint } = await life(now, provided, step);
@@ -274,7 +278,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
         outcome = end.outcome;
         if (samples?.failed.aborted === true) throw samples.failed.reason;
         if (end.failure !== null) throw new UserError(end.failure.code, end.failure.message);
-        if (end.outcome === "finished" && options.lingers === true) await linger(control, options);
+        if (end.outcome === "finished" && options.isSupervised === true) await linger(control, options);
         return { outcome: end.outcome, step: reached, totalSteps, checkpoint: lastCheckpoint };
       }
       observer.explained(reason);
@@ -300,7 +304,7 @@ const MAY_COME_BACK_MS = 10_000;
 
 /** The run is over, and stays so until it is asked to stop. */
 async function linger(control: ControlSocket, { observer, signal }: CoordinatorOptions): Promise<void> {
-  observer.explained("the run has finished; whoever comes is told so (--linger)");
+  observer.explained("the run has finished; whoever comes is told so (--supervised)");
   control.turnAway("the run has finished", true);
   if (!signal.aborted) await once(signal, "abort");
 }

@@ -40,8 +40,7 @@ interface CoordinatorArguments extends RunArguments, WireArguments, DeliveryArgu
   readonly listen: string;
   readonly out: string | undefined;
   readonly resume: boolean;
-  readonly "resume-if-any": boolean;
-  readonly linger: boolean;
+  readonly supervised: boolean;
   readonly init: string | undefined;
   readonly keys: string | undefined;
   readonly insecure: boolean;
@@ -65,16 +64,11 @@ export const coordinatorCommand: CommandBody<CoordinatorArguments> = {
       .options(WIRE_OPTIONS)
       .option("data-delivery", DELIVERY_OPTION)
       .option("trace", TRACE_OPTION)
-      .option("resume-if-any", {
+      .option("supervised", {
         type: "boolean",
         default: false,
         describe:
-          "Begin the run, or take it up where --out holds it already: for a supervisor that always starts the same",
-      })
-      .option("linger", {
-        type: "boolean",
-        default: false,
-        describe: "Stay after the run's end, until SIGTERM, and tell workers that come then that it is over",
+          "For a supervisor that starts it again, always the same way: begin the run or take it up, leave workers waiting on SIGTERM, stay after the run's end for those who come late",
       })
       .option("health", HEALTH_OPTION)
       .option("keys", {
@@ -98,7 +92,7 @@ export const coordinatorCommand: CommandBody<CoordinatorArguments> = {
     const listen = tcpEndpoint(once("listen", given.listen), "listen");
     const keys = await keysOf(given, listen);
     // What is asked for is compared with the run that is there, as where it is resumed.
-    const resume = given.resume || (given["resume-if-any"] && (await holdsRun(out)));
+    const resume = given.resume || (given.supervised && (await holdsRun(out)));
     const config = await configOf(given, given.resume ? out : null);
     const aggregators = aggregatorsOf(given.aggregators, config.membership.minWorkers);
     const init = pathOf("--init", given.init) ?? null;
@@ -109,7 +103,7 @@ export const coordinatorCommand: CommandBody<CoordinatorArguments> = {
       wire: wireOf(given),
       overlaps: given.overlap,
       streamsData: streamsData(given),
-      lingers: given.linger,
+      isSupervised: given.supervised,
       trace: pathOf("--trace", given.trace) ?? null,
       health: given.health,
       keys,
@@ -153,7 +147,7 @@ interface Run {
   readonly aggregators: number | null;
   readonly wire: Wire;
   readonly overlaps: boolean;
-  readonly lingers: boolean;
+  readonly isSupervised: boolean;
   /** address to answer probes at; undefined: none */
   readonly health: string | undefined;
   readonly streamsData: boolean;
@@ -174,7 +168,7 @@ async function serveRun({
   wire,
   overlaps,
   streamsData,
-  lingers,
+  isSupervised,
   trace,
   health: healthAddress,
   keys,
@@ -219,7 +213,7 @@ async function serveRun({
       resume,
       init,
       signal,
-      lingers,
+      isSupervised,
       health,
       onListening: ({ control, step, reproducible, initial }) => {
         began = again(control);

@@ -4,7 +4,7 @@ import { describe, expect, it, vi } from "vitest";
 import { checkpointOf, eventsOf, kill, SMALL_RUN, start, tandem, temporaryFolder, type Running } from "./tandem.js";
 
 const folder = temporaryFolder();
-const RUN = [...SMALL_RUN, "--steps", "40", "--set", "membership.minWorkers=1", "--set", "checkpoint.everySteps=10"];
+const RUN = [...SMALL_RUN, "--steps", "60", "--set", "membership.minWorkers=1", "--set", "checkpoint.everySteps=10"];
 
 async function addressOf(coordinator: Running): Promise<string> {
   await vi.waitUntil(() => coordinator.stderr().includes("listening at"), { timeout: 20_000 });
@@ -16,13 +16,19 @@ describe("under a supervisor", { timeout: 120_000 }, () => {
     const calm = join(folder, "calm");
     expect((await tandem(["train", ...RUN, "--workers=1", "--out", calm])).code).toBe(0);
     const out = join(folder, "run");
-    const command = (listen: string) => ["coordinator", ...RUN, "--resume-if-any", "--linger", "--listen", listen, "--out", out]; // prettier-ignore
+    const command = (listen: string) => ["coordinator", ...RUN, "--supervised", "--listen", listen, "--out", out]; // prettier-ignore
     const first = start(command("tcp://127.0.0.1:*"));
     const connect = await addressOf(first);
     const worker = start(["worker", "--connect", connect]);
-    await vi.waitUntil(() => eventsOf(out).filter(({ kind }) => kind === "step").length > 12, { timeout: 40_000 });
+    const steps = () => eventsOf(out).filter(({ kind }) => kind === "step").length;
+    await vi.waitUntil(() => steps() > 12, { timeout: 40_000 });
     kill([first.process.pid ?? 0]);
     await first.ended;
+    // Asked to stop it stores the state, and its worker waits for the next.
+    const stopped = start(command(connect));
+    await vi.waitUntil(() => steps() > 30, { timeout: 40_000 });
+    stopped.process.kill("SIGTERM");
+    expect((await stopped.ended).code, stopped.stderr()).toBe(0);
     const second = start(command(connect));
     expect((await worker.ended).code, worker.stderr()).toBe(0);
     await vi.waitUntil(() => second.stderr().includes("the run has finished; whoever comes is told so"));
@@ -37,11 +43,11 @@ describe("under a supervisor", { timeout: 120_000 }, () => {
     third.process.kill("SIGTERM");
     expect((await third.ended).code, third.stderr()).toBe(0);
     const again = await tandem(["train", "--resume", "--out", out]);
-    expect([again.code, again.stdout.startsWith("finished at step 40 of 40")], again.stderr).toEqual([0, true]);
+    expect([again.code, again.stdout.startsWith("finished at step 60 of 60")], again.stderr).toEqual([0, true]);
   });
 
   it("another run in its directory is refused by the key that differs", async () => {
-    const [out, flags] = [join(folder, "run"), ["--resume-if-any", "--listen", "tcp://127.0.0.1:*"]];
+    const [out, flags] = [join(folder, "run"), ["--supervised", "--listen", "tcp://127.0.0.1:*"]];
     const { code, stderr } = await tandem([
       "coordinator",
       ...RUN,
