@@ -49,7 +49,7 @@ export async function until(condition, what, patienceMs = PATIENCE_MS) {
 
 export class Cluster {
   folder = mkdtempSync(join(tmpdir(), "tandem-k8s-"));
-  /** @type {import("node:child_process").ChildProcess[]} in the order of their starts */
+  /** @type {Process[]} in the order of their starts */
   #processes = [];
   /** of the nodes' containerds
    * @type {string[]} */
@@ -96,7 +96,7 @@ export class Cluster {
   #run(name, program, args) {
     mkdirSync(join(this.folder, "logs"), { recursive: true });
     const log = openSync(join(this.folder, "logs", `${name}.log`), "a");
-    this.#processes.push(spawn(program, args, { stdio: ["ignore", log, log] }));
+    this.#processes.push({ name, child: spawn(program, args, { stdio: ["ignore", log, log] }) });
   }
 
   /** @param {string} name @param {readonly string[]} args */
@@ -238,6 +238,7 @@ state = "${place}/state"
           failSwapOn: false,
           containerRuntimeEndpoint: `unix://${join(folder, `containerd-${name}`, "containerd.sock")}`,
         },
+        podLogsDir: join(folder, `logs-${name}`),
         authentication: { anonymous: { enabled: true }, webhook: { enabled: false } },
         authorization: { mode: "AlwaysAllow" },
         ...{
@@ -249,6 +250,7 @@ state = "${place}/state"
         evictionHard: { "memory.available": "50Mi", "nodefs.available": "0%", "imagefs.available": "0%" },
       }),
     );
+    // Each removes the logs of pods that it does not know.
     const place = [`--root-dir=${join(folder, name)}`, `--hostname-override=${name}`, `--node-ip=${ownAddress()}`];
     this.#kube("kubelet", [`--kubeconfig=${this.#kubeconfig}`, `--config=${config}`, ...place]);
     const isReady = () => this.#answers(["wait", "--for=condition=Ready", `node/${name}`, "--timeout=1s"]);
@@ -267,12 +269,11 @@ state = "${place}/state"
 
   /** Everything goes, containers too. */
   async stop() {
+    const isOfContainers = (/** @type {Process} */ { name }) => name.startsWith("containerd");
+    // Whoever would start them again goes first.
+    await kill(this.#processes.filter((process) => !isOfContainers(process)));
     for (const socket of this.#sockets) removeContainers(socket);
-    for (const child of this.#processes.reverse()) {
-      child.kill("SIGKILL");
-      if (child.exitCode === null && child.signalCode === null)
-        await Promise.race([new Promise((resolve) => child.once("exit", resolve)), sleep(5000)]);
-    }
+    await kill(this.#processes.filter(isOfContainers));
     const mounts = readFileSync("/proc/mounts", "utf8").split("\n").map((line) => line.split(" ")[1] ?? ""); // prettier-ignore
     for (const mount of mounts.filter((path) => path.startsWith(`${this.folder}/`)).reverse())
       execFileSync("umount", ["-l", mount], { stdio: "ignore" });
@@ -280,15 +281,30 @@ state = "${place}/state"
   }
 }
 
+/** @typedef {{ readonly name: string, readonly child: import("node:child_process").ChildProcess }} Process */
+
+/** @param {readonly Process[]} processes */
+async function kill(processes) {
+  for (const { child } of [...processes].reverse()) {
+    child.kill("SIGKILL");
+    if (child.exitCode === null && child.signalCode === null)
+      await Promise.race([new Promise((resolve) => child.once("exit", resolve)), sleep(5000)]);
+  }
+}
+
 /** @param {string} socket of containerd */
 function removeContainers(socket) {
   const ctr = (/** @type {string[]} */ ...args) => execFileSync("ctr", ["-a", socket, "-n", "k8s.io", ...args], { encoding: "utf8" }).trim().split("\n").filter(Boolean); // prettier-ignore
-  try {
-    for (const task of ctr("tasks", "ls", "-q")) ctr("tasks", "delete", "--force", task);
-    for (const container of ctr("containers", "ls", "-q")) ctr("containers", "rm", container);
-  } catch {
-    // What is left of them goes with their processes.
-  }
+  const orNothing = (/** @type {string[]} */ ...args) => {
+    try {
+      return ctr(...args);
+    } catch {
+      // It has ended meanwhile.
+      return [];
+    }
+  };
+  for (const task of orNothing("tasks", "ls", "-q")) orNothing("tasks", "delete", "--force", task);
+  for (const container of orNothing("containers", "ls", "-q")) orNothing("containers", "rm", container);
 }
 
 /** The first address that is not of this machine alone. */

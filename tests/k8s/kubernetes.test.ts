@@ -185,8 +185,9 @@ describe.runIf(why === null)("on a cluster of two nodes", () => {
       run.kubectl(["delete", "pod", run.workers()[0], "--grace-period=0", "--force"]);
     });
     await suffers("the coordinator's pod is deleted", () => run.kubectl(["delete", "pod", "tandem-coordinator-0"]));
-    const node = run.ask(`pod/${run.workers()[0]}`, ".spec.nodeName");
+    let node = "";
     await suffers("a node is drained", () => {
+      node = run.ask(`pod/${run.workers()[0]}`, ".spec.nodeName");
       cluster.kubectl(["drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=90s"]);
     });
     cluster.kubectl(["uncordon", node]);
