@@ -258,11 +258,10 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
     pulse = setInterval(() => {
       options.health?.turned(provided === null ? "waiting for aggregators" : null);
     }, config.membership.heartbeatMs);
-    if (options.resume && step >= totalSteps) {
+    if (options.isSupervised === true && step >= totalSteps) {
       // Nobody is needed for what is over.
       outcome = "finished";
-      if (options.isSupervised === true) await linger(control, options);
-      else await sendAway(control, "finished");
+      await linger(control, options);
       return { outcome, step, totalSteps, checkpoint: checkpointDirectory(out, step) };
     }
     for (;;) {

@@ -59,7 +59,7 @@ describe("--devices", { timeout: 120_000 }, () => {
   });
 
   it("starts the worker again where the process of a device is killed, with one line, and the run loses nothing", async () => {
-    const flags = ["--steps", "30", "--workers", "1"];
+    const flags = ["--steps", "20", "--workers", "1"];
     const calm = await digests("calm", flags);
     const out = join(folder, "killed");
     const run = start(["train", ...RANKS, ...flags, "--devices", "cpu,cpu", "--out", out]);
