@@ -274,6 +274,8 @@ state = "${place}/state"
     await kill(this.#processes.filter((process) => !isOfContainers(process)));
     for (const socket of this.#sockets) removeContainers(socket);
     await kill(this.#processes.filter(isOfContainers));
+    // A pod that is left on it would answer for another's address in the next cluster.
+    execFileSync("ip", ["link", "delete", "tandem0"], { stdio: "ignore" });
     const mounts = readFileSync("/proc/mounts", "utf8").split("\n").map((line) => line.split(" ")[1] ?? ""); // prettier-ignore
     for (const mount of mounts.filter((path) => path.startsWith(`${this.folder}/`)).reverse())
       execFileSync("umount", ["-l", mount], { stdio: "ignore" });
