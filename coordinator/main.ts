@@ -74,7 +74,6 @@ export interface CoordinatorOptions {
   readonly init?: string | null;
   /** asks for a checkpoint and an orderly end */
   readonly signal: AbortSignal;
-  /** `step`: where the run goes on; `reproducible`: whether all that it builds on can be repeated bit for bit */
   /**
    * Whether a supervisor starts it again whenever it ends: where `signal` aborts, workers wait for the next; after the run's end it stays until
    * then, and tells whoever comes that it is over.
@@ -82,6 +81,7 @@ export interface CoordinatorOptions {
   readonly isSupervised?: boolean | undefined;
   /** is told at every turn of the loop */
   readonly health?: Health | undefined;
+  /** `step`: where the run goes on; `reproducible`: whether all that it builds on can be repeated bit for bit */
   readonly onListening?: (info: {
     readonly control: string;
     readonly step: number;

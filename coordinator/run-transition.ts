@@ -2,6 +2,7 @@
  * The coordinator's decisions as a pure state machine: (state, event, now) → (state, effects). No clock, socket, file or
  * random source in here; `server.ts` turns messages into events and carries the effects out in order.
  */
+import { STATISTIC } from "../src/protocol/rank-metrics.js";
 import type { WorkerId } from "../src/protocol/identifiers.js";
 import { isSlow, lateAfter, nextPace, remember, SLOW_FOR_UNITS } from "./pace.js";
 import type {
@@ -231,13 +232,19 @@ function given(state: RunState, phase: WorkPhase, { work, assignments }: ReturnT
 
 /**
  * A worker has done a unit: what that says of its speed. Several devices take as long for a unit each as one takes for one.
- * @param left what is not done
+ * @param left what is not done; asked only of workers with several
  */
-function timed(state: RunState, worker: WorkerId, kind: keyof RunState["recent"], left: Work, now: number): Transition {
+function timed(
+  state: RunState,
+  worker: WorkerId,
+  kind: keyof RunState["recent"],
+  left: () => Work,
+  now: number,
+): Transition {
   const before = state.workers.get(worker);
   if (before === undefined) return unchanged(state);
   const done = before.done + 1;
-  if (done < before.devices && isBusy(left, worker))
+  if (done < before.devices && isBusy(left(), worker))
     return unchanged(withMember(state, worker, (member) => ({ ...member, done })));
   const member = { ...before, done: 0 };
   const ms = now - member.busySince;
@@ -264,16 +271,19 @@ function embeddingsIn(state: RunState, event: Extract<RunEvent, { kind: "embeddi
   if (!phase.work.holders.has(rank) && !phase.work.unassigned.includes(rank)) return unchanged(state);
   const work = finish(phase.work, (unit) => unit === rank);
   const shownBy = new Map(phase.shownBy).set(rank, worker);
-  return then(timed(state, worker, "embeddings", work, now), (here) => {
-    const next = () => (round + 1 < here.rounds ? exchangePhase(here, round + 1, shownBy) : stepPhase(here, shownBy));
-    const open: Transition = isDone(work)
-      ? { state: { ...here, phase: next() }, effects: [{ kind: "show-embeddings", step, round }] }
-      : unchanged({ ...here, phase: { ...phase, work, shownBy } });
-    return then(
-      then(then(open, dismissDrained), (rest) => distribute(rest, now)),
-      (rest) => backUpTheLate(rest, now),
-    );
-  });
+  return then(
+    timed(state, worker, "embeddings", () => work, now),
+    (here) => {
+      const next = () => (round + 1 < here.rounds ? exchangePhase(here, round + 1, shownBy) : stepPhase(here, shownBy));
+      const open: Transition = isDone(work)
+        ? { state: { ...here, phase: next() }, effects: [{ kind: "show-embeddings", step, round }] }
+        : unchanged({ ...here, phase: { ...phase, work, shownBy } });
+      return then(
+        then(then(open, dismissDrained), (rest) => distribute(rest, now)),
+        (rest) => backUpTheLate(rest, now),
+      );
+    },
+  );
 }
 
 function stepPhase({ plan, recent }: RunState, former: StepPhase["former"] = new Map()): StepPhase {
@@ -302,12 +312,12 @@ function rankIn(state: RunState, event: Extract<RunEvent, { kind: "rank-result" 
   if (fault !== null && state.plan.nonFinite === "stop")
     return end(state, { outcome: "failed", failure: told(fault, step) });
   const next = { ...phase, results: union(phase.results, [rank]), fault };
-  const left = finish(phase.work, (unit) => next.results.has(unit));
+  const left = () => finish(phase.work, (unit) => next.results.has(unit));
   return then(timed(state, worker, "ranks", left, now), (here) => progress(here, next, now));
 }
 
 function told({ rank, worker, where }: Fault, step: number) {
-  const what = where === "loss" ? "the loss" : where.startsWith("a ") ? where : `the gradient of ${where}`;
+  const what = where === "loss" ? "the loss" : where === STATISTIC ? where : `the gradient of ${where}`;
   const message =
     `${what} is not finite at step ${String(step)}, rank ${String(rank)}, computed by ${worker}: lower optimizer.learningRate ` +
     "or lengthen the warm-up; the checkpoint of the step before is kept, and --resume --set numerics.nonFinite=skip leaves such steps out";
@@ -432,15 +442,18 @@ function featuresIn(state: RunState, event: Extract<RunEvent, { kind: "features"
   if (phase.kind !== "evaluating" || step !== state.step) return unchanged(state);
   if (!phase.work.holders.has(chunk) && !phase.work.unassigned.includes(chunk)) return unchanged(state);
   const work = finish(phase.work, (unit) => unit === chunk);
-  return then(timed(state, worker, "chunks", work, now), (here) => {
-    if (isDone(work)) {
-      const classifying: Transition = {
-        state: { ...here, phase: { kind: "classifying" } },
-        effects: [{ kind: "classify", step }],
-      };
-      return then(classifying, dismissDrained);
-    }
-    const open = distribute({ ...here, phase: { ...phase, work } }, now);
-    return then(then(open, dismissDrained), (rest) => backUpTheLate(rest, now));
-  });
+  return then(
+    timed(state, worker, "chunks", () => work, now),
+    (here) => {
+      if (isDone(work)) {
+        const classifying: Transition = {
+          state: { ...here, phase: { kind: "classifying" } },
+          effects: [{ kind: "classify", step }],
+        };
+        return then(classifying, dismissDrained);
+      }
+      const open = distribute({ ...here, phase: { ...phase, work } }, now);
+      return then(then(open, dismissDrained), (rest) => backUpTheLate(rest, now));
+    },
+  );
 }

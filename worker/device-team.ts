@@ -62,7 +62,8 @@ export async function startDeviceTeam(
   await sums.call("start", { layout, worldSize, gradients });
   const devices = team.map(({ process }) => new TeamDevice(process, sums, gradientLength(layout)));
   await Promise.all(devices.map((device) => device.share()));
-  const toAll = (call: (process: Device) => Promise<unknown>) => Promise.all(team.map(({ process }) => call(process)));
+  const toAll = <Answer>(call: (process: Device) => Promise<Answer>) =>
+    Promise.all(team.map(({ process }) => call(process)));
   const executor: Executor = {
     layout,
     devices: team.length,
@@ -71,8 +72,8 @@ export async function startDeviceTeam(
         if (place === null) throw new Error("weights that devices do not see");
         return place;
       });
-      const found = await Promise.all(team.map(({ process }) => process.call("weights", { version, places })));
-      return found.every((isThere) => isThere);
+      const areThere = await toAll((process) => process.call("weights", { version, places }));
+      return areThere.every((isThere) => isThere);
     },
     setQueue: (position, frames) => toAll((process) => process.call("queue", { position, frames })),
     appendKeys: (frames) => toAll((process) => process.call("keys", { frames })),

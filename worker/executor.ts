@@ -24,8 +24,10 @@ export interface Executor {
   readonly layout: ParameterLayout;
   /** known by their numbers */
   readonly devices: number;
-  /** @param weights unwritten until the next call has returned */
-  /** @returns false where the memory that they lie in is gone, with whoever had made it */
+  /**
+   * @param weights unwritten until the next call has returned
+   * @returns false where the memory that they lie in is gone, with whoever had made it
+   */
   setWeights(weights: WeightsInShards): Promise<boolean>;
   /** @throws WireError at once, where the frames do not fit */
   setQueue(position: number, frames: readonly Uint8Array[]): Promise<unknown>;

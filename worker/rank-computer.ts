@@ -25,6 +25,7 @@ import { KeyQueue, type Exchanged } from "../src/objectives/index.js";
 import { VectorArena, type TreeNode } from "../src/optim/index.js";
 import { sha256OfFloats } from "../src/protocol/digest.js";
 import { Purpose, Stream } from "../src/protocol/philox.js";
+import { STATISTIC } from "../src/protocol/rank-metrics.js";
 import type { FlushRequest, Place, RunRequest, Unanswered } from "./compute-thread.js";
 import { Lockstep, type Span } from "./lockstep.js";
 import { isFiniteThroughout } from "./non-finite.js";
@@ -423,7 +424,7 @@ export class RankComputer {
       statistics.set((this.shown ?? new Float32Array(end)).subarray(end - bufferCount, end), bufferCount);
     } else if (!this.keyStatisticsCome) statistics.copyWithin(bufferCount, 0, bufferCount);
     if (landed !== null && landed < parameters.length) return parameters[landed].name;
-    return isFiniteThroughout(statistics) ? null : "a batch-norm statistic";
+    return isFiniteThroughout(statistics) ? null : STATISTIC;
   }
 
   /** Gradients of an eager step. @returns the first that is not finite; null: all are */

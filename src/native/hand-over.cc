@@ -221,28 +221,45 @@ std::shared_ptr<Table> Named(napi_env env, napi_value argument) {
   return table;
 }
 
+/** The places `[first, end)` of a table. */
+struct Range {
+  std::shared_ptr<Table> table;
+  uint32_t first = 0;
+  uint32_t end = 0;
+};
+
+/** @returns those that the first three arguments name; without a table, and with an exception, where there are none */
+Range RangeOf(napi_env env, const napi_value* arguments) {
+  Range range;
+  auto table = Named(env, arguments[0]);
+  if (table == nullptr) return range;
+  if (napi_get_value_uint32(env, arguments[1], &range.first) != napi_ok ||
+      napi_get_value_uint32(env, arguments[2], &range.end) != napi_ok || range.end > table->lengths.size())
+    Throw(env, "hand-over is not called so");
+  else
+    range.table = std::move(table);
+  return range;
+}
+
 // aim(table, first, end, vector): what comes to those places goes into the vector, one behind the other.
 napi_value Aim(napi_env env, napi_callback_info info) {
   napi_value arguments[4];
   size_t count = 4;
   napi_get_cb_info(env, info, &count, arguments, nullptr, nullptr);
-  const auto table = count == 4 ? Named(env, arguments[0]) : nullptr;
-  if (table == nullptr) return nullptr;
-  uint32_t first = 0, end = 0;
+  const Range range = RangeOf(env, arguments);
+  if (range.table == nullptr) return nullptr;
   size_t room = 0;
   void* data = nullptr;
   napi_typedarray_type type = napi_int8_array;
-  if (napi_get_value_uint32(env, arguments[1], &first) != napi_ok ||
-      napi_get_value_uint32(env, arguments[2], &end) != napi_ok || end > table->lengths.size() ||
-      napi_get_typedarray_info(env, arguments[3], &type, &room, &data, nullptr, nullptr) != napi_ok ||
+  if (napi_get_typedarray_info(env, arguments[3], &type, &room, &data, nullptr, nullptr) != napi_ok ||
       type != napi_float32_array)
     return Throw(env, "aim is not called so");
   auto* place = static_cast<float*>(data);
-  for (uint32_t index = first; index < end; index++) {
-    const size_t length = table->lengths[index];
+  for (uint32_t index = range.first; index < range.end; index++) {
+    const size_t length = range.table->lengths[index];
     if (length > room) return Throw(env, "the places do not fit into the vector");
-    table->places[index].target = place;
-    table->places[index].finite = true;
+    range.table->places[index].target = place;
+    range.table->places[index].finite = true;
     place += length;
     room -= length;
   }
@@ -254,17 +271,15 @@ napi_value Await(napi_env env, napi_callback_info info) {
   napi_value arguments[5];
   size_t count = 5;
   napi_get_cb_info(env, info, &count, arguments, nullptr, nullptr);
-  const auto table = count == 5 ? Named(env, arguments[0]) : nullptr;
-  if (table == nullptr) return nullptr;
-  uint32_t first = 0, end = 0, number = 0;
+  const Range range = RangeOf(env, arguments);
+  if (range.table == nullptr) return nullptr;
+  uint32_t number = 0;
   int32_t run = 0;
-  if (napi_get_value_uint32(env, arguments[1], &first) != napi_ok ||
-      napi_get_value_uint32(env, arguments[2], &end) != napi_ok || end > table->places.size() || first >= end ||
-      napi_get_value_int32(env, arguments[3], &run) != napi_ok ||
-      napi_get_value_uint32(env, arguments[4], &number) != napi_ok)
+  if (napi_get_value_int32(env, arguments[3], &run) != napi_ok ||
+      napi_get_value_uint32(env, arguments[4], &number) != napi_ok || range.first >= range.end)
     return Throw(env, "await is not called so");
-  const auto stretch = std::make_shared<Stretch>(run, number, end - first);
-  for (uint32_t index = first; index < end; index++) table->places[index].stretch = stretch;
+  const auto stretch = std::make_shared<Stretch>(run, number, range.end - range.first);
+  for (uint32_t index = range.first; index < range.end; index++) range.table->places[index].stretch = stretch;
   return nullptr;
 }
 

@@ -20,3 +20,6 @@ export const NO_METRICS: RankMetrics = {
   ...{ loadMs: 0, forwardMs: 0, backwardMs: 0, exchangeMs: 0, graphMs: 0 },
 };
 export const METRICS = Object.keys(NO_METRICS) as readonly (keyof RankMetrics)[];
+
+/** What is not finite in a rank, where it is neither the loss nor a parameter's gradient. */
+export const STATISTIC = "a batch-norm statistic";
