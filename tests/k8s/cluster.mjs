@@ -9,7 +9,7 @@ import { networkInterfaces, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { binaries } from "./build-kubernetes.mjs";
-import { packImage } from "./pack-image.mjs";
+import { packImage } from "../../k8s/image/oci.mjs";
 
 const API = "https://127.0.0.1:16443";
 const ETCD = "http://127.0.0.1:12379";
@@ -62,7 +62,7 @@ export class Cluster {
     const cluster = new Cluster();
     try {
       await cluster.#controlPlane();
-      cluster.#network();
+      await cluster.#network();
       // Each has containers of its own: a kubelet removes those that it does not know.
       for (const [index, name] of nodes.entries()) {
         await cluster.#containers(name);
@@ -177,7 +177,7 @@ export class Cluster {
     }
   }
 
-  #network() {
+  async #network() {
     const { folder } = this;
     const network = join(folder, "cni");
     mkdirSync(network);
@@ -193,7 +193,7 @@ export class Cluster {
     const root = join(folder, "pause");
     mkdirSync(root);
     execFileSync("gcc", ["-static", "-O1", "-o", join(root, "pause"), source]);
-    packImage(root, join(folder, "pause.tar"), "tandem.test/pause:1", ["/pause"]);
+    await packProgram(root, "pause", join(folder, "pause.tar"));
   }
 
   /** @param {string} name of the node */
@@ -261,7 +261,9 @@ state = "${place}/state"
     const root = join(this.folder, "coredns");
     mkdirSync(root);
     execFileSync("cp", [join(this.#binaries, "coredns"), root]);
-    this.load(packImage(root, join(this.folder, "coredns.tar"), "tandem.test/coredns:1", ["/coredns"]));
+    const archive = join(this.folder, "coredns.tar");
+    await packProgram(root, "coredns", archive);
+    this.load(archive);
     this.kubectl(["apply", "-f", "-"], readFileSync(new URL("coredns.yaml", import.meta.url), "utf8"));
     const isUp = () => this.#answers(["-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=1s"]);
     await until(isUp, "CoreDNS");
@@ -281,6 +283,12 @@ state = "${place}/state"
       execFileSync("umount", ["-l", mount], { stdio: "ignore" });
     rmSync(this.folder, { recursive: true, force: true });
   }
+}
+
+/** An image of one program that stands alone. @param {string} root @param {string} name @param {string} out */
+function packProgram(root, name, out) {
+  const config = { Entrypoint: [`/${name}`] };
+  return packImage({ root, layers: [["."]], name: `tandem.test/${name}:1`, config }, out);
 }
 
 /** @typedef {{ readonly name: string, readonly child: import("node:child_process").ChildProcess }} Process */
