@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { describe, expect, it, vi } from "vitest";
 import { freePorts } from "./chaos.js";
-import { checkpointOf, eventsOf, SMALL_RUN, start, tandem, temporaryFolder } from "./tandem.js";
+import { checkpointOf, eventsOf, SMALL_RUN, start, tandem, stepsOf, temporaryFolder } from "./tandem.js";
 
 const folder = temporaryFolder();
 const LISTEN = "tcp://127.0.0.1:5555";
@@ -53,7 +53,7 @@ describe("tandem aggregator", () => {
         start(["aggregator", "--connect", connect, "--keys", join(keys, name), "--name", name]);
       const [first, second] = [aggregate("a"), aggregate("b")];
       const worker = start(["worker", "--connect", connect, "--keys", join(keys, "a")]);
-      const stepsDone = () => eventsOf(out).filter(({ kind }) => kind === "step").length;
+      const stepsDone = () => stepsOf(out);
       await vi.waitUntil(() => stepsDone() >= 5, { timeout: 60_000, interval: 20 });
       const third = aggregate("b");
       first.process.kill("SIGTERM");

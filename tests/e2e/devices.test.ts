@@ -10,6 +10,7 @@ import {
   ownProcesses,
   SMALL_RUN,
   start,
+  stepsOf,
   tandem,
   temporaryFolder,
 } from "./tandem.js";
@@ -63,7 +64,7 @@ describe("--devices", { timeout: 120_000 }, () => {
     const calm = await digests("calm", flags);
     const out = join(folder, "killed");
     const run = start(["train", ...RANKS, ...flags, "--devices", "cpu,cpu", "--out", out]);
-    const steps = () => eventsOf(out).filter(({ kind }) => kind === "step").length;
+    const steps = () => stepsOf(out);
     await vi.waitUntil(() => steps() > 5, { timeout: 40_000 });
     const [worker] = ownProcesses(run.process.pid, "worker");
     const devices = ownProcesses(worker);
@@ -98,7 +99,7 @@ describe("--devices", { timeout: 120_000 }, () => {
     await vi.waitUntil(() => coordinator.stderr().includes("listening at"), { timeout: 20_000 });
     const connect = /tcp:\/\/127\.0\.0\.1:\d+/.exec(coordinator.stderr())?.[0] ?? "";
     const worker = start(["worker", "--connect", connect, "--devices", "cpu,cpu"]);
-    const steps = () => eventsOf(out).filter(({ kind }) => kind === "step").length;
+    const steps = () => stepsOf(out);
     await vi.waitUntil(() => steps() > 25, { timeout: 40_000 });
     // It has no rank: what it is asked next is to take weights, which are the coordinator's memory.
     const [, idle] = ownProcesses(worker.process.pid);

@@ -3,11 +3,11 @@ import { join } from "node:path";
 import { describe, expect, it, vi } from "vitest";
 import {
   checkpointOf,
-  eventsOf,
   kill,
   ownProcesses,
   SMALL_RUN,
   start,
+  stepsOf,
   tandem,
   temporaryFolder,
   type Running,
@@ -15,7 +15,6 @@ import {
 
 const folder = temporaryFolder();
 const FLAGS = [...SMALL_RUN, "--steps", "30", "--set", "checkpoint.everySteps=10"];
-const steps = (directory: string) => eventsOf(directory).filter(({ kind }) => kind === "step").length;
 
 const children = ({ process: { pid } }: Running, command: string) => ownProcesses(pid, command);
 
@@ -26,9 +25,9 @@ describe("train", { timeout: 120_000 }, () => {
 
     const out = join(folder, "killed");
     const run = start(["train", ...FLAGS, "--out", out]);
-    await vi.waitUntil(() => steps(out) > 5, { timeout: 40_000 });
+    await vi.waitUntil(() => stepsOf(out) > 5, { timeout: 40_000 });
     kill(children(run, "worker"));
-    await vi.waitUntil(() => steps(out) > 12, { timeout: 40_000 });
+    await vi.waitUntil(() => stepsOf(out) > 12, { timeout: 40_000 });
     kill(children(run, "coordinator"));
     const { code, stderr } = await run.ended;
     expect(code, stderr).toBe(0);
@@ -40,7 +39,7 @@ describe("train", { timeout: 120_000 }, () => {
   it("gives up after --max-restarts, and says how to go on", async () => {
     const out = join(folder, "given-up");
     const run = start(["train", ...FLAGS, "--max-restarts", "0", "--out", out]);
-    await vi.waitUntil(() => steps(out) > 0, { timeout: 40_000 });
+    await vi.waitUntil(() => stepsOf(out) > 0, { timeout: 40_000 });
     kill(children(run, "worker"));
     const { code, stderr } = await run.ended;
     expect(code).toBe(2);

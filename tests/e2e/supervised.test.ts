@@ -1,7 +1,17 @@
 /** What a supervisor that always starts the same needs: a run begun or taken up, a coordinator that stays, exit codes that say what to do. */
 import { join } from "node:path";
 import { describe, expect, it, vi } from "vitest";
-import { checkpointOf, eventsOf, kill, SMALL_RUN, start, tandem, temporaryFolder, type Running } from "./tandem.js";
+import {
+  checkpointOf,
+  eventsOf,
+  kill,
+  SMALL_RUN,
+  start,
+  tandem,
+  stepsOf,
+  temporaryFolder,
+  type Running,
+} from "./tandem.js";
 
 const folder = temporaryFolder();
 const RUN = [...SMALL_RUN, "--steps", "60", "--set", "membership.minWorkers=1", "--set", "checkpoint.everySteps=10"];
@@ -20,7 +30,7 @@ describe("under a supervisor", { timeout: 120_000 }, () => {
     const first = start(command("tcp://127.0.0.1:*"));
     const connect = await addressOf(first);
     const worker = start(["worker", "--connect", connect]);
-    const steps = () => eventsOf(out).filter(({ kind }) => kind === "step").length;
+    const steps = () => stepsOf(out);
     await vi.waitUntil(() => steps() > 12, { timeout: 40_000 });
     kill([first.process.pid ?? 0]);
     await first.ended;

@@ -100,6 +100,11 @@ export function eventsOf(directory: string): readonly { readonly kind: string; r
   return lines.map((line) => JSON.parse(line) as { kind: string; step?: number });
 }
 
+/** Steps that a run has finished so far, those that it made again included. */
+export function stepsOf(directory: string): number {
+  return eventsOf(directory).filter(({ kind }) => kind === "step").length;
+}
+
 /** The processes that a process has started. @param command of tandem; undefined: any */
 export function ownProcesses(pid: number | undefined, command?: string): number[] {
   const ids = readFileSync(`/proc/${String(pid)}/task/${String(pid)}/children`, "utf8").match(/\d+/g) ?? [];

@@ -5,7 +5,7 @@
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { join } from "node:path";
 import { afterAll, expect, it, vi } from "vitest";
-import { checkpointOf, eventsOf, PROGRAM, SMALL_RUN, tandem, temporaryFolder } from "../e2e/tandem.js";
+import { checkpointOf, stepsOf, PROGRAM, SMALL_RUN, tandem, temporaryFolder } from "../e2e/tandem.js";
 import { freePorts } from "../e2e/chaos.js";
 import { residentBytes } from "./fuzz/mutation.js";
 
@@ -50,7 +50,7 @@ it.skipIf(!mayMount)(
     const connect = `tcp://127.0.0.1:${await freePorts()}`;
     const coordinator = startApart(["coordinator", ...flags, "--listen", connect, "--out", out]);
     const workers = [1, 2, 3].map(() => startApart(["worker", "--connect", connect]));
-    const steps = () => eventsOf(out).filter(({ kind }) => kind === "step").length;
+    const steps = () => stepsOf(out);
     await vi.waitUntil(() => steps() >= 5, { timeout: 120_000, interval: 50 });
     const before = residentBytes(coordinator.child.pid);
     const [victim] = workers;
