@@ -1,4 +1,5 @@
 /** `tandem keys new`: key pairs for a run that is reached over a network. */
+import { stringify } from "yaml";
 import type { Argv, CommandModule } from "yargs";
 import { createKeys, newKeyFiles } from "../transport/index.js";
 import { UserError } from "../protocol/errors.js";
@@ -12,16 +13,19 @@ interface NewArguments {
   readonly name: string;
 }
 
+const FOLDER = "keys";
+const ALL_WORKERS = ["worker"];
+
 const newCommand: CommandModule<object, NewArguments> = {
   command: "new",
   describe: "Make a coordinator's keys and workers', one folder each; further workers join an existing coordinator's",
   builder: (yargs) =>
     yargs
-      .option("out", { type: "string", default: "keys", requiresArg: true, describe: "Folder for the folders" })
+      .option("out", { type: "string", default: FOLDER, requiresArg: true, describe: "Folder for the folders" })
       .option("worker", {
         type: "string",
         array: true,
-        default: ["worker"],
+        default: ALL_WORKERS,
         requiresArg: true,
         describe: "Names of workers; machines may share one, and are then let in and shut out together",
       })
@@ -36,6 +40,11 @@ const newCommand: CommandModule<object, NewArguments> = {
       .example("$0 keys new --worker gpu-a gpu-b", "A pair for each machine"),
   handler: async ({ out, worker, k8s, name }) => {
     if (k8s) {
+      if (worker.join() !== ALL_WORKERS.join() || out !== FOLDER)
+        throw new UserError(
+          "USAGE",
+          "--k8s writes Secrets that all workers share to standard output: leave out --worker and --out",
+        );
       if (!/^[a-z]([a-z0-9-]{0,40}[a-z0-9])?$/.test(name))
         throw new UserError("USAGE", `--name ${name}: Kubernetes takes lower-case letters, digits and -, e.g. tandem`);
       process.stdout.write(keySecrets(name));
@@ -59,20 +68,16 @@ const newCommand: CommandModule<object, NewArguments> = {
 
 /** @returns YAML of two Secrets, whose entries are the files of a party's folder */
 function keySecrets(name: string): string {
-  const { coordinator, worker } = newKeyFiles();
-  const secret = (party: string, files: Readonly<Record<string, string>>) =>
-    [
-      "apiVersion: v1",
-      "kind: Secret",
-      "metadata:",
-      `  name: ${name}-${party}-keys`,
-      `  labels: { app.kubernetes.io/name: tandem, app.kubernetes.io/instance: ${name} }`,
-      "type: Opaque",
-      "data:",
-      ...Object.entries(files).map(([file, text]) => `  ${file}: ${Buffer.from(text).toString("base64")}`),
-      "",
-    ].join("\n");
-  return `${secret("coordinator", coordinator)}---\n${secret("worker", worker)}`;
+  const secrets = Object.entries(newKeyFiles()).map(([party, files]) => ({
+    ...{ apiVersion: "v1", kind: "Secret", type: "Opaque" },
+    metadata: {
+      name: `${name}-${party}-keys`,
+      labels: { "app.kubernetes.io/name": "tandem", "app.kubernetes.io/instance": name },
+    },
+    data: Object.fromEntries(Object.entries(files).map(([file, text]) => [file, Buffer.from(text).toString("base64")])),
+  }));
+  // On one line each, however long.
+  return secrets.map((secret) => stringify(secret, { lineWidth: 0 })).join("---\n");
 }
 
 export const keysCommand: CommandBody = {

@@ -67,7 +67,8 @@ export async function serveHealth(address: string, health: Health): Promise<Heal
     const { code, message } = cause as NodeJS.ErrnoException;
     if (code === "EADDRINUSE")
       throw new UserError("PORT_IN_USE", `--health ${address}: the port is in use, choose another`, { cause });
-    throw new UserError("ADDRESS_INVALID", `--health ${address}: ${message}`, { cause });
+    const remedy = "give an address of this machine, e.g. 0.0.0.0:8080 for all of them";
+    throw new UserError("ADDRESS_INVALID", `--health ${address}: ${message}; ${remedy}`, { cause });
   }
   // Nobody stays for it.
   server.unref();

@@ -62,6 +62,16 @@ describe("--health", { timeout: 90_000 }, () => {
     expect([code, stderr]).toEqual([2, `tandem: --health ${address} is no address: ${remedy}\n`]);
   });
 
+  it("refuses an address that is not this machine's", async () => {
+    const { code, stderr } = await tandem(["worker", "--connect", "tcp://127.0.0.1:1", "--health", "192.0.2.77:8080"]);
+    expect([code, stderr]).toEqual([
+      2,
+      expect.stringMatching(
+        /^tandem: --health 192\.0\.2\.77:8080: .*; give an address of this machine, e\.g\. 0\.0\.0\.0:8080/,
+      ),
+    ]);
+  });
+
   it("refuses a port that is in use", async () => {
     const server = createServer();
     server.listen(0, "127.0.0.1");

@@ -4,6 +4,7 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import sharp from "sharp";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { parse } from "yaml";
 import { curveKeyPair, Dealer } from "zeromq";
 import { workerCodec } from "../../src/protocol/wire.js";
 import { readClientKeys, readServerKeys } from "../../src/transport/index.js";
@@ -158,4 +159,27 @@ it("a worker reads no folder that a coordinator elsewhere names", { timeout: 60_
   const told = await tandem([...worker, "--data", data]);
   expect(told.code, told.stderr).toBe(0);
   expect((await server.ended).code).toBe(0);
+});
+
+it("writes the two Secrets of a run on Kubernetes, each half of a pair that fits the other", async () => {
+  const { code, stdout } = await tandem(["keys", "new", "--k8s", "--name", "moco"]);
+  expect(code).toBe(0);
+  const secrets = stdout.split("---\n").map((text) => parse(text) as { metadata: { name: string }; data: object });
+  expect(secrets.map(({ metadata, data }) => [metadata.name, Object.keys(data)])).toEqual([
+    ["moco-coordinator-keys", ["secret.key", "worker.pub"]],
+    ["moco-worker-keys", ["secret.key", "coordinator.pub"]],
+  ]);
+  const [coordinator, worker] = secrets.map(({ data }) =>
+    Object.fromEntries(
+      Object.entries(data).map(([name, text]) => [name, Buffer.from(String(text), "base64").toString()]),
+    ),
+  );
+  const publicOf = (text: string | undefined) => /^public (\S+)$/m.exec(text ?? "")?.[1];
+  expect(publicOf(coordinator?.["secret.key"])).toBe(worker?.["coordinator.pub"]?.trim());
+  expect(publicOf(worker?.["secret.key"])).toBe(coordinator?.["worker.pub"]?.trim());
+  const refused = await tandem(["keys", "new", "--k8s", "--worker", "a", "b"]);
+  expect([refused.code, refused.stderr]).toEqual([
+    2,
+    "tandem: --k8s writes Secrets that all workers share to standard output: leave out --worker and --out\n",
+  ]);
 });
