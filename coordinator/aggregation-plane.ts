@@ -121,6 +121,8 @@ export class AggregationPlane {
   private changed: () => void = () => undefined;
   private bound = "";
   private turnedAway = 0;
+  /** what whoever comes is told; null: the run goes on */
+  private over: OrderMessage | null = null;
 
   private constructor(options: PlaneOptions) {
     this.drops = new DropLog(() => performance.now(), options.dropped);
@@ -198,9 +200,10 @@ export class AggregationPlane {
     }
   }
 
-  /** Tells all that they may go. */
+  /** Tells all that they may go, and whoever comes from now on. */
   farewell(reason: string): void {
-    for (const peer of this.peers.values()) peer.tell({ body: "finished", finished: { reason } });
+    this.over = { body: "finished", finished: { reason } };
+    for (const peer of this.peers.values()) peer.tell(this.over);
   }
 
   close(): void {
@@ -285,7 +288,7 @@ export class AggregationPlane {
     const peer = new RemoteAggregator(name, publicKey ?? "", send, performance.now());
     peer.incoming.arrived(1);
     this.peers.set(address, peer);
-    peer.tell({ body: "alive", alive: {} });
+    peer.tell(this.over ?? { body: "alive", alive: {} });
     this.changed();
   }
 

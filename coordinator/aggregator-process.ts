@@ -45,15 +45,16 @@ const IDLE = { heartbeatMs: 1000, deadAfterMs: 5000 };
 
 /** How a connection has ended. */
 interface End {
-  readonly kind: "over" | "lost";
+  readonly kind: "over" | "left" | "lost";
   readonly reason: string;
 }
 
 /**
  * Serves one run until the coordinator ends it or `signal` aborts, through any number of connections.
+ * @returns whether it has left a run that goes on
  * @throws UserError `NO_COORDINATOR`, `AGGREGATOR_VERSION`, `PORT_IN_USE`, `ENDPOINT_INVALID`
  */
-export async function runAggregator(options: AggregatorProcessOptions): Promise<void> {
+export async function runAggregator(options: AggregatorProcessOptions): Promise<boolean> {
   const { connect, patienceMs, signal, log } = options;
   log(`looking for the coordinator at ${connect}`);
   let heardAt = performance.now();
@@ -61,7 +62,7 @@ export async function runAggregator(options: AggregatorProcessOptions): Promise<
     const link = new Link(options);
     const end = await link.serve();
     log(end.reason);
-    if (end.kind === "over") return;
+    if (end.kind !== "lost") return end.kind === "left";
     if (link.heardAt !== null) [heardAt, failures] = [link.heardAt, 0];
     const away = performance.now() - heardAt;
     if (away > patienceMs) {
@@ -73,6 +74,7 @@ export async function runAggregator(options: AggregatorProcessOptions): Promise<
     }
     await sleep(retryAfter(failures, Math.random()), undefined, { signal }).catch(() => undefined);
   }
+  return true;
 }
 
 /** One connection. */
@@ -111,7 +113,7 @@ class Link {
     const leave = () => {
       this.say({ body: "leaving", leaving: {} });
       const isIdle = this.aggregator === null;
-      setTimeout(() => this.settle?.resolve({ kind: "over", reason: "asked to stop" }), isIdle ? 0 : graceMs).unref();
+      setTimeout(() => this.settle?.resolve({ kind: "left", reason: "asked to stop" }), isIdle ? 0 : graceMs).unref();
     };
     let timer: NodeJS.Timeout | null = null;
     const beat = () => {

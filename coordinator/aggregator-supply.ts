@@ -42,8 +42,9 @@ export interface Supply {
   provide(need: Need): Promise<Provided | null>;
   /** What was provided is given up; more may be asked for. */
   retire(reason: string): Promise<void>;
-  /** The run is over. */
-  close(reason: string): Promise<void>;
+  /** The run is over: aggregators may go, and so may those that come from now on. */
+  farewell(reason: string): void;
+  close(): Promise<void>;
 }
 
 export interface SupplyOptions {
@@ -83,6 +84,10 @@ export class EmbeddedSupply implements Supply {
   async retire(): Promise<void> {
     await this.aggregator?.close();
     this.aggregator = null;
+  }
+
+  farewell(): void {
+    // Nobody is waiting for it.
   }
 
   async close(): Promise<void> {
@@ -166,8 +171,11 @@ export class RemoteSupply implements Supply {
     return Promise.resolve();
   }
 
-  close(reason: string): Promise<void> {
+  farewell(reason: string): void {
     this.plane.farewell(reason);
+  }
+
+  close(): Promise<void> {
     this.plane.close();
     return Promise.resolve();
   }

@@ -261,7 +261,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
     if (options.isSupervised === true && step >= totalSteps) {
       // Nobody is needed for what is over.
       outcome = "finished";
-      await linger(control, options);
+      await linger(control, supply, options);
       return { outcome, step, totalSteps, checkpoint: checkpointDirectory(out, step) };
     }
     for (;;) {
@@ -277,7 +277,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
         outcome = end.outcome;
         if (samples?.failed.aborted === true) throw samples.failed.reason;
         if (end.failure !== null) throw new UserError(end.failure.code, end.failure.message);
-        if (end.outcome === "finished" && options.isSupervised === true) await linger(control, options);
+        if (end.outcome === "finished" && options.isSupervised === true) await linger(control, supply, options);
         return { outcome: end.outcome, step: reached, totalSteps, checkpoint: lastCheckpoint };
       }
       observer.explained(reason);
@@ -291,7 +291,9 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
     if (pulse !== null) clearInterval(pulse);
     control.close();
     await samples?.close();
-    await supply.close(`the run has ${outcome}`);
+    // What is supervised is stopped to be started again.
+    if (options.isSupervised !== true || outcome !== "stopped") supply.farewell(`the run has ${outcome}`);
+    await supply.close();
     guarded?.close();
   }
 }
@@ -302,9 +304,10 @@ const FAREWELL_MS = 3000;
 const MAY_COME_BACK_MS = 10_000;
 
 /** The run is over, and stays so until it is asked to stop. */
-async function linger(control: ControlSocket, { observer, signal }: CoordinatorOptions): Promise<void> {
+async function linger(control: ControlSocket, supply: Supply, { observer, signal }: CoordinatorOptions): Promise<void> {
   observer.explained("the run has finished; whoever comes is told so (--supervised)");
   control.turnAway("the run has finished", true);
+  supply.farewell("the run has finished");
   if (!signal.aborted) await once(signal, "abort");
 }
 

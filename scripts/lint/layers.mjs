@@ -9,7 +9,7 @@ const LAYERS = [
   ["data"],
   ["models"],
   ["objectives"],
-  ["evaluation"],
+  ["evaluation", "kubernetes"],
 ];
 
 /** These two know each other: the config is part of what the protocol carries. */

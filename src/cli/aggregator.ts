@@ -4,6 +4,7 @@ import { UserError } from "../protocol/errors.js";
 import { openLogger } from "../telemetry/index.js";
 import { addressOf, isHost, isWildcard, nextPort, readClientKeys } from "../transport/index.js";
 import type { CommandBody } from "./commands.js";
+import { drainedCode, EXIT_WHEN_DRAINED_OPTION } from "./exit-when-drained.js";
 import { HEALTH_OPTION, healthAt } from "./health-option.js";
 import { once, pathOf } from "./run-options.js";
 import { requireKeysOrInsecure } from "./require-keys.js";
@@ -19,6 +20,7 @@ interface AggregatorArguments {
   readonly insecure: boolean;
   readonly patience: number;
   readonly grace: number;
+  readonly "exit-when-drained": number;
   readonly log: string | undefined;
   readonly health: string | undefined;
   readonly name: string;
@@ -65,6 +67,7 @@ export const aggregatorCommand: CommandBody<AggregatorArguments> = {
         requiresArg: true,
         describe: "Seconds for the run to store its state when SIGTERM or SIGINT asks the aggregator to leave",
       })
+      .option("exit-when-drained", EXIT_WHEN_DRAINED_OPTION)
       .option("health", HEALTH_OPTION)
       .option("log", { type: "string", requiresArg: true, describe: "Append JSON logs to this file" })
       .option("name", {
@@ -84,6 +87,7 @@ export const aggregatorCommand: CommandBody<AggregatorArguments> = {
       // Where nobody keeps a log, the terminal is it.
       if (log === undefined) process.stderr.write(`${name}: ${message}\n`);
     };
+    const drained = drainedCode(given["exit-when-drained"]);
     const { health, close } = await healthAt(given.health, say);
     try {
       const connect = tcpEndpoint(once("connect", given.connect), "connect");
@@ -98,7 +102,7 @@ export const aggregatorCommand: CommandBody<AggregatorArguments> = {
       const told = advertise ?? (isWildcard(listen) ? addressOf(await ownEndpoint(connect)).host : null);
       // Before anything is waited for.
       nextPort(connect);
-      await runAggregator({
+      const hasLeft = await runAggregator({
         ...{ connect, listen, advertise: told },
         keys: keys === undefined ? null : await readClientKeys(keys),
         patienceMs: milliseconds("patience", given.patience),
@@ -108,6 +112,7 @@ export const aggregatorCommand: CommandBody<AggregatorArguments> = {
         log: say,
       });
       say("done");
+      if (hasLeft) process.exitCode = drained;
     } catch (error) {
       if (log !== undefined) logger.info({ error: String(error) }, "ended by an error");
       throw error;

@@ -88,5 +88,6 @@ export const COMMANDS: CommandModule[] = [
     "Examine this machine: engine, devices, threads, ports, disk; with a remedy for whatever is wrong",
     async () => (await import("./doctor.js")).doctorCommand,
   ),
+  command("k8s", "Objects of a run on Kubernetes: k8s render", async () => (await import("./k8s.js")).k8sCommand),
   command("keys", "Keys that close a run to strangers: keys new", async () => (await import("./keys.js")).keysCommand),
 ];

@@ -28,6 +28,7 @@ import {
   type RunArguments,
 } from "./run-options.js";
 import type { Wire } from "../models/exchange.js";
+import { drainedCode, EXIT_WHEN_DRAINED_OPTION } from "./exit-when-drained.js";
 import { HEALTH_OPTION, healthAt } from "./health-option.js";
 import { requireKeysOrInsecure } from "./require-keys.js";
 import { shellWord } from "./shell-word.js";
@@ -47,6 +48,7 @@ interface CoordinatorArguments extends RunArguments, WireArguments, DeliveryArgu
   readonly aggregators: string;
   readonly trace: string | undefined;
   readonly health: string | undefined;
+  readonly "exit-when-drained": number;
   readonly "stop-after": number | undefined;
 }
 
@@ -70,6 +72,7 @@ export const coordinatorCommand: CommandBody<CoordinatorArguments> = {
         describe:
           "For a supervisor that starts it again, always the same way: begin the run or take it up, leave workers waiting on SIGTERM, stay after the run's end for those who come late",
       })
+      .option("exit-when-drained", EXIT_WHEN_DRAINED_OPTION)
       .option("health", HEALTH_OPTION)
       .option("keys", {
         type: "string",
@@ -104,6 +107,7 @@ export const coordinatorCommand: CommandBody<CoordinatorArguments> = {
       overlaps: given.overlap,
       streamsData: streamsData(given),
       isSupervised: given.supervised,
+      drained: drainedCode(given["exit-when-drained"]),
       trace: pathOf("--trace", given.trace) ?? null,
       health: given.health,
       keys,
@@ -148,6 +152,8 @@ interface Run {
   readonly wire: Wire;
   readonly overlaps: boolean;
   readonly isSupervised: boolean;
+  /** exit code where it was asked to stop */
+  readonly drained: number;
   /** address to answer probes at; undefined: none */
   readonly health: string | undefined;
   readonly streamsData: boolean;
@@ -169,6 +175,7 @@ async function serveRun({
   overlaps,
   streamsData,
   isSupervised,
+  drained,
   trace,
   health: healthAddress,
   keys,
@@ -193,7 +200,8 @@ async function serveRun({
   };
   const display = new RunDisplay(config, progress, events, logger, onStep, timeline);
   process.on("message", ({ note }: FromParent) => display.note(note));
-  const signal = AbortSignal.any([stopSignal(() => progress.end()), planned.signal]);
+  const asked = stopSignal(() => progress.end());
+  const signal = AbortSignal.any([asked, planned.signal]);
   const onAbort = () => display.note("stopping: writing a checkpoint (once more to exit at once)");
   signal.addEventListener("abort", onAbort, { once: true });
   let began: string | null = null;
@@ -227,6 +235,7 @@ async function serveRun({
     progress.end();
     events.append({ kind: "run-ended", outcome: result.outcome, step: result.step });
     process.stdout.write(closing(result, out, config, display, began ?? ""));
+    if (asked.aborted && result.outcome === "stopped") process.exitCode = drained;
   } catch (error) {
     progress.end();
     if (began !== null) {

@@ -1,14 +1,15 @@
 /** `tandem worker`: one device that serves a run. */
-import { UserError } from "../protocol/errors.js";
-import { openLogger } from "../telemetry/index.js";
-import { runWorker } from "../../worker/main.js";
+import { setTimeout as sleep } from "node:timers/promises";
+import { openLogger, type Health } from "../telemetry/index.js";
+import { runWorker, type WorkerOptions } from "../../worker/main.js";
 import { readClientKeys } from "../transport/index.js";
-import { once, pathOf, wholeNumber } from "./run-options.js";
+import { once, pathOf } from "./run-options.js";
 import { milliseconds } from "./seconds.js";
 import { DEVICE_OPTIONS, devicesOf } from "./device-choice.js";
 import { stopSignal } from "./stop-signal.js";
 import { tcpEndpoint } from "./tcp-endpoint.js";
 import type { CommandBody } from "./commands.js";
+import { drainedCode, EXIT_WHEN_DRAINED_OPTION } from "./exit-when-drained.js";
 import { HEALTH_OPTION, healthAt } from "./health-option.js";
 
 interface WorkerArguments {
@@ -27,6 +28,7 @@ interface WorkerArguments {
   readonly patience: number;
   readonly grace: number;
   readonly "exit-when-drained": number;
+  readonly supervised: boolean;
 }
 
 export const workerCommand: CommandBody<WorkerArguments> = {
@@ -82,12 +84,11 @@ export const workerCommand: CommandBody<WorkerArguments> = {
         requiresArg: true,
         describe: "Seconds for the rank in hand when SIGTERM or SIGINT asks the worker to leave",
       })
-      .option("exit-when-drained", {
-        type: "number",
-        default: 0,
-        requiresArg: true,
-        describe:
-          "Exit code of a worker that was asked to leave before the run's end, e.g. 143 for a Job that replaces it",
+      .option("exit-when-drained", EXIT_WHEN_DRAINED_OPTION)
+      .option("supervised", {
+        type: "boolean",
+        default: false,
+        describe: "For a supervisor that starts it again: after a run's end wait for the next one there",
       })
       .option("health", HEALTH_OPTION)
       .option("log", { type: "string", requiresArg: true, describe: "Append JSON logs to this file" })
@@ -108,11 +109,11 @@ export const workerCommand: CommandBody<WorkerArguments> = {
       // Where nobody keeps a log, the terminal is it.
       if (log === undefined) process.stderr.write(`${name}: ${message}\n`);
     };
-    const drained = wholeNumber("exit-when-drained", given["exit-when-drained"], 0);
-    if (drained > 255) throw new UserError("USAGE", `--exit-when-drained ${String(drained)}: an exit code is 0 to 255`);
+    const drained = drainedCode(given["exit-when-drained"]);
+    const signal = stopSignal();
     const { health, close } = await healthAt(given.health, say);
     try {
-      const hasLeft = await runWorker({
+      const options: WorkerOptions = {
         connect: tcpEndpoint(once("connect", connect), "connect"),
         devices: devicesOf(once("device", given.device), once("devices", given.devices)),
         threads: once("threads", threads),
@@ -123,14 +124,16 @@ export const workerCommand: CommandBody<WorkerArguments> = {
         keys: keys === undefined ? null : await readClientKeys(pathOf("--keys", keys) ?? ""),
         patienceMs: milliseconds("patience", patience),
         graceMs: milliseconds("grace", grace),
-        signal: stopSignal(),
+        signal,
         health,
         log: say,
         // Shown also where a log is kept.
         warn: (message) => {
           logger.warn(message);
         },
-      });
+      };
+      let hasLeft = await runWorker(options);
+      while (given.supervised && !hasLeft && (await isToGoOn(health, signal))) hasLeft = await runWorker(options);
       say("done");
       if (hasLeft) process.exitCode = drained;
     } catch (error) {
@@ -143,3 +146,15 @@ export const workerCommand: CommandBody<WorkerArguments> = {
     }
   },
 };
+
+/** How long a worker that waits for the next run leaves the coordinator of the last in peace, in s. */
+const AGAIN_S = 10;
+
+/** A run is over. @returns whether the worker is to ask for another; false: it was asked to leave */
+async function isToGoOn(health: Health, signal: AbortSignal): Promise<boolean> {
+  for (let second = 0; second < AGAIN_S && !signal.aborted; second++) {
+    health.turned("the run is over; waiting for another");
+    await sleep(1000, undefined, { signal }).catch(() => undefined);
+  }
+  return !signal.aborted;
+}

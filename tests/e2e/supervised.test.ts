@@ -12,6 +12,7 @@ import {
   temporaryFolder,
   type Running,
 } from "./tandem.js";
+import { freePorts } from "./chaos.js";
 
 const folder = temporaryFolder();
 const RUN = [...SMALL_RUN, "--steps", "60", "--set", "membership.minWorkers=1", "--set", "checkpoint.everySteps=10"];
@@ -52,6 +53,48 @@ describe("under a supervisor", { timeout: 120_000 }, () => {
     await vi.waitUntil(() => third.stderr().includes("the run has finished; whoever comes is told so"), 20_000);
     third.process.kill("SIGTERM");
     expect((await third.ended).code, third.stderr()).toBe(0);
+  });
+
+  it("an aggregator waits as a worker does, and a supervised worker serves the run after", async () => {
+    const out = join(folder, "sharded");
+    const connect = `tcp://127.0.0.1:${await freePorts()}`;
+    const serve = (place: string, ...more: string[]) =>
+      start(["coordinator", ...RUN, "--supervised", "--listen", connect, "--out", place, ...more]);
+    const first = serve(out, "--aggregators=1");
+    const aggregator = start(["aggregator", "--connect", connect, "--exit-when-drained", "143"]);
+    const worker = start(["worker", "--connect", connect, "--supervised"]);
+    await vi.waitUntil(() => stepsOf(out) > 12, { timeout: 40_000 });
+    first.process.kill("SIGTERM");
+    expect((await first.ended).code, first.stderr()).toBe(0);
+    const second = serve(out, "--aggregators=1");
+    expect((await aggregator.ended).code, aggregator.stderr()).toBe(0);
+    const late = await tandem(["aggregator", "--connect", connect, "--exit-when-drained", "143"]);
+    expect([late.code, late.stderr.includes("the run has finished")]).toEqual([0, true]);
+    second.process.kill("SIGTERM");
+    await second.ended;
+    expect((await checkpointOf(out)).sha256).toEqual((await checkpointOf(join(folder, "calm"))).sha256);
+
+    const next = join(folder, "next");
+    const third = serve(next);
+    await vi.waitUntil(() => third.stderr().includes("the run has finished"), { timeout: 40_000 });
+    expect((await checkpointOf(next)).sha256).toEqual((await checkpointOf(join(folder, "calm"))).sha256);
+    for (const process of [worker, third]) {
+      process.process.kill("SIGTERM");
+      expect((await process.ended).code, process.stderr()).toBe(0);
+    }
+  });
+
+  it("a coordinator says by its exit code that the run goes on, and not where it is over", async () => {
+    const out = join(folder, "evicted");
+    const command = (...more: string[]) => ["coordinator", ...RUN, "--supervised", "--exit-when-drained=143", "--listen=tcp://127.0.0.1:*", "--out", out, ...more]; // prettier-ignore
+    const first = start(command());
+    await addressOf(first);
+    first.process.kill("SIGTERM");
+    expect((await first.ended).code, first.stderr()).toBe(143);
+    const second = start(["coordinator", "--resume", "--supervised", "--exit-when-drained=143", "--listen=tcp://127.0.0.1:*", "--out", join(folder, "run")]); // prettier-ignore
+    await vi.waitUntil(() => second.stderr().includes("the run has finished; whoever comes"), { timeout: 20_000 });
+    second.process.kill("SIGTERM");
+    expect((await second.ended).code, second.stderr()).toBe(0);
   });
 
   it("another run in its directory is refused by the key that differs", async () => {

@@ -161,7 +161,8 @@ export async function timeExchanges(options: ExchangeOptions): Promise<ExchangeT
     });
   } finally {
     await Promise.all(remotes.map(async (remote) => remote.end()));
-    await supply.close("the benchmark is over");
+    supply.farewell("the benchmark is over");
+    await supply.close();
     await end();
   }
 }
