@@ -32,7 +32,7 @@ const labels = {
 /** As the Dockerfile says it. */
 const config = {
   User: "65532:65532",
-  Entrypoint: ["/usr/local/bin/node", "/app/bin/tandem.js"],
+  Entrypoint: ["/usr/local/bin/tandem"],
   Cmd: ["--help"],
   WorkingDir: "/home/tandem",
   Env: ["PATH=/usr/local/bin:/usr/bin:/bin", "XDG_CACHE_HOME=/opt", "TANDEM_CACHE=/tmp/tandem", "NODE_ENV=production"],

@@ -7,7 +7,7 @@ import type { DeviceChoice } from "../src/engine/environment.js";
 import { parameterBuckets } from "../src/models/buckets.js";
 import { VectorArena } from "../src/optim/index.js";
 import { PROTOCOL_VERSION } from "../src/protocol/wire.js";
-import type { Health } from "../src/telemetry/index.js";
+import type { Health, WorkerMetrics } from "../src/telemetry/index.js";
 import { SOFTWARE_VERSION } from "../src/protocol/version.js";
 import type { ClientKeys } from "../src/transport/index.js";
 import { Connection } from "./connection.js";
@@ -44,6 +44,8 @@ export interface WorkerOptions {
   readonly signal: AbortSignal;
   /** is told at every turn of the loop */
   readonly health?: Health | undefined;
+  /** null: nobody asks for them */
+  readonly metrics?: WorkerMetrics | null;
   readonly log?: (message: string) => void;
   /** hears what its user should know even where a log is kept */
   readonly warn?: (message: string) => void;
@@ -60,6 +62,7 @@ export async function runWorker(options: WorkerOptions): Promise<boolean> {
   const engine = new AbortController();
   const threads: { close(): Promise<void> }[] = [];
   const log = options.log ?? (() => undefined);
+  const metrics = options.metrics ?? null;
   let timer: NodeJS.Timeout | null = null;
   let connection: Connection | null = null;
   try {
@@ -120,9 +123,12 @@ export async function runWorker(options: WorkerOptions): Promise<boolean> {
           },
           say: (message, frames) => {
             link.say(message, frames);
+            metrics?.sentBytes("control", frames);
+            if (message.body === "rankResult") metrics?.rankDone(message.rankResult.timings ?? {});
           },
           tell: (aggregator, message, frames) => {
             link.tell(aggregator, message, frames);
+            metrics?.sentBytes("data", frames);
           },
           openData: (number, aggregators, open) => {
             const { weights } = parts();
@@ -151,7 +157,10 @@ export async function runWorker(options: WorkerOptions): Promise<boolean> {
             };
             prove().catch(reject);
           },
-          takeWeights: (aggregator, header, frames) => parts().weights.take(aggregator, header, frames),
+          takeWeights: (aggregator, header, frames) => {
+            metrics?.receivedBytes(frames);
+            return parts().weights.take(aggregator, header, frames);
+          },
           loadWeights: (number) => {
             const { executor, weights } = parts();
             const whole = weights.whole();
@@ -165,9 +174,11 @@ export async function runWorker(options: WorkerOptions): Promise<boolean> {
               .catch(reject);
           },
           setQueue: (position, frames) => {
+            metrics?.receivedBytes(frames);
             parts().executor.setQueue(position, frames).catch(reject);
           },
           appendKeys: (frames) => {
+            metrics?.receivedBytes(frames);
             parts().executor.appendKeys(frames).catch(reject);
           },
           embed: (number, device, step, rank, round) => {
@@ -237,6 +248,7 @@ export async function runWorker(options: WorkerOptions): Promise<boolean> {
       timer = setInterval(() => {
         session.tick();
         options.health?.turned(session.waitsFor);
+        metrics?.takesPart(session.waitsFor === null);
       }, TICK_MS);
     });
   } finally {

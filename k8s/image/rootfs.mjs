@@ -12,6 +12,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   readlinkSync,
   rmSync,
   symlinkSync,
@@ -25,8 +26,8 @@ const ROOT = fileURLToPath(new URL("../..", import.meta.url)).replace(/\/$/, "")
 /** What node and its addons are linked to, certificates, and what tells the system apart. */
 const PACKAGES = ["base-files", "netbase", "tzdata", "ca-certificates", "libc6", "libgcc-s1", "libstdc++6"];
 /** What is built from, and what is run. */
-const SOURCES = [".npmrc", "bin", "coordinator", "worker", "src", "proto", "scripts", "examples", "tests", "package.json", "package-lock.json", "tsconfig.json", "LICENSE"]; // prettier-ignore
-const RUN = ["bin", "dist", "examples", "node_modules", "package.json", "LICENSE"];
+const SOURCES = [".npmrc", "bin", "coordinator", "worker", "src", "proto", "k8s", "scripts", "examples", "tests", "package.json", "package-lock.json", "tsconfig.json", "LICENSE"]; // prettier-ignore
+const RUN = ["bin", "dist", "examples", "k8s", "node_modules", "package.json", "LICENSE"];
 /** Whoever runs it: nobody in particular, and not root. */
 const USER = 65532;
 
@@ -101,7 +102,15 @@ function tandem() {
     cpSync(join(app, name), join(target, "app", name), { recursive: true, verbatimSymlinks: true });
   for (const name of [".lock", "graphs"]) rmSync(join(engine, name), { recursive: true, force: true });
   intoTheImage(join(target, "app/node_modules/@tensorflow/tfjs-node-gpu/deps"));
+  asCommand("app/bin/tandem.js", "usr/local/bin/tandem");
   rmSync(work, { recursive: true });
+}
+
+/** There is no env to look for node. @param {string} program @param {string} name */
+function asCommand(program, name) {
+  const path = join(target, program);
+  writeFileSync(path, readFileSync(path, "utf8").replace(/^#!.*/, "#!/usr/local/bin/node"));
+  symlinkSync(`/${program}`, join(target, name));
 }
 
 /** What it consists of, and nothing of when it was asked. @param {string} app */

@@ -59,7 +59,11 @@ export async function lockRun(directory: string, taken: (error: UserError) => vo
   } catch (cause) {
     if (cause instanceof UserError) throw cause;
     const { message } = cause as Error;
-    throw new UserError("RUN_DIRECTORY", `cannot lock the run directory ${directory}: ${message}`, { cause });
+    throw new UserError(
+      "RUN_DIRECTORY",
+      `cannot write in the run directory ${directory} (${message}): is its volume mounted, and may this user write there?`,
+      { cause },
+    );
   } finally {
     // Where it could not be made there is nothing to remove.
     await rm(temporary, { force: true }).catch(() => undefined);

@@ -6,6 +6,8 @@ import { UserError } from "../protocol/errors.js";
 import { readServerKeys, type ServerKeys } from "../transport/index.js";
 import { EventFile, openLogger, Progress, Timeline } from "../telemetry/index.js";
 import { percent, RunDisplay } from "./run-display.js";
+import { RunMetrics } from "./run-metrics.js";
+import { toAll } from "./observers.js";
 import {
   AGGREGATORS_OPTION,
   aggregatorsOf,
@@ -205,7 +207,7 @@ async function serveRun({
   const onAbort = () => display.note("stopping: writing a checkpoint (once more to exit at once)");
   signal.addEventListener("abort", onAbort, { once: true });
   let began: string | null = null;
-  const { health, close } = await healthAt(healthAddress, (message) => {
+  const { health, metrics, close } = await healthAt(healthAddress, (message) => {
     display.note(message);
   });
   try {
@@ -230,7 +232,7 @@ async function serveRun({
         if (initial !== null) display.initialised(initial);
         process.send?.({ control } satisfies ToParent);
       },
-      observer: display,
+      observer: metrics === null ? display : toAll(display, new RunMetrics(metrics, config)),
     });
     progress.end();
     events.append({ kind: "run-ended", outcome: result.outcome, step: result.step });

@@ -1,6 +1,6 @@
 /** `tandem worker`: one device that serves a run. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { openLogger, type Health } from "../telemetry/index.js";
+import { openLogger, WorkerMetrics, type Health } from "../telemetry/index.js";
 import { runWorker, type WorkerOptions } from "../../worker/main.js";
 import { readClientKeys } from "../transport/index.js";
 import { once, pathOf } from "./run-options.js";
@@ -111,7 +111,7 @@ export const workerCommand: CommandBody<WorkerArguments> = {
     };
     const drained = drainedCode(given["exit-when-drained"]);
     const signal = stopSignal();
-    const { health, close } = await healthAt(given.health, say);
+    const { health, metrics, close } = await healthAt(given.health, say);
     try {
       const options: WorkerOptions = {
         connect: tcpEndpoint(once("connect", connect), "connect"),
@@ -126,6 +126,7 @@ export const workerCommand: CommandBody<WorkerArguments> = {
         graceMs: milliseconds("grace", grace),
         signal,
         health,
+        metrics: metrics === null ? null : new WorkerMetrics(metrics),
         log: say,
         // Shown also where a log is kept.
         warn: (message) => {

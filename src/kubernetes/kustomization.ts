@@ -35,6 +35,7 @@ interface ConfigMapGenerator {
   readonly name: string;
   readonly behavior?: "replace";
   readonly files: readonly string[];
+  readonly options?: { readonly labels: Record<string, string> };
 }
 
 interface Replacement {
@@ -85,10 +86,10 @@ function documents(path: string): Manifest[] {
   return parseAllDocuments(readFileSync(path, "utf8"), AS_KUBECTL).map((document) => document.toJS() as Manifest);
 }
 
-function generate(objects: Manifest[], { name, behavior, files }: ConfigMapGenerator, folder: string): void {
+function generate(objects: Manifest[], { name, behavior, files, options }: ConfigMapGenerator, folder: string): void {
   const data = Object.fromEntries(files.map((file) => [basename(file), readFileSync(join(folder, file), "utf8")]));
   if (behavior === "replace") only(objects, { kind: "ConfigMap", name })["data"] = data;
-  else objects.push({ apiVersion: "v1", kind: "ConfigMap", metadata: { name }, data });
+  else objects.push({ apiVersion: "v1", kind: "ConfigMap", metadata: { name, ...options }, data });
 }
 
 /** A JSON patch (RFC 6902), or the one strategic merge patch that there is here: `$patch: delete`. */

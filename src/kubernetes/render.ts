@@ -95,7 +95,7 @@ export function render(options: RenderOptions): Manifest[] {
     for (const container of containersOf(objects)) if (/^tandem:/.test(container.image)) container.image = image;
   for (const object of objects) {
     if (namespace !== undefined) object.metadata.namespace = namespace;
-    if (object.kind === "ConfigMap") object["data"] = { "run.yaml": run.text };
+    if (object.kind === "ConfigMap" && object.metadata.name === "tandem-run") object["data"] = { "run.yaml": run.text };
   }
   return objects;
 }

@@ -1,11 +1,12 @@
 /**
  * Answers to a supervisor over HTTP: `/livez`, whether the process's heartbeat loop turns, and `/readyz`, whether it does what it is there for.
- * 200 with `ok`, or 503 with the reason in one line, as Kubernetes' probes and its own components have it.
+ * 200 with `ok`, or 503 with the reason in one line, as Kubernetes' probes and its own components have it. `/metrics` is for Prometheus.
  */
 import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { UserError } from "../protocol/errors.js";
+import type { Metrics } from "./metrics.js";
 
 /** A loop that has not turned for so long hangs, in ms: longer than any pause of a garbage collector, or a checkpoint. */
 const HANGS_AFTER_MS = 30_000;
@@ -50,15 +51,31 @@ export interface HealthServer {
  * @param address `HOST:PORT`; port 0: a free one
  * @throws UserError `ADDRESS_INVALID`, `PORT_IN_USE`
  */
-export async function serveHealth(address: string, health: Health): Promise<HealthServer> {
+export async function serveHealth(address: string, health: Health, metrics: Metrics): Promise<HealthServer> {
   const [, host, port] = /^(\[[\da-fA-F:.%\w]+\]|[^:/\s]+):(\d{1,5})$/.exec(address) ?? [];
   if (host === undefined || Number(port) > 65_535)
     throw new UserError("ADDRESS_INVALID", `--health ${address} is no address: write HOST:PORT, e.g. 0.0.0.0:8080`);
-  const server = createServer(({ method, url }, response) => {
-    const answers = { "/livez": health.hangs, "/readyz": health.isMissing };
-    const answer = method === "GET" ? answers[url as keyof typeof answers] : undefined;
-    response.writeHead(answer === undefined ? 404 : answer === null ? 200 : 503, { "content-type": "text/plain" });
-    response.end(answer === undefined ? "there are /livez and /readyz\n" : `${answer ?? "ok"}\n`);
+  const server = createServer(({ method, url, headers }, response) => {
+    const say = (status: number, text: string, type = "text/plain") => {
+      response.writeHead(status, { "content-type": type });
+      response.end(text);
+    };
+    const sayWhy = (reason: string | null) => {
+      say(reason === null ? 200 : 503, `${reason ?? "ok"}\n`);
+    };
+    const path = method === "GET" ? url : undefined;
+    if (path === "/livez") sayWhy(health.hangs);
+    else if (path === "/readyz") sayWhy(health.isMissing);
+    else if (path === "/metrics")
+      metrics.answer(headers.accept ?? "").then(
+        ({ contentType, text }) => {
+          say(200, text, contentType);
+        },
+        (error: unknown) => {
+          say(500, `${String(error)}\n`);
+        },
+      );
+    else say(404, "there are /livez, /readyz and /metrics\n");
   });
   server.listen(Number(port), host.replace(/^\[|\]$/g, ""));
   try {

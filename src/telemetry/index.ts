@@ -1,8 +1,10 @@
 /** Telemetry: logs, the event file, the progress line. */
 export { EventFile, readEvents, type RunEvent, type StepNumbers, type TimedEvent } from "./events.js";
 export { Health, serveHealth } from "./health.js";
+export { Metrics } from "./metrics.js";
 export { openLogger, type Logger, type LoggerOptions } from "./logger.js";
 export { Progress, type ProgressStream } from "./progress.js";
 export { duration, progressLine, type StepProgress } from "./progress-line.js";
 export { runStatus, type RunStatus, type WorkerStatus } from "./run-status.js";
 export { Timeline, type Moment } from "./timeline.js";
+export { WorkerMetrics } from "./worker-metrics.js";

@@ -37,7 +37,7 @@ describe("--health", { timeout: 90_000 }, () => {
     const worker = start(["worker", ...own]);
     await says(worker, "/readyz", [503, `looking for the coordinator at ${connect}\n`]);
     await says(worker, "/livez", [200, "ok\n"]);
-    await says(worker, "/metric", [404, "there are /livez and /readyz\n"]);
+    await says(worker, "/metric", [404, "there are /livez, /readyz and /metrics\n"]);
 
     const run = ["--listen", connect, "--aggregators", "1", "--steps", "100000", "--set", "membership.minWorkers=1"];
     const out = join(folder, "run");

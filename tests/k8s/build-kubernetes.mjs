@@ -20,13 +20,14 @@ const OTHERS = {
 };
 /** Of Prometheus' operator. */
 const OPERATOR = { module: "github.com/prometheus-operator/prometheus-operator", version: "v0.85.0" };
-const MANIFESTS = ["jobset.yaml", "podmonitors.yaml"];
+/** What Prometheus' operator makes known to the API server. */
+const DEFINITIONS = ["podmonitors.yaml", "prometheusrules.yaml"];
 
 const folder = join(process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache"), `tandem-test-k8s/${KUBERNETES}`);
 
 /** @returns {string | null} their folder; null: they are not built */
 export function binaries() {
-  return [...PROGRAMS, ...Object.keys(OTHERS), ...MANIFESTS].every(isThere) ? folder : null;
+  return [...PROGRAMS, ...Object.keys(OTHERS), "jobset.yaml", ...DEFINITIONS].every(isThere) ? folder : null;
 }
 
 /** @param {string} name */
@@ -66,9 +67,10 @@ function build() {
   const { jobset } = OTHERS;
   const config = join(sources(jobset.module, jobset.version), "config/default");
   const told = execFileSync(join(folder, "kubectl"), ["kustomize", config], { encoding: "utf8" });
-  writeFileSync(join(folder, "jobset.yaml"), told.replace(/image: \S*\/jobset:\S*/, "image: tandem.test/jobset:1"));
-  const monitors = "example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml";
-  cpSync(join(download(OPERATOR.module, OPERATOR.version), monitors), join(folder, "podmonitors.yaml"));
+  const image = told.replace(/image: \S*\/jobset:\S*/, "image: tandem.test/jobset:1");
+  writeFileSync(join(folder, "jobset.yaml"), image.replace("- /manager", "- /jobset"));
+  const definitions = join(download(OPERATOR.module, OPERATOR.version), "example/prometheus-operator-crd");
+  for (const name of DEFINITIONS) cpSync(join(definitions, `monitoring.coreos.com_${name}`), join(folder, name));
   rmSync(join(folder, "build"), { recursive: true, force: true });
 }
 

@@ -1,9 +1,10 @@
 export function obstacle(): string | null;
 export function until(condition: () => boolean | Promise<boolean>, what: string, patienceMs?: number): Promise<void>;
 export class Cluster {
-  static start(nodes: readonly string[]): Promise<Cluster>;
+  static start(folder: string, nodes: readonly string[]): Promise<Cluster>;
   readonly folder: string;
+  extend(): Promise<void>;
   kubectl(args: readonly string[], input?: string): string;
+  conform(args: readonly string[], manifests: string): string;
   load(archive: string): void;
-  stop(): Promise<void>;
 }

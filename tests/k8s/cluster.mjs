@@ -1,11 +1,12 @@
 /**
  * A Kubernetes cluster of this machine alone, from Debian's etcd, containerd, runc and CNI plugins and from binaries that `build-kubernetes.mjs` has
- * built: a control plane, CoreDNS, and nodes whose pods are real. Needs root.
+ * built: a control plane, CoreDNS, and nodes whose pods are real. Needs root. Nothing takes it down: it lives in namespaces of Linux that end with the test
+ * (`run.mjs`), and whatever it has started, mounted or configured there goes with them.
  */
 import { execFileSync, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { networkInterfaces, tmpdir } from "node:os";
+import { existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
+import { networkInterfaces } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { binaries } from "./build-kubernetes.mjs";
@@ -14,7 +15,7 @@ import { packImage } from "../../k8s/image/oci.mjs";
 const API = "https://127.0.0.1:16443";
 const ETCD = "http://127.0.0.1:12379";
 const DNS = "10.96.0.10";
-const DEBIAN = ["etcd", "containerd", "runc", "ctr", "iptables", "ip", "gcc", "openssl"];
+const DEBIAN = ["etcd", "containerd", "runc", "ctr", "iptables", "ip", "gcc", "openssl", "unshare", "setpriv"];
 const CNI = "/usr/lib/cni";
 /** How long a part may take to come up, in ms. */
 const PATIENCE_MS = 60_000;
@@ -48,42 +49,51 @@ export async function until(condition, what, patienceMs = PATIENCE_MS) {
 }
 
 export class Cluster {
-  folder = mkdtempSync(join(tmpdir(), "tandem-k8s-"));
-  /** @type {Process[]} in the order of their starts */
-  #processes = [];
   /** of the nodes' containerds
    * @type {string[]} */
   #sockets = [];
   #binaries = binaries() ?? "";
-  #kubeconfig = join(this.folder, "kubeconfig");
+  #kubeconfig;
 
-  /** @param {readonly string[]} nodes their names */
-  static async start(nodes) {
-    const cluster = new Cluster();
-    try {
-      await cluster.#controlPlane();
-      await cluster.#network();
-      // Each has containers of its own: a kubelet removes those that it does not know.
-      for (const [index, name] of nodes.entries()) {
-        await cluster.#containers(name);
-        await cluster.#node(name, index);
-      }
-      await cluster.#dns();
-      return cluster;
-    } catch (error) {
-      await cluster.stop();
-      throw error;
+  /** @param {string} folder for all that it keeps */
+  constructor(folder) {
+    this.folder = folder;
+    this.#kubeconfig = join(folder, "kubeconfig");
+  }
+
+  /** @param {string} folder @param {readonly string[]} nodes their names */
+  static async start(folder, nodes) {
+    const cluster = new Cluster(folder);
+    await cluster.#controlPlane();
+    await cluster.#network();
+    // Each has containers of its own: a kubelet removes those that it does not know.
+    for (const [index, name] of nodes.entries()) {
+      await cluster.#containers(name);
+      await cluster.#node(name, index);
     }
+    await cluster.#dns();
+    return cluster;
   }
 
   /** @param {readonly string[]} args @param {string} [input] @returns {string} what kubectl says */
   kubectl(args, input) {
+    return this.#ask("kubectl", ["--kubeconfig", this.#kubeconfig, ...args], input);
+  }
+
+  /** @param {readonly string[]} args @param {string} manifests @returns {string} what kubeconform says */
+  conform(args, manifests) {
+    return this.#ask("kubeconform", args, manifests);
+  }
+
+  /** @param {string} program @param {readonly string[]} args @param {string | undefined} input */
+  #ask(program, args, input) {
     const options = {
       input,
       encoding: /** @type {const} */ ("utf8"),
       stdio: /** @type {const} */ (["pipe", "pipe", "pipe"]),
+      maxBuffer: 2 ** 26,
     };
-    return execFileSync(join(this.#binaries, "kubectl"), ["--kubeconfig", this.#kubeconfig, ...args], options);
+    return execFileSync(join(this.#binaries, program), args, options);
   }
 
   /** @param {string} archive OCI: every node gets it */
@@ -96,7 +106,7 @@ export class Cluster {
   #run(name, program, args) {
     mkdirSync(join(this.folder, "logs"), { recursive: true });
     const log = openSync(join(this.folder, "logs", `${name}.log`), "a");
-    this.#processes.push({ name, child: spawn(program, args, { stdio: ["ignore", log, log] }) });
+    spawn(program, args, { stdio: ["ignore", log, log] }).unref();
   }
 
   /** @param {string} name @param {readonly string[]} args */
@@ -257,64 +267,44 @@ state = "${place}/state"
     await until(isReady, `node ${name}`);
   }
 
-  async #dns() {
-    const root = join(this.folder, "coredns");
+  /** JobSet's controller, and what Prometheus' operator makes known to the API server. */
+  async extend() {
+    await this.#loadProgram("jobset", "65532");
+    for (const name of ["jobset.yaml", "podmonitors.yaml", "prometheusrules.yaml"])
+      this.kubectl(["apply", "--server-side", "-f", join(this.#binaries, name)]);
+    const rollout = [
+      "-n",
+      "jobset-system",
+      "rollout",
+      "status",
+      "deployment/jobset-controller-manager",
+      "--timeout=1s",
+    ];
+    await until(() => this.#answers(rollout), "JobSet's controller");
+  }
+
+  /** @param {string} name of a program that the cache has, and of its image @param {string} user */
+  async #loadProgram(name, user = "0") {
+    const root = join(this.folder, name);
     mkdirSync(root);
-    execFileSync("cp", [join(this.#binaries, "coredns"), root]);
-    const archive = join(this.folder, "coredns.tar");
-    await packProgram(root, "coredns", archive);
+    execFileSync("cp", [join(this.#binaries, name), root]);
+    const archive = join(this.folder, `${name}.tar`);
+    await packProgram(root, name, archive, user);
     this.load(archive);
+  }
+
+  async #dns() {
+    await this.#loadProgram("coredns");
     this.kubectl(["apply", "-f", "-"], readFileSync(new URL("coredns.yaml", import.meta.url), "utf8"));
     const isUp = () => this.#answers(["-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=1s"]);
     await until(isUp, "CoreDNS");
   }
-
-  /** Everything goes, containers too. */
-  async stop() {
-    const isOfContainers = (/** @type {Process} */ { name }) => name.startsWith("containerd");
-    // Whoever would start them again goes first.
-    await kill(this.#processes.filter((process) => !isOfContainers(process)));
-    for (const socket of this.#sockets) removeContainers(socket);
-    await kill(this.#processes.filter(isOfContainers));
-    // A pod that is left on it would answer for another's address in the next cluster.
-    execFileSync("ip", ["link", "delete", "tandem0"], { stdio: "ignore" });
-    const mounts = readFileSync("/proc/mounts", "utf8").split("\n").map((line) => line.split(" ")[1] ?? ""); // prettier-ignore
-    for (const mount of mounts.filter((path) => path.startsWith(`${this.folder}/`)).reverse())
-      execFileSync("umount", ["-l", mount], { stdio: "ignore" });
-    rmSync(this.folder, { recursive: true, force: true });
-  }
 }
 
-/** An image of one program that stands alone. @param {string} root @param {string} name @param {string} out */
-function packProgram(root, name, out) {
-  const config = { Entrypoint: [`/${name}`] };
+/** An image of one program that stands alone. @param {string} root @param {string} name @param {string} out @param {string} user */
+function packProgram(root, name, out, user = "0") {
+  const config = { Entrypoint: [`/${name}`], User: user };
   return packImage({ root, layers: [["."]], name: `tandem.test/${name}:1`, config }, out);
-}
-
-/** @typedef {{ readonly name: string, readonly child: import("node:child_process").ChildProcess }} Process */
-
-/** @param {readonly Process[]} processes */
-async function kill(processes) {
-  for (const { child } of [...processes].reverse()) {
-    child.kill("SIGKILL");
-    if (child.exitCode === null && child.signalCode === null)
-      await Promise.race([new Promise((resolve) => child.once("exit", resolve)), sleep(5000)]);
-  }
-}
-
-/** @param {string} socket of containerd */
-function removeContainers(socket) {
-  const ctr = (/** @type {string[]} */ ...args) => execFileSync("ctr", ["-a", socket, "-n", "k8s.io", ...args], { encoding: "utf8" }).trim().split("\n").filter(Boolean); // prettier-ignore
-  const orNothing = (/** @type {string[]} */ ...args) => {
-    try {
-      return ctr(...args);
-    } catch {
-      // It has ended meanwhile.
-      return [];
-    }
-  };
-  for (const task of orNothing("tasks", "ls", "-q")) orNothing("tasks", "delete", "--force", task);
-  for (const container of orNothing("containers", "ls", "-q")) orNothing("containers", "rm", container);
 }
 
 /** The first address that is not of this machine alone. */

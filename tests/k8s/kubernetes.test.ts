@@ -1,18 +1,23 @@
-/** The manifests on a real cluster of two nodes: a run begins, loses pods and nodes, and ends with the digests of a quiet one on this machine. */
+/** The manifests on a real cluster of two nodes: runs begin, lose pods and nodes, change their size, and end with the digests of a quiet one on this machine. */
 import { execFileSync } from "node:child_process";
-import { chmodSync, chownSync, cpSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { parseAllDocuments, stringify } from "yaml";
 import { checkpointOf, tandem, temporaryFolder } from "../e2e/tandem.js";
-import { Cluster, obstacle, until } from "./cluster.mjs";
+import { Cluster, until } from "./cluster.mjs";
+import { writeSchemas } from "./schemas.mjs";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+const { TANDEM_TEST_FOLDER: place, TANDEM_TEST_IMAGE: image } = process.env;
+if (place === undefined || image === undefined)
+  throw new Error("npm run test:k8s runs these, in namespaces of their own");
 const folder = temporaryFolder();
-const why = obstacle();
-if (why !== null) process.stderr.write(`Kubernetes is not tested: ${why}\n`);
+const OVERLAYS = readdirSync(join(ROOT, "k8s/overlays"));
+const COMPONENTS = readdirSync(join(ROOT, "k8s/components"));
 
-/** A run of seconds, and one of minutes, to be disturbed. */
+/** A run of seconds, or one of minutes, to be disturbed. */
 const runOf = (steps: number) => `version: 1
 seed: 7
 data: { spec: "synthetic:size=16,train=400,test=40", imageSize: 8, decodeSize: 8 }
@@ -24,58 +29,63 @@ checkpoint: { everySteps: 50 }
 membership: { minWorkers: 1 }
 `;
 
-/** Two cores are fewer than what a pod asks for. */
-const LESS = JSON.stringify([
-  {
-    op: "replace",
-    path: "/spec/template/spec/containers/0/resources/requests",
-    value: { cpu: "50m", memory: "100Mi" },
-  },
-]);
+interface Manifest {
+  readonly kind: string;
+  readonly metadata: { readonly name: string };
+}
 
 let cluster: Cluster;
+const told: string[] = [];
 
 beforeAll(async () => {
-  if (why !== null) return;
-  const archive = join(folder, "tandem.tar");
-  execFileSync(process.execPath, [join(ROOT, "k8s/build-image.mjs"), "--out", archive], { stdio: "inherit" });
-  cluster = await Cluster.start(["node-1", "node-2"]);
-  cluster.load(archive);
-  rmSync(archive);
+  cluster = await Cluster.start(place, ["node-1", "node-2"]);
+  cluster.load(image);
+  await cluster.extend();
 });
 
-afterAll(async () => {
-  if (why === null) await cluster.stop();
+afterAll(() => {
+  process.stdout.write(told.map((line) => `${line}\n`).join(""));
 });
 
-/** A namespace with the overlay in it, under the strictest of the Pod Security Standards. */
+/** A kustomization of k8s/, by its folder there, with more of it. @returns a folder for kubectl -k */
+function kustomization(name: string, more: object): string {
+  const here = join(folder, name);
+  mkdirSync(here);
+  execFileSync("cp", ["-r", join(ROOT, "k8s"), here]);
+  const text = JSON.stringify({ apiVersion: "kustomize.config.k8s.io/v1beta1", kind: "Kustomization", ...more });
+  writeFileSync(join(here, "kustomization.yaml"), text);
+  return here;
+}
+
+function manifestsOf(text: string): Manifest[] {
+  return parseAllDocuments(text, { version: "1.1" })
+    .map((document) => document.toJS() as Manifest | null)
+    .filter((manifest) => manifest !== null);
+}
+
+/** Two cores are fewer than what pods ask for. */
+function asksForLess(value: unknown): void {
+  if (typeof value !== "object" || value === null) return;
+  for (const [key, inner] of Object.entries(value))
+    if (key === "requests" && "cpu" in (inner as object))
+      Object.assign(value, { requests: { cpu: "50m", memory: "100Mi" } }); // prettier-ignore
+    else asksForLess(inner);
+}
+
+/** A run in a namespace of its own, under the strictest of the Pod Security Standards. */
 class Deployed {
   readonly volume: string;
-  private readonly overlay: string;
 
+  /** @param claim of the run directory */
   constructor(
     readonly namespace: string,
-    config: string,
+    claim = "run-tandem-coordinator-0",
   ) {
     this.volume = join(folder, `volume-${namespace}`);
     mkdirSync(this.volume);
     chownSync(this.volume, 65532, 65532);
     // The way to it is the test's own.
     chmodSync(folder, 0o755);
-    this.overlay = join(folder, namespace);
-    cpSync(join(ROOT, "k8s"), join(this.overlay, "k8s"), { recursive: true });
-    const here = join(this.overlay, "here");
-    mkdirSync(here);
-    writeFileSync(join(here, "run.yaml"), config);
-    writeFileSync(
-      join(here, "kustomization.yaml"),
-      JSON.stringify({
-        ...{ apiVersion: "kustomize.config.k8s.io/v1beta1", kind: "Kustomization", namespace },
-        resources: ["../k8s/overlays/quickstart"],
-        configMapGenerator: [{ name: "tandem-run", behavior: "replace", files: ["run.yaml"] }],
-        patches: ["Job", "StatefulSet"].map((kind) => ({ target: { kind }, patch: LESS })),
-      }),
-    );
     cluster.kubectl(["create", "namespace", namespace]);
     const strict = "pod-security.kubernetes.io/enforce=restricted";
     cluster.kubectl(["label", "namespace", namespace, strict]);
@@ -83,20 +93,37 @@ class Deployed {
       ...{ apiVersion: "v1", kind: "PersistentVolume", metadata: { name: namespace } },
       spec: {
         ...{ capacity: { storage: "20Gi" }, accessModes: ["ReadWriteOnce"] },
-        claimRef: { namespace, name: "run-tandem-coordinator-0" },
+        claimRef: { namespace, name: claim },
         hostPath: { path: this.volume },
       },
     };
     cluster.kubectl(["apply", "-f", "-"], JSON.stringify(volume));
   }
 
-  async keys(): Promise<void> {
+  async keys(names?: string): Promise<void> {
     const { stdout } = await tandem(["keys", "new", "--k8s"]);
-    this.kubectl(["apply", "-f", "-"], stdout);
+    const secrets = manifestsOf(stdout).filter(({ metadata }) => names === undefined || metadata.name === names);
+    this.applyManifests(secrets);
   }
 
-  apply(): void {
-    this.kubectl(["apply", "--validate=strict", "-k", join(this.overlay, "here")]);
+  /** `kubectl apply -k` of an overlay, with components of `k8s/components`. */
+  apply(config: string, components: readonly string[] = [], patches: readonly object[] = []): void {
+    const less = [{ op: "replace", path: "/spec/template/spec/containers/0/resources/requests", value: { cpu: "50m", memory: "100Mi" } }]; // prettier-ignore
+    const kinds = [components.includes("elastic") ? "Deployment" : "Job", "StatefulSet"];
+    const here = kustomization(this.namespace, {
+      namespace: this.namespace,
+      resources: ["k8s/overlays/quickstart"],
+      components: components.map((name) => `k8s/components/${name}`),
+      configMapGenerator: [{ name: "tandem-run", behavior: "replace", files: ["run.yaml"] }],
+      patches: [...kinds.map((kind) => ({ target: { kind }, patch: JSON.stringify(less) })), ...patches],
+    });
+    writeFileSync(join(here, "run.yaml"), config);
+    this.kubectl(["apply", "--validate=strict", "-k", here]);
+  }
+
+  applyManifests(manifests: readonly Manifest[]): void {
+    asksForLess(manifests);
+    this.kubectl(["apply", "--validate=strict", "-f", "-"], manifests.map((each) => stringify(each, { version: "1.1" })).join("---\n")); // prettier-ignore
   }
 
   kubectl(args: readonly string[], input?: string): string {
@@ -117,9 +144,9 @@ class Deployed {
     return Math.max(0, ...[...log.matchAll(/step +(\d+)\//g)].map(([, step]) => Number(step)));
   }
 
-  logs(): string {
+  logs(pod = "tandem-coordinator-0"): string {
     try {
-      return this.kubectl(["logs", "tandem-coordinator-0"]);
+      return this.kubectl(["logs", pod]);
     } catch {
       return "";
     }
@@ -128,14 +155,40 @@ class Deployed {
   /** Workers that take part. */
   workers(): string[] {
     const path = ".items[?(@.status.containerStatuses[0].ready==true)].metadata.name";
+    return this.podsAt(path);
+  }
+
+  /** @param path JSON path of the list of workers' pods */
+  podsAt(path: string): string[] {
     const label = "app.kubernetes.io/component=worker";
     return this.kubectl(["get", "pods", "-l", label, "-o", `jsonpath={${path}}`])
       .split(" ")
       .filter(Boolean);
   }
 
+  /** What a container that has ended says of why. */
+  message(pod: string): string {
+    const path = ".status.containerStatuses[0]";
+    const last = this.ask(`pod/${pod}`, `${path}.lastState.terminated.message`);
+    return last === "" ? this.ask(`pod/${pod}`, `${path}.state.terminated.message`) : last;
+  }
+
   async finished(patienceMs = 240_000): Promise<void> {
-    await until(() => this.ask("job/tandem-workers", ".status.succeeded") === "2", "the Job", patienceMs);
+    await until(() => this.logs().includes("the run has finished; whoever comes"), "the run's end", patienceMs);
+  }
+
+  /** Trouble begins with so many workers at work, and is over when a step follows that was not made before. */
+  async suffers(what: string, { workers, trouble }: { workers: number; trouble: () => void }): Promise<void> {
+    await until(() => this.workers().length === workers && this.step > 0, `work before: ${what}`, 120_000);
+    trouble();
+    const since = performance.now();
+    const before = this.step;
+    await until(() => this.step > before, `work after: ${what}`, 120_000);
+    told.push(`${what}: ${((performance.now() - since) / 1000).toFixed(1)} s to the next step`);
+  }
+
+  async digests(): Promise<unknown> {
+    return (await checkpointOf(join(this.volume, "run"))).sha256;
   }
 
   remove(): void {
@@ -143,6 +196,7 @@ class Deployed {
   }
 }
 
+/** The digests of a run that nothing happens to. */
 async function quietly(steps: number): Promise<unknown> {
   const config = join(folder, `quiet-${String(steps)}.yaml`);
   writeFileSync(config, runOf(steps));
@@ -152,73 +206,203 @@ async function quietly(steps: number): Promise<unknown> {
   return (await checkpointOf(out)).sha256;
 }
 
-describe.runIf(why === null)("on a cluster of two nodes", () => {
+describe("on a cluster of two nodes", () => {
   it("the quickstart begins, trains and completes, with the digests of this machine", async () => {
-    const run = new Deployed("quiet", runOf(60));
+    const run = new Deployed("quiet");
     await run.keys();
-    run.apply();
-    await run.finished();
-    expect((await checkpointOf(join(run.volume, "run"))).sha256).toEqual(await quietly(60));
+    run.apply(runOf(60));
+    await until(() => run.ask("job/tandem-workers", ".status.succeeded") === "2", "the Job", 240_000);
+    expect(await run.digests()).toEqual(await quietly(60));
     expect(run.ask("job/tandem-workers", ".status.conditions[?(@.type=='Complete')].status")).toBe("True");
     // It stays for whoever comes late.
     expect(run.ask("pod/tandem-coordinator-0", ".status.containerStatuses[0].ready")).toBe("true");
     run.remove();
   });
 
-  it("loses pods and a node, and nothing else", { timeout: 600_000 }, async () => {
-    const steps = 12_000;
-    const run = new Deployed("stormy", runOf(steps));
+  it("a run loses pods and a node, and nothing else", { timeout: 900_000 }, async () => {
+    const steps = 8000;
+    const run = new Deployed("stormy");
     await run.keys();
-    run.apply();
-    const told: string[] = [];
-    /** Each trouble begins with both workers at work, and is over when a step follows that was not made before. */
-    const suffers = async (what: string, trouble: () => void) => {
-      await until(() => run.workers().length === 2 && run.step > 0, `work before ${what}`, 120_000);
-      trouble();
-      const since = performance.now();
-      const before = run.step;
-      await until(() => run.step > before || run.logs().includes("has finished"), `work after ${what}`, 120_000);
-      told.push(`${what}: ${((performance.now() - since) / 1000).toFixed(1)} s`);
-    };
-    await suffers("a worker's pod is deleted", () => run.kubectl(["delete", "pod", run.workers()[0], "--wait=false"]));
-    await suffers("a worker's pod is deleted with grace 0", () => {
-      run.kubectl(["delete", "pod", run.workers()[0], "--grace-period=0", "--force"]);
+    run.apply(runOf(steps));
+    const lose = (pod: string | undefined, ...flags: string[]) => run.kubectl(["delete", "pod", pod ?? "", "--wait=false", ...flags]); // prettier-ignore
+    await run.suffers("a worker's pod is deleted", {
+      workers: 2,
+      trouble: () => lose(run.workers()[0]),
     });
-    await suffers("the coordinator's pod is deleted", () => run.kubectl(["delete", "pod", "tandem-coordinator-0"]));
-    let node = "";
-    await suffers("a node is drained", () => {
-      node = run.ask(`pod/${run.workers()[0]}`, ".spec.nodeName");
-      cluster.kubectl(["drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=90s"]);
+    await run.suffers("a worker's pod is deleted with grace 0", {
+      workers: 2,
+      trouble: () => lose(run.workers()[0], "--grace-period=0", "--force"),
+    });
+    await run.suffers("the coordinator's pod is deleted", {
+      workers: 2,
+      trouble: () => run.kubectl(["delete", "pod", "tandem-coordinator-0"]),
+    });
+    // Where the coordinator is, and perhaps a worker.
+    const node = run.ask("pod/tandem-coordinator-0", ".spec.nodeName");
+    await run.suffers("the coordinator's node is drained", {
+      workers: 2,
+      trouble: () =>
+        cluster.kubectl(["drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=90s"]),
     });
     cluster.kubectl(["uncordon", node]);
-    await run.finished();
-    process.stdout.write(`from a trouble to the next step — ${told.join("; ")}\n`);
-    expect((await checkpointOf(join(run.volume, "run"))).sha256).toEqual(await quietly(steps));
+    await until(() => run.ask("job/tandem-workers", ".status.succeeded") === "2", "the Job", 400_000);
+    expect(await run.digests()).toEqual(await quietly(steps));
     run.remove();
   });
 
-  it("says in a pod's termination message what is missing, or wrong, and what to do", async () => {
-    const keyless = new Deployed("keyless", runOf(60));
-    keyless.apply();
-    const message = (run: Deployed) => {
-      const path = ".status.containerStatuses[0]";
-      const last = run.ask("pod/tandem-coordinator-0", `${path}.lastState.terminated.message`);
-      return last === "" ? run.ask("pod/tandem-coordinator-0", `${path}.state.terminated.message`) : last;
-    };
-    await until(() => message(keyless) !== "", "a message about keys", 120_000);
-    expect(message(keyless)).toMatch(/tandem: cannot read \/etc\/tandem-keys\/secret.key \(ENOENT\): .*keys new/);
-    // Its workers' Job fails at once: a mistake would be made again.
-    await until(
-      () => keyless.ask("job/tandem-workers", ".status.conditions[?(@.type=='Failed')].reason") === "PodFailurePolicy",
-      "the Job to fail",
-    );
-    keyless.remove();
+  it("kubectl scale changes a run's size while it trains", { timeout: 600_000 }, async () => {
+    const steps = 3000;
+    const run = new Deployed("elastic");
+    await run.keys();
+    run.apply(runOf(steps), ["elastic"], [
+      { target: { kind: "Deployment" }, patch: '[{"op": "replace", "path": "/spec/replicas", "value": 1}]' },
+    ]); // prettier-ignore
+    const scale = (replicas: number) => run.kubectl(["scale", "deployment/tandem-workers", `--replicas=${String(replicas)}`]); // prettier-ignore
+    await run.suffers("from one worker to three", { workers: 1, trouble: () => scale(3) });
+    await run.suffers("from three workers to one", { workers: 3, trouble: () => scale(1) });
+    await until(() => run.podsAt(".items[*].metadata.name").length === 1, "two to leave");
+    await run.finished();
+    expect(await run.digests()).toEqual(await quietly(steps));
+    // Nobody is started again and again for a run that is over.
+    const path = ".items[*].status.containerStatuses[0].restartCount";
+    expect(run.podsAt(path)).toEqual(["0"]);
+    run.remove();
+  });
 
-    const wrong = new Deployed("wrong", runOf(60).replace("queueSize: 100", "queueSize: 7"));
-    await wrong.keys();
-    wrong.apply();
-    await until(() => message(wrong) !== "", "a message about the config", 120_000);
-    expect(message(wrong).trim().split("\n").at(-1)).toMatch(/^tandem: .*moco\.queueSize/);
-    wrong.remove();
+  it("a JobSet with two aggregators, of tandem k8s render, trains and completes", async () => {
+    const config = join(folder, "jobset.yaml");
+    writeFileSync(config, runOf(60));
+    const run = new Deployed("jobset", "tandem-run");
+    await run.keys();
+    const flags = ["--gpus-per-worker=0", "--aggregators=2", "--config", config];
+    const { stdout, code, stderr } = await tandem(["k8s", "render", "--preset=jobset", ...flags]);
+    expect(code, stderr).toBe(0);
+    run.applyManifests(manifestsOf(stdout));
+    const completed = () => run.ask("jobset/tandem", ".status.conditions[?(@.type=='Completed')].status") === "True";
+    await until(completed, "the JobSet", 240_000);
+    expect(run.ask("job/tandem-aggregators", ".status.succeeded")).toBe("2");
+    expect(await run.digests()).toEqual(await quietly(60));
+    run.remove();
+  });
+});
+
+describe("what is missing or wrong is said in one line, as the container's termination message:", () => {
+  it("no Secret, and then no worker's", async () => {
+    const run = new Deployed("keyless");
+    run.apply(runOf(60));
+    await until(() => run.message("tandem-coordinator-0") !== "", "a message about keys", 120_000);
+    const message = /tandem: cannot read \/etc\/tandem-keys\/secret.key \(ENOENT\): .*keys new/;
+    expect(run.message("tandem-coordinator-0")).toMatch(message);
+    // Its workers' Job fails at once: a mistake would be made again.
+    const failed = ".status.conditions[?(@.type=='Failed')].reason";
+    await until(() => run.ask("job/tandem-workers", failed) === "PodFailurePolicy", "the Job to fail");
+    const [worker = ""] = run.podsAt(".items[*].metadata.name");
+    expect(run.message(worker)).toMatch(message);
+    run.remove();
+  });
+
+  it("a config that contradicts itself", async () => {
+    const run = new Deployed("wrong");
+    await run.keys();
+    run.apply(runOf(60).replace("queueSize: 100", "queueSize: 7"));
+    await until(() => run.message("tandem-coordinator-0") !== "", "a message about the config", 120_000);
+    expect(run.message("tandem-coordinator-0").trim().split("\n").at(-1)).toMatch(/^tandem: .*moco\.queueSize/);
+    run.remove();
+  });
+
+  it("data that are not there", async () => {
+    const run = new Deployed("dataless");
+    await run.keys();
+    run.apply(runOf(60).replace(/spec: "synthetic[^"]*"/, 'spec: "folder:/data"'));
+    await until(() => run.message("tandem-coordinator-0") !== "", "a message about data", 120_000);
+    expect(run.message("tandem-coordinator-0").trim().split("\n").at(-1)).toMatch(/^tandem: .*\/data/);
+    run.remove();
+  });
+
+  it("no claim for the run's directory", async () => {
+    const run = new Deployed("claimless");
+    await run.keys();
+    const remove = ["/spec/template/spec/containers/0/volumeMounts/0", "/spec/volumeClaimTemplates"];
+    const patch = JSON.stringify(remove.map((path) => ({ op: "remove", path })));
+    run.apply(runOf(60), [], [{ target: { kind: "StatefulSet" }, patch }]);
+    await until(() => run.message("tandem-coordinator-0") !== "", "a message about the run directory", 120_000);
+    expect(run.message("tandem-coordinator-0").trim().split("\n").at(-1)).toMatch(
+      /^tandem: .*\/var\/lib\/tandem.*mount/,
+    );
+    run.remove();
+  });
+
+  it("a key that the coordinator does not know is refused, and that is written down", async () => {
+    const run = new Deployed("strange");
+    await run.keys("tandem-coordinator-keys");
+    await run.keys("tandem-worker-keys");
+    run.apply(runOf(60));
+    const events = () => readFileSync(join(run.volume, "run/events.jsonl"), "utf8");
+    await until(() => run.logs().includes("listening at"), "the coordinator", 120_000);
+    await until(() => events().includes('"dropped"'), "a refusal", 120_000);
+    expect(run.workers()).toEqual([]);
+    expect(events()).not.toContain('"joined"');
+    run.remove();
+  });
+});
+
+describe("every manifest", () => {
+  const builtOf = (name: string, more: object) => cluster.kubectl(["kustomize", kustomization(name, more)]);
+  const built = new Map<string, string>();
+
+  beforeAll(() => {
+    for (const name of OVERLAYS) built.set(name, builtOf(`built-${name}`, { resources: [`k8s/overlays/${name}`] }));
+    for (const name of COMPONENTS)
+      built.set(name, builtOf(`built-${name}`, { resources: ["k8s/base"], components: [`k8s/components/${name}`] }));
+    built.set("autoscaler", readFileSync(join(ROOT, "k8s/overlays/spot/autoscaler.yaml"), "utf8"));
+    cluster.kubectl(["create", "namespace", "strict"]);
+    cluster.kubectl(["label", "namespace", "strict", "pod-security.kubernetes.io/enforce=restricted"]);
+  });
+
+  it.each([...OVERLAYS, ...COMPONENTS, "autoscaler"])("of %s passes the API server's strict validation", (name) => {
+    const text = built.get(name) ?? "";
+    const said = cluster.kubectl(["-n", "strict", "apply", "--dry-run=server", "--validate=strict", "-f", "-"], text);
+    expect(said.trim().split("\n")).toHaveLength(manifestsOf(text).length);
+  });
+
+  it("passes kubeconform", () => {
+    const schemas = join(folder, "schemas");
+    writeSchemas(JSON.parse(cluster.kubectl(["get", "--raw", "/openapi/v2"])) as object, schemas);
+    const at = join(schemas, "{{.ResourceKind}}{{.KindSuffix}}.json");
+    const said = cluster.conform(
+      ["-strict", "-summary", "-schema-location", at, "-"],
+      [...built.values()].join("---\n"),
+    );
+    expect(said).toMatch(/Valid: \d{2,}, Invalid: 0, Errors: 0, Skipped: 0/);
+  });
+
+  it("makes pods that pass the Pod Security Standard `restricted`", () => {
+    const templates = (value: unknown): object[] => {
+      if (typeof value !== "object" || value === null) return [];
+      return Object.entries(value).flatMap(([key, inner]) => {
+        const isPod = key === "template" && "containers" in ((inner as { spec?: object }).spec ?? {});
+        return isPod ? [inner as object] : templates(inner);
+      });
+    };
+    const pods = [...built.values()].flatMap((text) => templates(manifestsOf(text)));
+    expect(pods.length).toBeGreaterThan(2 * OVERLAYS.length);
+    for (const [index, pod] of pods.entries()) {
+      const manifest = structuredClone(pod) as { metadata: object; spec: { volumes?: { name: string }[] } };
+      const claims = [{ name: "run", emptyDir: {} }];
+      if (manifest.spec.volumes?.every(({ name }) => name !== "run")) manifest.spec.volumes.push(...claims);
+      const whole = { apiVersion: "v1", kind: "Pod", ...manifest, metadata: { ...manifest.metadata, name: `pod-${String(index)}` } }; // prettier-ignore
+      cluster.kubectl(["-n", "strict", "create", "--dry-run=server", "-f", "-"], JSON.stringify(whole));
+    }
+    // It does refuse others.
+    const root = { apiVersion: "v1", kind: "Pod", metadata: { name: "root" }, spec: { containers: [{ name: "a", image: "a:1" }] } }; // prettier-ignore
+    const createRoot = () => cluster.kubectl(["-n", "strict", "create", "--dry-run=server", "-f", "-"], JSON.stringify(root)); // prettier-ignore
+    expect(createRoot).toThrow(/violates PodSecurity "restricted/);
+  });
+
+  it.each(OVERLAYS)("of %s is the same from kustomize and from tandem k8s render", async (name) => {
+    const { stdout, code, stderr } = await tandem(["k8s", "render", "--preset", name]);
+    expect(code, stderr).toBe(0);
+    const byName = (text: string) => new Map(manifestsOf(text).map((each) => [`${each.kind} ${each.metadata.name}`, each])); // prettier-ignore
+    expect(byName(stdout)).toEqual(byName(built.get(name) ?? ""));
   });
 });

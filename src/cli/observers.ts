@@ -1,0 +1,28 @@
+/** Several observers of one run. */
+import type { RunObserver } from "../../coordinator/server.js";
+
+/** @returns one that passes all it is told to `first`, and to the others what they care for */
+export function toAll(first: RunObserver, ...others: readonly Partial<RunObserver>[]): RunObserver {
+  const all = [first, ...others];
+  const tell =
+    <Name extends keyof RunObserver>(name: Name) =>
+    (...args: Parameters<RunObserver[Name]>): void => {
+      for (const observer of all)
+        (observer[name] as ((...args: unknown[]) => void) | undefined)?.call(observer, ...args);
+    };
+  return {
+    stepDone: tell("stepDone"),
+    stepSkipped: tell("stepSkipped"),
+    evaluated: tell("evaluated"),
+    workerJoined: tell("workerJoined"),
+    workerLeft: tell("workerLeft"),
+    straggler: tell("straggler"),
+    notReproducible: tell("notReproducible"),
+    explained: tell("explained"),
+    dropped: tell("dropped"),
+    corrupt: tell("corrupt"),
+    checkpointed: tell("checkpointed"),
+    wentBack: tell("wentBack"),
+    happened: tell("happened"),
+  };
+}

@@ -1,0 +1,28 @@
+/**
+ * Metrics as Prometheus collects them: OpenMetrics for whoever asks for it, Prometheus' text format for others. Names and units follow
+ * https://prometheus.io/docs/practices/naming/; docs/metrics.md lists them.
+ */
+import { collectDefaultMetrics, Registry, type OpenMetricsContentType, type PrometheusContentType } from "prom-client";
+
+/** A process's metrics: its own (`process_…`, `nodejs_…`), and what is registered beside them. */
+export class Metrics {
+  readonly registry = new Registry<PrometheusContentType | OpenMetricsContentType>();
+  /** answers are made one after another: the registry has one format at a time */
+  private last: Promise<unknown> = Promise.resolve();
+
+  constructor() {
+    collectDefaultMetrics({ register: this.registry });
+  }
+
+  /** @param accept HTTP's header @returns what is measured by now, and its content type */
+  answer(accept: string): Promise<{ readonly contentType: string; readonly text: string }> {
+    const isOpen = accept.includes("application/openmetrics-text");
+    const contentType = isOpen ? Registry.OPENMETRICS_CONTENT_TYPE : Registry.PROMETHEUS_CONTENT_TYPE;
+    const made = this.last.then(async () => {
+      this.registry.setContentType(contentType);
+      return { contentType, text: await this.registry.metrics() };
+    });
+    this.last = made.catch(() => undefined);
+    return made;
+  }
+}

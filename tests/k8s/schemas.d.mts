@@ -1,0 +1,1 @@
+export function writeSchemas(description: object, folder: string): void;
