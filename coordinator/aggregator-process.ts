@@ -239,8 +239,34 @@ class Link {
   }
 }
 
-/** The address of this machine from which packets to an endpoint leave, with a free port: others may well reach it there. */
-export async function ownEndpoint(connect: string): Promise<string> {
+/** How often a name that is not known is asked for again, in ms. */
+const AGAIN_MS = 500;
+
+/**
+ * The address of this machine from which packets to an endpoint leave, with a free port: others may well reach it there.
+ * @param patienceMs for which the endpoint's name may not be known yet
+ * @param waiting hears again and again that it is not
+ * @returns null where `signal` was aborted
+ * @throws UserError `ENDPOINT_INVALID` where there is no way to it by then
+ */
+export async function ownEndpoint(
+  connect: string,
+  { patienceMs, signal, waiting }: { patienceMs: number; signal: AbortSignal; waiting: (reason: string) => void },
+): Promise<string | null> {
+  const until = performance.now() + patienceMs;
+  for (;;) {
+    if (signal.aborted) return null;
+    try {
+      return await addressTowards(connect);
+    } catch (error) {
+      if (performance.now() >= until) throw error;
+      waiting((error as Error).message);
+      await sleep(AGAIN_MS, undefined, { signal }).catch(() => undefined);
+    }
+  }
+}
+
+async function addressTowards(connect: string): Promise<string> {
   const { host, port } = addressOf(connect);
   const bare = host.replace(/^\[|\]$/g, "");
   const socket = createSocket(bare.includes(":") ? "udp6" : "udp4");

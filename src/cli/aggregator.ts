@@ -91,26 +91,33 @@ export const aggregatorCommand: CommandBody<AggregatorArguments> = {
     const { health, close } = await healthAt(given.health, say);
     try {
       const connect = tcpEndpoint(once("connect", given.connect), "connect");
+      // Before anything is waited for.
+      nextPort(connect);
       const asked = once("listen", given.listen);
-      const listen = asked === undefined ? await ownEndpoint(connect) : tcpEndpoint(asked, "listen");
+      const own = asked === undefined ? null : tcpEndpoint(asked, "listen");
       const advertise = once("advertise", given.advertise) ?? null;
       if (advertise !== null && !isHost(advertise))
         throw new UserError("USAGE", `--advertise ${advertise}: give a name or an address, without a port`);
-      const keys = pathOf("--keys", given.keys);
-      if (keys === undefined) requireKeysOrInsecure(listen, given.insecure);
+      const folder = pathOf("--keys", given.keys);
+      const keys = folder === undefined ? null : await readClientKeys(folder);
+      if (keys === null && own !== null) requireKeysOrInsecure(own, given.insecure);
+      const patienceMs = milliseconds("patience", given.patience);
+      const graceMs = milliseconds("grace", given.grace);
+      const signal = stopSignal();
+      const waiting = (reason: string) => {
+        health.turned(reason);
+      };
       // Nobody can connect to all addresses of a machine: others are told the one towards the coordinator.
-      const told = advertise ?? (isWildcard(listen) ? addressOf(await ownEndpoint(connect)).host : null);
-      // Before anything is waited for.
-      nextPort(connect);
-      const hasLeft = await runAggregator({
-        ...{ connect, listen, advertise: told },
-        keys: keys === undefined ? null : await readClientKeys(keys),
-        patienceMs: milliseconds("patience", given.patience),
-        graceMs: milliseconds("grace", given.grace),
-        signal: stopSignal(),
-        health,
-        log: say,
-      });
+      const needsOwn = own === null || (advertise === null && isWildcard(own));
+      const towards = needsOwn ? await ownEndpoint(connect, { patienceMs, signal, waiting }) : own;
+      let hasLeft = true;
+      if (towards !== null) {
+        const listen = own ?? towards;
+        if (keys === null) requireKeysOrInsecure(listen, given.insecure);
+        const told = advertise ?? (isWildcard(listen) ? addressOf(towards).host : null);
+        const links = { connect, listen, advertise: told, keys };
+        hasLeft = await runAggregator({ ...links, patienceMs, graceMs, signal, health, log: say });
+      }
       say("done");
       if (hasLeft) process.exitCode = drained;
     } catch (error) {

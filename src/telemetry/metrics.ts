@@ -19,8 +19,14 @@ export class Metrics {
     const isOpen = accept.includes("application/openmetrics-text");
     const contentType = isOpen ? Registry.OPENMETRICS_CONTENT_TYPE : Registry.PROMETHEUS_CONTENT_TYPE;
     const made = this.last.then(async () => {
+      const named = this.registry.getMetricsAsArray().map((metric) => ({ metric, name: metric.name }));
       this.registry.setContentType(contentType);
-      return { contentType, text: await this.registry.metrics() };
+      try {
+        return { contentType, text: await this.registry.metrics() };
+      } finally {
+        // OpenMetrics' names of counters lack their _total, and prom-client leaves them so.
+        for (const { metric, name } of named) metric.name = name;
+      }
     });
     this.last = made.catch(() => undefined);
     return made;

@@ -16,7 +16,10 @@ describe("tandem aggregator", () => {
     [["--connect", LISTEN, "--advertise", "host:1"], "--advertise host:1: give a name or an address, without a port"],
     [["--connect", LISTEN, "--patience", "-1"], "--patience wants a number of seconds"],
     [["--connect", LISTEN, "--keys", "/nowhere"], "cannot read /nowhere/secret.key"],
-    [["--connect", "tcp://no-such-host.invalid:5555"], "there is no way to tcp://no-such-host.invalid:5555"],
+    [
+      ["--connect", "tcp://no-such-host.invalid:5555", "--patience", "1"],
+      "there is no way to tcp://no-such-host.invalid:5555",
+    ],
   ])("refuses %j in one line", async (args, part) => {
     const { code, stderr } = await tandem(["aggregator", ...args]);
     expect(code).toBe(2);
@@ -34,6 +37,19 @@ describe("tandem aggregator", () => {
     await vi.waitUntil(() => waiting.stderr().includes("looking for"), { timeout: 20_000 });
     waiting.process.kill("SIGTERM");
     expect((await waiting.ended).code).toBe(0);
+  });
+
+  it("waits for the coordinator's name to be known, is live meanwhile, and leaves when asked to", async () => {
+    const flags = ["--connect", "tcp://no-such-host.invalid:5555", "--health=127.0.0.1:0", "--exit-when-drained=143"];
+    const waiting = start(["aggregator", ...flags]);
+    await vi.waitUntil(() => waiting.stderr().includes("health at"), { timeout: 20_000 });
+    const [address = ""] = /http:\/\/127\.0\.0\.1:\d+/.exec(waiting.stderr()) ?? [];
+    await vi.waitFor(async () => {
+      const ready = await fetch(`${address}/readyz`);
+      expect([ready.status, await ready.text()]).toEqual([503, expect.stringContaining("no-such-host.invalid")]);
+    }, 20_000);
+    waiting.process.kill("SIGTERM");
+    expect((await waiting.ended).code, waiting.stderr()).toBe(143);
   });
 
   it(
