@@ -92,12 +92,19 @@ export async function digestsWith(
   return [await digests(first), ...(await Promise.all(others.map(digests)))];
 }
 
+interface Event {
+  readonly kind: string;
+  /** ISO 8601 */
+  readonly time: string;
+  readonly step?: number;
+}
+
 /** The events that a run has left so far. */
-export function eventsOf(directory: string): readonly { readonly kind: string; readonly step?: number }[] {
+export function eventsOf(directory: string): readonly Event[] {
   const path = join(directory, "events.jsonl");
   if (!existsSync(path)) return [];
   const lines = readFileSync(path, "utf8").split("\n").slice(0, -1);
-  return lines.map((line) => JSON.parse(line) as { kind: string; step?: number });
+  return lines.map((line) => JSON.parse(line) as Event);
 }
 
 /** Steps that a run has finished so far, those that it made again included. */

@@ -9,26 +9,28 @@ import { existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from "no
 import { networkInterfaces } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { binaries } from "./build-kubernetes.mjs";
+import { DEFINITIONS, folder as programs, isBuilt } from "./build-kubernetes.mjs";
 import { packImage } from "../../k8s/image/oci.mjs";
 
 const API = "https://127.0.0.1:16443";
 const ETCD = "http://127.0.0.1:12379";
 const DNS = "10.96.0.10";
-const DEBIAN = ["etcd", "containerd", "runc", "ctr", "iptables", "ip", "gcc", "openssl", "unshare", "setpriv"];
+/** Programs, and the packages of Debian that have them. */
+const CONTROL = ["etcd", "ip", "openssl", "unshare", "setpriv"];
+const FOR_CONTROL = "etcd-server iproute2 openssl util-linux";
+const NODES = ["containerd", "runc", "ctr", "iptables", "gcc"];
+const FOR_NODES = "containerd runc containernetworking-plugins iptables gcc";
 const CNI = "/usr/lib/cni";
 /** How long a part may take to come up, in ms. */
 const PATIENCE_MS = 60_000;
 
-/** @returns {string | null} why this machine cannot run a cluster; null: it can */
-export function obstacle() {
+/** @param {boolean} hasNodes @returns {string | null} why this machine cannot run a cluster, or an API server without nodes; null: it can */
+export function obstacle(hasNodes) {
   if (process.getuid?.() !== 0) return "containers need root here";
-  const missing = DEBIAN.filter((name) => !hasProgram(name));
-  if (missing.length > 0 || !existsSync(join(CNI, "bridge")))
-    return "apt-get install etcd-server containerd runc containernetworking-plugins iptables iproute2 gcc openssl";
-  return binaries() === null
-    ? "node tests/k8s/build-kubernetes.mjs builds Kubernetes' programs first (7 minutes)"
-    : null;
+  const missing = (hasNodes ? [...CONTROL, ...NODES] : CONTROL).filter((name) => !hasProgram(name));
+  if (missing.length > 0 || (hasNodes && !existsSync(join(CNI, "bridge")))) return `apt-get install ${hasNodes ? `${FOR_CONTROL} ${FOR_NODES}` : FOR_CONTROL}`; // prettier-ignore
+  if (isBuilt(hasNodes)) return null;
+  return `node tests/k8s/build-kubernetes.mjs${hasNodes ? "" : " --api"} builds Kubernetes' programs first (minutes)`;
 }
 
 /** @param {string} name */
@@ -52,7 +54,7 @@ export class Cluster {
   /** of the nodes' containerds
    * @type {string[]} */
   #sockets = [];
-  #binaries = binaries() ?? "";
+  #binaries = programs;
   #kubeconfig;
 
   /** @param {string} folder for all that it keeps */
@@ -61,10 +63,12 @@ export class Cluster {
     this.#kubeconfig = join(folder, "kubeconfig");
   }
 
-  /** @param {string} folder @param {readonly string[]} nodes their names */
+  /** @param {string} folder @param {readonly string[]} nodes their names; none: an API server alone */
   static async start(folder, nodes) {
     const cluster = new Cluster(folder);
-    await cluster.#controlPlane();
+    await cluster.#apiServer();
+    if (nodes.length === 0) return cluster;
+    cluster.#controllers();
     await cluster.#network();
     // Each has containers of its own: a kubelet removes those that it does not know.
     for (const [index, name] of nodes.entries()) {
@@ -114,7 +118,7 @@ export class Cluster {
     this.#run(name, join(this.#binaries, name), args);
   }
 
-  async #controlPlane() {
+  async #apiServer() {
     const { folder } = this;
     const token = randomBytes(16).toString("hex");
     execFileSync("openssl", ["genrsa", "-out", join(folder, "sa.key"), "2048"], { stdio: "ignore" });
@@ -155,6 +159,11 @@ export class Cluster {
       ...["--kubelet-preferred-address-types=InternalIP", "--allow-privileged=true"],
     ]);
     await until(() => this.#answers(["get", "--raw", "/readyz"]), "the API server");
+  }
+
+  #controllers() {
+    const { folder } = this;
+    const key = join(folder, "sa.key");
     this.#kube("kube-controller-manager", [
       ...[
         `--kubeconfig=${this.#kubeconfig}`,
@@ -267,11 +276,17 @@ state = "${place}/state"
     await until(isReady, `node ${name}`);
   }
 
-  /** JobSet's controller, and what Prometheus' operator makes known to the API server. */
+  /** Makes the kinds of JobSet and of Prometheus' operator known. */
+  define() {
+    for (const name of DEFINITIONS) this.kubectl(["apply", "--server-side", "-f", join(this.#binaries, name)]);
+    const known = ["wait", "--for=condition=Established", "--timeout=30s", "customresourcedefinition", "--all"];
+    this.kubectl(known);
+  }
+
+  /** JobSet's controller. */
   async extend() {
     await this.#loadProgram("jobset", "65532");
-    for (const name of ["jobset.yaml", "podmonitors.yaml", "prometheusrules.yaml"])
-      this.kubectl(["apply", "--server-side", "-f", join(this.#binaries, name)]);
+    this.kubectl(["apply", "--server-side", "-f", join(this.#binaries, "jobset.yaml")]);
     const rollout = [
       "-n",
       "jobset-system",

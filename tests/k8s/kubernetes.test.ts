@@ -1,21 +1,17 @@
 /** The manifests on a real cluster of two nodes: runs begin, lose pods and nodes, change their size, and end with the digests of a quiet one on this machine. */
-import { execFileSync } from "node:child_process";
-import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { parseAllDocuments, stringify } from "yaml";
-import { checkpointOf, tandem, temporaryFolder } from "../e2e/tandem.js";
+import { stringify } from "yaml";
+import { checkpointOf, eventsOf, tandem, temporaryFolder } from "../e2e/tandem.js";
 import { Cluster, until } from "./cluster.mjs";
-import { writeSchemas } from "./schemas.mjs";
+import { kustomization, manifestsOf, type Manifest } from "./kustomization.js";
 
-const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const { TANDEM_TEST_FOLDER: place, TANDEM_TEST_IMAGE: image } = process.env;
 if (place === undefined || image === undefined)
   throw new Error("npm run test:k8s runs these, in namespaces of their own");
 const folder = temporaryFolder();
-const OVERLAYS = readdirSync(join(ROOT, "k8s/overlays"));
-const COMPONENTS = readdirSync(join(ROOT, "k8s/components"));
 
 /** A run of seconds, or one of minutes, to be disturbed. */
 const runOf = (steps: number) => `version: 1
@@ -29,11 +25,6 @@ checkpoint: { everySteps: 50 }
 membership: { minWorkers: 1 }
 `;
 
-interface Manifest {
-  readonly kind: string;
-  readonly metadata: { readonly name: string };
-}
-
 let cluster: Cluster;
 const told: string[] = [];
 
@@ -46,22 +37,6 @@ beforeAll(async () => {
 afterAll(() => {
   process.stdout.write(told.map((line) => `${line}\n`).join(""));
 });
-
-/** A kustomization of k8s/, by its folder there, with more of it. @returns a folder for kubectl -k */
-function kustomization(name: string, more: object): string {
-  const here = join(folder, name);
-  mkdirSync(here);
-  execFileSync("cp", ["-r", join(ROOT, "k8s"), here]);
-  const text = JSON.stringify({ apiVersion: "kustomize.config.k8s.io/v1beta1", kind: "Kustomization", ...more });
-  writeFileSync(join(here, "kustomization.yaml"), text);
-  return here;
-}
-
-function manifestsOf(text: string): Manifest[] {
-  return parseAllDocuments(text, { version: "1.1" })
-    .map((document) => document.toJS() as Manifest | null)
-    .filter((manifest) => manifest !== null);
-}
 
 /** Two cores are fewer than what pods ask for. */
 function asksForLess(value: unknown): void {
@@ -110,7 +85,7 @@ class Deployed {
   apply(config: string, components: readonly string[] = [], patches: readonly object[] = []): void {
     const less = [{ op: "replace", path: "/spec/template/spec/containers/0/resources/requests", value: { cpu: "50m", memory: "100Mi" } }]; // prettier-ignore
     const kinds = [components.includes("elastic") ? "Deployment" : "Job", "StatefulSet"];
-    const here = kustomization(this.namespace, {
+    const here = kustomization(join(folder, this.namespace), {
       namespace: this.namespace,
       resources: ["k8s/overlays/quickstart"],
       components: components.map((name) => `k8s/components/${name}`),
@@ -139,9 +114,11 @@ class Deployed {
     }
   }
 
-  get step(): number {
-    const log = this.ask("pod/tandem-coordinator-0", ".status.phase") === "Running" ? this.logs() : "";
-    return Math.max(0, ...[...log.matchAll(/step +(\d+)\//g)].map(([, step]) => Number(step)));
+  /** When steps were made, as the run's own events say it, in ms. */
+  private get stepTimes(): number[] {
+    return eventsOf(join(this.volume, "run"))
+      .filter(({ kind }) => kind === "step")
+      .map(({ time }) => Date.parse(time));
   }
 
   logs(pod = "tandem-coordinator-0"): string {
@@ -177,14 +154,21 @@ class Deployed {
     await until(() => this.logs().includes("the run has finished; whoever comes"), "the run's end", patienceMs);
   }
 
-  /** Trouble begins with so many workers at work, and is over when a step follows that was not made before. */
-  async suffers(what: string, { workers, trouble }: { workers: number; trouble: () => void }): Promise<void> {
-    await until(() => this.workers().length === workers && this.step > 0, `work before: ${what}`, 120_000);
+  /** Trouble begins with so many workers at work, and is over when as many are to be so, and a step follows. */
+  async suffers(what: string, { workers, after = workers, trouble }: Trouble): Promise<void> {
+    const atWork = (count: number) => this.workers().length === count && this.stepTimes.length > 0;
+    await until(() => atWork(workers), `work before: ${what}`, 120_000);
+    const since = Date.now();
     trouble();
-    const since = performance.now();
-    const before = this.step;
-    await until(() => this.step > before, `work after: ${what}`, 120_000);
-    told.push(`${what}: ${((performance.now() - since) / 1000).toFixed(1)} s to the next step`);
+    // Nobody has noticed before.
+    await sleep(5000);
+    await until(() => atWork(after), `workers after: ${what}`, 120_000);
+    const whole = Date.now();
+    await until(() => this.stepTimes.some((time) => time > whole), `steps after: ${what}`, 120_000);
+    const times = this.stepTimes.filter((time) => time >= since);
+    const longest = Math.max(...times.map((time, index) => time - (times[index - 1] ?? since)));
+    const seconds = (ms: number) => `${(ms / 1000).toFixed(1)} s`;
+    told.push(`${what}: no step for ${seconds(longest)}, all workers at work again after ${seconds(whole - since)}`);
   }
 
   async digests(): Promise<unknown> {
@@ -194,6 +178,13 @@ class Deployed {
   remove(): void {
     cluster.kubectl(["delete", "namespace", this.namespace, "--wait=false"]);
   }
+}
+
+interface Trouble {
+  /** at work before */
+  readonly workers: number;
+  readonly after?: number;
+  readonly trouble: () => void;
 }
 
 /** The digests of a run that nothing happens to. */
@@ -258,8 +249,8 @@ describe("on a cluster of two nodes", () => {
       { target: { kind: "Deployment" }, patch: '[{"op": "replace", "path": "/spec/replicas", "value": 1}]' },
     ]); // prettier-ignore
     const scale = (replicas: number) => run.kubectl(["scale", "deployment/tandem-workers", `--replicas=${String(replicas)}`]); // prettier-ignore
-    await run.suffers("from one worker to three", { workers: 1, trouble: () => scale(3) });
-    await run.suffers("from three workers to one", { workers: 3, trouble: () => scale(1) });
+    await run.suffers("from one worker to three", { workers: 1, after: 3, trouble: () => scale(3) });
+    await run.suffers("from three workers to one", { workers: 3, after: 1, trouble: () => scale(1) });
     await until(() => run.podsAt(".items[*].metadata.name").length === 1, "two to leave");
     await run.finished();
     expect(await run.digests()).toEqual(await quietly(steps));
@@ -343,66 +334,5 @@ describe("what is missing or wrong is said in one line, as the container's termi
     expect(run.workers()).toEqual([]);
     expect(events()).not.toContain('"joined"');
     run.remove();
-  });
-});
-
-describe("every manifest", () => {
-  const builtOf = (name: string, more: object) => cluster.kubectl(["kustomize", kustomization(name, more)]);
-  const built = new Map<string, string>();
-
-  beforeAll(() => {
-    for (const name of OVERLAYS) built.set(name, builtOf(`built-${name}`, { resources: [`k8s/overlays/${name}`] }));
-    for (const name of COMPONENTS)
-      built.set(name, builtOf(`built-${name}`, { resources: ["k8s/base"], components: [`k8s/components/${name}`] }));
-    built.set("autoscaler", readFileSync(join(ROOT, "k8s/overlays/spot/autoscaler.yaml"), "utf8"));
-    cluster.kubectl(["create", "namespace", "strict"]);
-    cluster.kubectl(["label", "namespace", "strict", "pod-security.kubernetes.io/enforce=restricted"]);
-  });
-
-  it.each([...OVERLAYS, ...COMPONENTS, "autoscaler"])("of %s passes the API server's strict validation", (name) => {
-    const text = built.get(name) ?? "";
-    const said = cluster.kubectl(["-n", "strict", "apply", "--dry-run=server", "--validate=strict", "-f", "-"], text);
-    expect(said.trim().split("\n")).toHaveLength(manifestsOf(text).length);
-  });
-
-  it("passes kubeconform", () => {
-    const schemas = join(folder, "schemas");
-    writeSchemas(JSON.parse(cluster.kubectl(["get", "--raw", "/openapi/v2"])) as object, schemas);
-    const at = join(schemas, "{{.ResourceKind}}{{.KindSuffix}}.json");
-    const said = cluster.conform(
-      ["-strict", "-summary", "-schema-location", at, "-"],
-      [...built.values()].join("---\n"),
-    );
-    expect(said).toMatch(/Valid: \d{2,}, Invalid: 0, Errors: 0, Skipped: 0/);
-  });
-
-  it("makes pods that pass the Pod Security Standard `restricted`", () => {
-    const templates = (value: unknown): object[] => {
-      if (typeof value !== "object" || value === null) return [];
-      return Object.entries(value).flatMap(([key, inner]) => {
-        const isPod = key === "template" && "containers" in ((inner as { spec?: object }).spec ?? {});
-        return isPod ? [inner as object] : templates(inner);
-      });
-    };
-    const pods = [...built.values()].flatMap((text) => templates(manifestsOf(text)));
-    expect(pods.length).toBeGreaterThan(2 * OVERLAYS.length);
-    for (const [index, pod] of pods.entries()) {
-      const manifest = structuredClone(pod) as { metadata: object; spec: { volumes?: { name: string }[] } };
-      const claims = [{ name: "run", emptyDir: {} }];
-      if (manifest.spec.volumes?.every(({ name }) => name !== "run")) manifest.spec.volumes.push(...claims);
-      const whole = { apiVersion: "v1", kind: "Pod", ...manifest, metadata: { ...manifest.metadata, name: `pod-${String(index)}` } }; // prettier-ignore
-      cluster.kubectl(["-n", "strict", "create", "--dry-run=server", "-f", "-"], JSON.stringify(whole));
-    }
-    // It does refuse others.
-    const root = { apiVersion: "v1", kind: "Pod", metadata: { name: "root" }, spec: { containers: [{ name: "a", image: "a:1" }] } }; // prettier-ignore
-    const createRoot = () => cluster.kubectl(["-n", "strict", "create", "--dry-run=server", "-f", "-"], JSON.stringify(root)); // prettier-ignore
-    expect(createRoot).toThrow(/violates PodSecurity "restricted/);
-  });
-
-  it.each(OVERLAYS)("of %s is the same from kustomize and from tandem k8s render", async (name) => {
-    const { stdout, code, stderr } = await tandem(["k8s", "render", "--preset", name]);
-    expect(code, stderr).toBe(0);
-    const byName = (text: string) => new Map(manifestsOf(text).map((each) => [`${each.kind} ${each.metadata.name}`, each])); // prettier-ignore
-    expect(byName(stdout)).toEqual(byName(built.get(name) ?? ""));
   });
 });
