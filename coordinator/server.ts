@@ -612,5 +612,7 @@ function metricsOf(result: RankResult): RankMetrics {
     backwardMs: timings.backwardMs ?? 0,
     exchangeMs: timings.exchangeMs ?? 0,
     graphMs: timings.graphMs ?? 0,
+    sentBytes: result.sentBytes ?? 0,
+    receivedBytes: result.receivedBytes ?? 0,
   };
 }

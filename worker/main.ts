@@ -123,12 +123,10 @@ export async function runWorker(options: WorkerOptions): Promise<boolean> {
           },
           say: (message, frames) => {
             link.say(message, frames);
-            metrics?.sentBytes("control", frames);
-            if (message.body === "rankResult") metrics?.rankDone(message.rankResult.timings ?? {});
+            if (message.body === "rankResult") metrics?.rankDone(message.rankResult);
           },
           tell: (aggregator, message, frames) => {
             link.tell(aggregator, message, frames);
-            metrics?.sentBytes("data", frames);
           },
           openData: (number, aggregators, open) => {
             const { weights } = parts();
@@ -157,10 +155,7 @@ export async function runWorker(options: WorkerOptions): Promise<boolean> {
             };
             prove().catch(reject);
           },
-          takeWeights: (aggregator, header, frames) => {
-            metrics?.receivedBytes(frames);
-            return parts().weights.take(aggregator, header, frames);
-          },
+          takeWeights: (aggregator, header, frames) => parts().weights.take(aggregator, header, frames),
           loadWeights: (number) => {
             const { executor, weights } = parts();
             const whole = weights.whole();
@@ -174,11 +169,9 @@ export async function runWorker(options: WorkerOptions): Promise<boolean> {
               .catch(reject);
           },
           setQueue: (position, frames) => {
-            metrics?.receivedBytes(frames);
             parts().executor.setQueue(position, frames).catch(reject);
           },
           appendKeys: (frames) => {
-            metrics?.receivedBytes(frames);
             parts().executor.appendKeys(frames).catch(reject);
           },
           embed: (number, device, step, rank, round) => {

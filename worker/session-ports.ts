@@ -46,7 +46,7 @@ export interface HandedOut {
 }
 
 /** What one rank gives. */
-export interface RankReport extends Omit<RankMetrics, "exchangeMs"> {
+export interface RankReport extends Omit<RankMetrics, "exchangeMs" | "sentBytes" | "receivedBytes"> {
   readonly nodes: readonly HandedOut[];
   /** float32 `[B, D]`, or `[B, D + 1]` with labels: what enters the queue */
   readonly keys: Float32Array;

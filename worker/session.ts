@@ -94,6 +94,8 @@ export class WorkerSession {
   private idleSince: number | null = null;
   /** how long it has had nothing to do since the last result, in ms */
   private idleMs = 0;
+  /** payload since the last result */
+  private traffic = { sentBytes: 0, receivedBytes: 0 };
   /** when a worker that was asked to leave goes whatever is left to do; null: it was not asked */
   private leavesAt: number | null = null;
   private isOver = false;
@@ -222,10 +224,12 @@ export class WorkerSession {
   }
 
   private say(message: WorkerMessage, frames: readonly Uint8Array[] = []): void {
+    this.traffic.sentBytes += bytesOf(frames);
     this.ports.say({ ...message, number: this.control.out.next() }, frames);
   }
 
   private tell(aggregator: number, message: WorkerDataMessage, frames: readonly Uint8Array[] = []): void {
+    this.traffic.sentBytes += bytesOf(frames);
     this.ports.tell(aggregator, { ...message, number: this.data[aggregator].out.next() }, frames);
   }
 
@@ -277,6 +281,7 @@ export class WorkerSession {
   heard(link: number, message: CoordinatorMessage, frames: readonly Uint8Array[]): void {
     if (!this.isDue(link, this.control.in, message.number)) return;
     this.heardAt = this.ports.now();
+    this.traffic.receivedBytes += bytesOf(frames);
     this.guarded(() => {
       this.hear(message, frames);
     });
@@ -427,6 +432,7 @@ export class WorkerSession {
     const connection = this.data[aggregator];
     if (!this.isDue(link, connection.in, message.number)) return;
     connection.heardAt = this.ports.now();
+    this.traffic.receivedBytes += bytesOf(frames);
     this.guarded(() => {
       if (message.body === "weights") this.takeWeights(aggregator, message.weights, frames);
       else if (message.body === "memory") this.ports.takeMemory(aggregator, message.memory);
@@ -649,7 +655,9 @@ export class WorkerSession {
     const timings = { loadMs, forwardMs, backwardMs, exchangeMs: this.idleMs, graphMs };
     this.idleMs = 0;
     const nonFinite = report.nonFinite ?? "";
-    const rankResult = { step, rank, loss, accuracy, positiveSimilarity, negativeSimilarity, timings, nonFinite };
+    const similarities = { positiveSimilarity, negativeSimilarity };
+    const rankResult = { step, rank, loss, accuracy, ...similarities, timings, nonFinite, ...this.traffic };
+    this.traffic = { sentBytes: 0, receivedBytes: 0 };
     this.say({ body: "rankResult", rankResult }, toFrames(report.keys));
   }
 
@@ -669,6 +677,10 @@ export class WorkerSession {
 
 function sliceOf({ testSplit, start, count }: FeatureRequest): FeatureSlice {
   return { split: testSplit === true ? "test" : "train", start: start ?? 0, count: count ?? 0 };
+}
+
+function bytesOf(frames: readonly Uint8Array[]): number {
+  return frames.reduce((sum, { byteLength }) => sum + byteLength, 0);
 }
 
 function newConnection(): DataConnection {

@@ -1,4 +1,4 @@
-/** One rank's numbers, as its worker reports them, and their means over the ranks of a step. Times in ms. */
+/** One rank's numbers, as its worker reports them, and their means over the ranks of a step. Times in ms, sizes in bytes. */
 export interface RankMetrics {
   readonly loss: number;
   /** top-1 within the loss, in [0, 1] */
@@ -13,11 +13,15 @@ export interface RankMetrics {
   readonly exchangeMs: number;
   /** of forward and backward, what was spent within TensorFlow's graph; 0 when running eagerly */
   readonly graphMs: number;
+  /** payload since the result before; what lies in shared memory is neither sent nor received */
+  readonly sentBytes: number;
+  readonly receivedBytes: number;
 }
 
 export const NO_METRICS: RankMetrics = {
   ...{ loss: 0, accuracy: 0, positiveSimilarity: 0, negativeSimilarity: 0 },
   ...{ loadMs: 0, forwardMs: 0, backwardMs: 0, exchangeMs: 0, graphMs: 0 },
+  ...{ sentBytes: 0, receivedBytes: 0 },
 };
 export const METRICS = Object.keys(NO_METRICS) as readonly (keyof RankMetrics)[];
 

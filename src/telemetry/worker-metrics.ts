@@ -2,13 +2,18 @@
 import { Counter, Gauge } from "prom-client";
 import type { Metrics } from "./metrics.js";
 
-/** Parts of a rank, in ms, as a result carries them; what is not there is 0. */
-interface RankTimes {
-  readonly loadMs?: number | null;
-  readonly forwardMs?: number | null;
-  readonly backwardMs?: number | null;
-  /** nothing to do: keys, gradients and weights are on their way, or others compute */
-  readonly exchangeMs?: number | null;
+/** A rank's result as it is sent; what is not there is 0. */
+interface RankDone {
+  /** in ms */
+  readonly timings?: {
+    readonly loadMs?: number | null;
+    readonly forwardMs?: number | null;
+    readonly backwardMs?: number | null;
+    /** nothing to do: keys, gradients and weights are on their way, or others compute */
+    readonly exchangeMs?: number | null;
+  } | null;
+  readonly sentBytes?: number | null;
+  readonly receivedBytes?: number | null;
 }
 
 /** Over so much of a worker's time its busy share is averaged (exponentially), in s. */
@@ -17,7 +22,7 @@ const BUSY_OVER_S = 60;
 export class WorkerMetrics {
   private readonly seconds: Counter<"stage">;
   private readonly ranks: Counter;
-  private readonly sent: Counter<"plane">;
+  private readonly sent: Counter;
   private readonly received: Counter;
   private readonly connected: Gauge;
   private readonly busy: Gauge;
@@ -34,8 +39,8 @@ export class WorkerMetrics {
       help: "Ranks (local batches of a step) that this worker has computed.",
     });
     this.sent = new Counter({
-      ...{ registers, name: "tandem_worker_sent_bytes_total", labelNames: ["plane"] },
-      help: "Payload sent to the coordinator (plane control: results, keys) and to aggregators (plane data: gradients); shared memory is not sent.",
+      ...{ registers, name: "tandem_worker_sent_bytes_total" },
+      help: "Payload sent: results, keys, gradients; shared memory is not sent.",
     });
     this.received = new Counter({
       ...{ registers, name: "tandem_worker_received_bytes_total" },
@@ -51,7 +56,10 @@ export class WorkerMetrics {
     });
   }
 
-  rankDone({ loadMs, forwardMs, backwardMs, exchangeMs }: RankTimes): void {
+  rankDone({ timings, sentBytes, receivedBytes }: RankDone): void {
+    const { loadMs, forwardMs, backwardMs, exchangeMs } = timings ?? {};
+    this.sent.inc(sentBytes ?? 0);
+    this.received.inc(receivedBytes ?? 0);
     const stages = { load: loadMs ?? 0, forward: forwardMs ?? 0, backward: backwardMs ?? 0, wait: exchangeMs ?? 0 };
     for (const [stage, ms] of Object.entries(stages)) this.seconds.inc({ stage }, ms / 1000);
     this.ranks.inc();
@@ -63,19 +71,7 @@ export class WorkerMetrics {
     this.busy.set(this.busyShare);
   }
 
-  sentBytes(plane: "control" | "data", frames: readonly Uint8Array[]): void {
-    this.sent.inc({ plane }, bytesOf(frames));
-  }
-
-  receivedBytes(frames: readonly Uint8Array[]): void {
-    this.received.inc(bytesOf(frames));
-  }
-
   takesPart(does: boolean): void {
     this.connected.set(does ? 1 : 0);
   }
-}
-
-function bytesOf(frames: readonly Uint8Array[]): number {
-  return frames.reduce((sum, { byteLength }) => sum + byteLength, 0);
 }

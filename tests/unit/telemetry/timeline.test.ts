@@ -2,6 +2,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, it } from "vitest";
+import { NO_METRICS } from "../../../src/protocol/rank-metrics.js";
 import { Timeline } from "../../../src/telemetry/index.js";
 
 const folder = mkdtempSync(join(tmpdir(), "tandem-timeline-"));
@@ -9,7 +10,7 @@ afterAll(() => {
   rmSync(folder, { recursive: true });
 });
 
-const METRICS = { loss: 1, accuracy: 0, positiveSimilarity: 0, negativeSimilarity: 0, graphMs: 0 };
+const METRICS = { ...NO_METRICS, loss: 1 };
 
 it("is a JSON array of Chrome's trace events: a rank's parts end with its result, one after another", () => {
   let now = 1000;
