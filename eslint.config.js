@@ -52,4 +52,15 @@ export default defineConfig(
       eqeqeq: "error",
     },
   },
+  {
+    // What browsers have.
+    files: ["src/dashboard/page/*.js"],
+    languageOptions: {
+      globals: Object.fromEntries(
+        ["document", "getComputedStyle", "ResizeObserver", "matchMedia", "uPlot", "fetch", "EventSource"].map(
+          (name) => [name, "readonly"],
+        ),
+      ),
+    },
+  },
 );

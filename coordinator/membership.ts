@@ -27,6 +27,11 @@ export interface Session {
   isAdmitted: boolean;
   /** what it has shown to hold when it was ready */
   holding: Holding | null;
+  /** machine and process, as the worker says */
+  readonly host: string;
+  readonly pid: number;
+  /** what it computes on, as it says when it is ready */
+  device: string;
   /** when it was last heard of, in ms */
   heardAt: number;
   /** messages of it that had to be dropped */
@@ -50,6 +55,8 @@ export interface Door {
 const [MOST_ROUNDS, MOST_SHOWN] = [4096, 1 << 24];
 /** Connections at once; another is refused. */
 export const MAX_SESSIONS = 4096;
+/** Characters of what a worker calls its machine and its device; more are left out. */
+const MOST_NAMED = 200;
 /** How a worker's process names itself. */
 const INSTANCE = /^[0-9a-f]{32}$/;
 /** Processes whose attempts are remembered, the present ones included. */
@@ -165,6 +172,7 @@ export class Membership {
     const session: Session = {
       ...{ id, peer, instance, ticket: door.newTicket(), holding: null },
       ...{ incoming: new Numbering(), outgoing: new Numbering() },
+      ...{ host: (hello.host ?? "").slice(0, MOST_NAMED), pid: hello.pid ?? 0, device: "" },
       ...{ isAdmitted: false, heardAt: now, strikes: 0 },
     };
     session.incoming.arrived(1);
@@ -194,6 +202,7 @@ export class Membership {
           `${short(door.manifestHash)}): give both the same files with --data`,
       );
     }
+    session.device = (ready.device ?? "").slice(0, MOST_NAMED);
     this.fingerprint ??= ready.engineFingerprint ?? "";
     const fits = ready.engineFingerprint === this.fingerprint;
     const both = `fingerprint ${short(ready.engineFingerprint)}, the run's is ${short(this.fingerprint)}`;

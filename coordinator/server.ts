@@ -20,7 +20,7 @@ import {
 import type { RankMetrics } from "../src/protocol/rank-metrics.js";
 import { WireError } from "../src/protocol/wire-error.js";
 import type { KeyQueue } from "../src/objectives/key-queue.js";
-import type { Moment, StepNumbers } from "../src/telemetry/index.js";
+import type { JoinedWorker, Moment, StepNumbers } from "../src/telemetry/index.js";
 import type { StepRates } from "./aggregator.js";
 import type { AggregationCommand, AggregationReport } from "./aggregators.js";
 import { DropLog } from "./drop-log.js";
@@ -36,8 +36,8 @@ export interface RunObserver {
   stepDone(report: StepReport): void;
   stepSkipped(step: number): void;
   evaluated(step: number, scores: Scores): void;
-  /** @param devices of that worker @param workers here by now */
-  workerJoined(worker: string, devices: number, workers: number): void;
+  /** @param workers here by now */
+  workerJoined(joined: JoinedWorker, workers: number): void;
   workerLeft(worker: string, reason: string, workers: number): void;
   straggler(worker: string, slow: boolean, paceMs: number, medianMs: number): void;
   /** a worker computes other bits: the run can no longer be repeated */
@@ -285,6 +285,7 @@ export class Server {
     if (silence > this.state.plan.heartbeatMs / 4) {
       session.heardAt = now;
       this.dispatch({ kind: "heard", worker: session.id });
+      this.ports.observer.happened({ kind: "heard", worker: session.id });
     }
     switch (message.body) {
       case "heartbeat":
@@ -529,7 +530,8 @@ export class Server {
     if (kind === "exchange" || kind === "step")
       for (const round of this.collection.blocks.keys()) this.sendEmbeddings([session], round);
     const devices = this.state.workers.get(worker)?.devices ?? 1;
-    this.ports.observer.workerJoined(worker, devices, this.state.workers.size);
+    const { host, pid, device } = session;
+    this.ports.observer.workerJoined({ worker, devices, device, host, pid }, this.state.workers.size);
   }
 
   /** A worker that has drained may go. */

@@ -9,7 +9,7 @@ const LAYERS = [
   ["data"],
   ["models"],
   ["objectives"],
-  ["evaluation", "kubernetes"],
+  ["evaluation", "kubernetes", "dashboard"],
 ];
 
 /** These two know each other: the config is part of what the protocol carries. */

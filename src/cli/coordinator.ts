@@ -1,10 +1,11 @@
 /** `tandem coordinator`: owns one run and serves its workers until the run ends. */
+import { existsSync } from "node:fs";
 import { runCoordinator, type CoordinatorResult } from "../../coordinator/main.js";
 import { holdsRun, logFile, runFiles } from "../checkpoint/index.js";
 import type { RunConfig } from "../config/index.js";
 import { UserError } from "../protocol/errors.js";
 import { readServerKeys, type ServerKeys } from "../transport/index.js";
-import { EventFile, openLogger, Progress, Timeline } from "../telemetry/index.js";
+import { EventFile, openLogger, readEvents, Progress, Timeline } from "../telemetry/index.js";
 import { percent, RunDisplay } from "./run-display.js";
 import { RunMetrics } from "./run-metrics.js";
 import { toAll } from "./observers.js";
@@ -29,6 +30,7 @@ import {
   withRunOptions,
   type RunArguments,
 } from "./run-options.js";
+import type { Dashboard, RunView } from "../dashboard/index.js";
 import type { Wire } from "../models/exchange.js";
 import { drainedCode, EXIT_WHEN_DRAINED_OPTION } from "./exit-when-drained.js";
 import { HEALTH_OPTION, healthAt } from "./health-option.js";
@@ -36,6 +38,7 @@ import { requireKeysOrInsecure } from "./require-keys.js";
 import { shellWord } from "./shell-word.js";
 import { stopSignal } from "./stop-signal.js";
 import { ownFlags, type FromParent, type ToParent } from "./train/children.js";
+import { openDashboard, UI_OPTION, uiPlace } from "./ui-option.js";
 import { tcpEndpoint } from "./tcp-endpoint.js";
 import type { CommandBody } from "./commands.js";
 
@@ -50,6 +53,7 @@ interface CoordinatorArguments extends RunArguments, WireArguments, DeliveryArgu
   readonly aggregators: string;
   readonly trace: string | undefined;
   readonly health: string | undefined;
+  readonly ui: string | undefined;
   readonly "exit-when-drained": number;
   readonly "stop-after": number | undefined;
 }
@@ -76,6 +80,7 @@ export const coordinatorCommand: CommandBody<CoordinatorArguments> = {
       })
       .option("exit-when-drained", EXIT_WHEN_DRAINED_OPTION)
       .option("health", HEALTH_OPTION)
+      .option("ui", UI_OPTION)
       .option("keys", {
         type: "string",
         requiresArg: true,
@@ -112,6 +117,7 @@ export const coordinatorCommand: CommandBody<CoordinatorArguments> = {
       drained: drainedCode(given["exit-when-drained"]),
       trace: pathOf("--trace", given.trace) ?? null,
       health: given.health,
+      ui: uiPlace(given.ui),
       keys,
       out,
       resume,
@@ -158,6 +164,8 @@ interface Run {
   readonly drained: number;
   /** address to answer probes at; undefined: none */
   readonly health: string | undefined;
+  /** null: no dashboard */
+  readonly ui: ReturnType<typeof uiPlace>;
   readonly streamsData: boolean;
   readonly keys: ServerKeys | null;
   readonly config: RunConfig;
@@ -180,6 +188,7 @@ async function serveRun({
   drained,
   trace,
   health: healthAddress,
+  ui,
   keys,
   out,
   resume,
@@ -195,7 +204,8 @@ async function serveRun({
     file: logFile(out, "coordinator"),
     show: (line) => progress.note(line),
   });
-  const events = new EventFile(runFiles(out).events);
+  const view = ui === null ? null : await viewOf(config, runFiles(out).events);
+  const events = new EventFile(runFiles(out).events, undefined, (event) => view?.take(event));
   const planned = new AbortController();
   const onStep = (step: number) => {
     if (step === stopAfter) planned.abort();
@@ -210,7 +220,18 @@ async function serveRun({
   const { health, metrics, close } = await healthAt(healthAddress, (message) => {
     display.note(message);
   });
+  let dashboard: Dashboard | null = null;
   try {
+    if (ui !== null && view !== null) {
+      const shown = { view, title: out, config };
+      dashboard = await openDashboard(ui, shown, (message) => {
+        display.note(message);
+      });
+    }
+    const observers = [
+      ...(metrics === null ? [] : [new RunMetrics(metrics, config)]),
+      ...(view === null ? [] : [{ happened: view.happened.bind(view) }]),
+    ];
     const result = await runCoordinator({
       config,
       listen,
@@ -232,7 +253,7 @@ async function serveRun({
         if (initial !== null) display.initialised(initial);
         process.send?.({ control } satisfies ToParent);
       },
-      observer: metrics === null ? display : toAll(display, new RunMetrics(metrics, config)),
+      observer: toAll(display, ...observers),
     });
     progress.end();
     events.append({ kind: "run-ended", outcome: result.outcome, step: result.step });
@@ -247,11 +268,20 @@ async function serveRun({
     throw error;
   } finally {
     close();
+    dashboard?.close();
     signal.removeEventListener("abort", onAbort);
     events.close();
     timeline?.close();
     if (process.connected) process.disconnect();
   }
+}
+
+/** What is shown of a run: what it has left so far, to begin with. */
+async function viewOf(config: RunConfig, events: string): Promise<RunView> {
+  const { RunView } = await import("../dashboard/index.js");
+  const view = new RunView(config, Date.now);
+  if (existsSync(events)) for await (const event of readEvents(events)) view.take(event);
+  return view;
 }
 
 /** What a run says at its end: where its files are and what to type next. */

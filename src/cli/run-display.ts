@@ -3,7 +3,7 @@ import type { InitialReport } from "../../coordinator/initial-weights.js";
 import type { Scores } from "../../coordinator/evaluation-thread.js";
 import type { RunObserver, StepReport } from "../../coordinator/server.js";
 import { modalityOf, type RunConfig } from "../config/index.js";
-import type { EventFile, Logger, Progress, Moment, Timeline } from "../telemetry/index.js";
+import type { EventFile, JoinedWorker, Logger, Progress, Moment, Timeline } from "../telemetry/index.js";
 
 export class RunDisplay implements RunObserver {
   /** kNN accuracy in [0, 1] of the first evaluation of this process, and of the last */
@@ -51,8 +51,9 @@ export class RunDisplay implements RunObserver {
     this.note(`kNN accuracy ${percent(accuracy)} at step ${step}${step === 0 ? ` (${this.atFirst})` : ""}`);
   }
 
-  workerJoined(worker: string, devices: number, workers: number): void {
-    this.events.append({ kind: "worker-joined", worker, devices, workers });
+  workerJoined(joined: JoinedWorker, workers: number): void {
+    const { worker, devices } = joined;
+    this.events.append({ kind: "worker-joined", ...joined, workers });
     const team = devices === 1 ? "" : ` with ${devices} devices`;
     this.note(`${worker} has joined${team} (${workers} here)`);
   }

@@ -4,7 +4,7 @@ import type { Scores } from "../../coordinator/evaluation-thread.js";
 import type { RunObserver, StepReport } from "../../coordinator/server.js";
 import type { RunConfig } from "../config/index.js";
 import { SOFTWARE_VERSION } from "../protocol/version.js";
-import type { Metrics, Moment } from "../telemetry/index.js";
+import type { JoinedWorker, Metrics, Moment } from "../telemetry/index.js";
 
 /** Of a step, in s: from tiny encoders on one machine to large ones on many. */
 const STEP_BUCKETS = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30];
@@ -103,7 +103,7 @@ export class RunMetrics implements Partial<RunObserver> {
     this.gauges.knn.set(knn);
   }
 
-  workerJoined(worker: string, devices: number): void {
+  workerJoined({ worker, devices }: JoinedWorker): void {
     this.devices.set(worker, devices);
     this.slow.set({ worker }, 0);
     this.counters.joined.inc();

@@ -34,6 +34,7 @@ import {
   type Role,
   type ToParent,
 } from "./train/children.js";
+import { UI_OPTION, uiPlace } from "./ui-option.js";
 import type { CommandBody } from "./commands.js";
 
 interface TrainArguments extends RunArguments, WireArguments, DeliveryArguments {
@@ -44,6 +45,7 @@ interface TrainArguments extends RunArguments, WireArguments, DeliveryArguments 
   readonly devices: string | undefined;
   readonly aggregators: string;
   readonly trace: string | undefined;
+  readonly ui: string | undefined;
   readonly "stop-after": number | undefined;
   readonly "max-restarts": number;
 }
@@ -65,6 +67,7 @@ export const trainCommand: CommandBody<TrainArguments> = {
       .options(WIRE_OPTIONS)
       .option("data-delivery", DELIVERY_OPTION)
       .option("trace", TRACE_OPTION)
+      .option("ui", UI_OPTION)
       .options(DEVICE_OPTIONS)
       .example("$0 train", "The quickstart: a synthetic data set, two workers, about two minutes on two cores")
       .example("$0 train --preset cifar10 --data cifar10:cifar-10-batches-bin --workers 4", "MoCo v2 on CIFAR-10")
@@ -98,7 +101,15 @@ export const trainCommand: CommandBody<TrainArguments> = {
     }
     const aggregators = aggregatorsOf(given.aggregators, workers);
     const sharded = [...(aggregators === null ? [] : ["--aggregators", String(aggregators)]), ...wireFlags(given)];
-    const common = ["--out", out, ...sharded, ...(stopAfter === undefined ? [] : ["--stop-after", String(stopAfter)])];
+    uiPlace(given.ui);
+    const shown = given.ui === undefined ? [] : ["--ui", given.ui];
+    const common = [
+      "--out",
+      out,
+      ...sharded,
+      ...shown,
+      ...(stopAfter === undefined ? [] : ["--stop-after", String(stopAfter)]),
+    ];
     const init = pathOf("--init", given.init);
     const trace = pathOf("--trace", given.trace);
     const initially = [

@@ -32,7 +32,7 @@ export type RunEvent =
       readonly accuracy: number;
       readonly linear: number | null;
     }
-  | { readonly kind: "worker-joined"; readonly worker: string; readonly devices: number; readonly workers: number }
+  | ({ readonly kind: "worker-joined"; readonly workers: number } & JoinedWorker)
   | { readonly kind: "worker-left"; readonly worker: string; readonly reason: string; readonly workers: number }
   /** its loss or gradient was not finite */
   | { readonly kind: "step-skipped"; readonly step: number }
@@ -54,6 +54,18 @@ export type RunEvent =
   /** an aggregator was lost: the run goes on from its last checkpoint, and no worker is here yet */
   | { readonly kind: "went-back"; readonly step: number }
   | { readonly kind: "run-ended"; readonly outcome: "finished" | "stopped" | "failed"; readonly step: number | null };
+
+/** A worker that takes part from now on. */
+export interface JoinedWorker {
+  /** its name in the run */
+  readonly worker: string;
+  /** how many devices it has, and what they are */
+  readonly devices: number;
+  readonly device: string;
+  /** machine and process, as the worker says */
+  readonly host: string;
+  readonly pid: number;
+}
 
 /** Of a step: means over its ranks, and how it went; times in ms. */
 export interface StepNumbers extends RankMetrics {
@@ -104,10 +116,13 @@ export class EventFile {
   constructor(
     private readonly path: string,
     private readonly now: () => Date = () => new Date(),
+    /** hears of each, whether the disk takes it or not */
+    private readonly onEvent: (event: TimedEvent) => void = () => undefined,
   ) {}
 
   append(event: RunEvent): void {
     const time = this.now().toISOString();
+    this.onEvent({ time, ...event });
     try {
       if (this.lost > 0) {
         this.write(JSON.stringify({ time, kind: "events-lost", events: this.lost } satisfies TimedEvent));

@@ -1,5 +1,12 @@
 /** Telemetry: logs, the event file, the progress line. */
-export { EventFile, readEvents, type RunEvent, type StepNumbers, type TimedEvent } from "./events.js";
+export {
+  EventFile,
+  readEvents,
+  type JoinedWorker,
+  type RunEvent,
+  type StepNumbers,
+  type TimedEvent,
+} from "./events.js";
 export { Health, serveHealth } from "./health.js";
 export { Metrics } from "./metrics.js";
 export { openLogger, type Logger, type LoggerOptions } from "./logger.js";

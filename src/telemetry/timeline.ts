@@ -9,6 +9,8 @@ import type { RankMetrics } from "../protocol/rank-metrics.js";
 /** What happens in a step, told when it happens. */
 export type Moment =
   | { readonly kind: "step-opened"; readonly step: number }
+  /** a sign of life, be it work or a heartbeat */
+  | { readonly kind: "heard"; readonly worker: string }
   /** a rank's result is in: how long each part took, in ms */
   | {
       readonly kind: "rank-done";
@@ -56,6 +58,8 @@ export class Timeline {
   happened(moment: Moment): void {
     const now = this.now();
     switch (moment.kind) {
+      case "heard":
+        return;
       case "step-opened":
         this.openedAt = now;
         return;

@@ -262,7 +262,7 @@ describe("on a cluster of two nodes", () => {
 
   it("a JobSet with two aggregators, of tandem k8s render, trains and completes", async () => {
     const config = join(folder, "jobset.yaml");
-    writeFileSync(config, runOf(60));
+    writeFileSync(config, runOf(70));
     const run = new Deployed("jobset", "tandem-run");
     await run.keys();
     const flags = ["--gpus-per-worker=0", "--aggregators=2", "--config", config];
@@ -272,7 +272,7 @@ describe("on a cluster of two nodes", () => {
     const completed = () => run.ask("jobset/tandem", ".status.conditions[?(@.type=='Completed')].status") === "True";
     await until(completed, "the JobSet", 240_000);
     expect(run.ask("job/tandem-aggregators", ".status.succeeded")).toBe("2");
-    expect(await run.digests()).toEqual(await quietly(60));
+    expect(await run.digests()).toEqual(await quietly(70));
     run.remove();
   });
 });

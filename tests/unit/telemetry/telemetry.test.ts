@@ -115,7 +115,8 @@ describe("status", () => {
     step: 0,
     reproducible: true,
   } as const;
-  const joined = (worker: string) => ({ kind: "worker-joined", worker, devices: 1, workers: 1 }) as const;
+  const joined = (worker: string) =>
+    ({ kind: "worker-joined", worker, devices: 1, device: "cpu", host: "here", pid: 1, workers: 1 }) as const;
   const slow = (is: boolean) =>
     ({ kind: "straggler", worker: "worker-2", slow: is, paceMs: 90, medianMs: 30 }) as const;
   const after = (...events: Parameters<EventFile["append"]>[0][]) =>

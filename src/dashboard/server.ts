@@ -1,0 +1,191 @@
+/** Serves the dashboard: one page with what it needs (no other host is asked for anything), the run as JSON, and what changes as server-sent events. */
+import { randomBytes, timingSafeEqual } from "node:crypto";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { createRequire } from "node:module";
+import type { AddressInfo } from "node:net";
+import { dirname, join } from "node:path";
+import { UserError } from "../protocol/errors.js";
+import { PACKAGE_ROOT } from "../protocol/version.js";
+import type { RunView } from "./run-view.js";
+
+export interface DashboardOptions {
+  readonly host: string;
+  /** 0: a free one */
+  readonly port: number;
+  /** whoever shows it may look; null: everybody who reaches the port. One is drawn where the address is not loopback and none is given */
+  readonly token: string | null;
+  readonly view: RunView;
+  /** what the page is called by: the run directory */
+  readonly title: string;
+  readonly encoder: string;
+  readonly method: string;
+}
+
+export interface Dashboard {
+  /** with the token, where there is one */
+  readonly url: string;
+  close(): void;
+}
+
+/** How often what changes is sent, in ms. */
+const EVERY_MS = 1000;
+/** Browsers that may look at once; each costs a small message a second. */
+const MOST_STREAMS = 64;
+const COOKIE = "tandem-token";
+
+const UPLOT = dirname(createRequire(import.meta.url).resolve("uplot/dist/uPlot.iife.min.js"));
+const PAGE = new URL("src/dashboard/page/", PACKAGE_ROOT);
+const TYPES = { html: "text/html; charset=utf-8", js: "text/javascript; charset=utf-8", css: "text/css; charset=utf-8", svg: "image/svg+xml" }; // prettier-ignore
+const FILES: Readonly<Record<string, string | URL>> = {
+  "/": new URL("index.html", PAGE),
+  "/page.js": new URL("page.js", PAGE),
+  "/charts.js": new URL("charts.js", PAGE),
+  "/tables.js": new URL("tables.js", PAGE),
+  "/page.css": new URL("page.css", PAGE),
+  "/icon.svg": new URL("icon.svg", PAGE),
+  "/uplot.js": join(UPLOT, "uPlot.iife.min.js"),
+  "/uplot.css": join(UPLOT, "uPlot.min.css"),
+};
+const HEADERS = {
+  "content-security-policy":
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'",
+  "x-content-type-options": "nosniff",
+  "referrer-policy": "no-referrer",
+  "cache-control": "no-store",
+};
+
+/** @throws UserError `PORT_IN_USE`, `ADDRESS_INVALID` */
+export async function serveDashboard(options: DashboardOptions): Promise<Dashboard> {
+  const { host, port } = options;
+  const token = options.token ?? (isLoopback(host) ? null : randomBytes(16).toString("hex"));
+  const site = new Site(options, token);
+  const server = createServer((request, response) => {
+    site.answer(request, response);
+  });
+  server.listen(port, host.replace(/^\[|\]$/g, ""));
+  try {
+    await once(server, "listening");
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    const at = `--ui ${host}:${String(port)}`;
+    if (code === "EADDRINUSE")
+      throw new UserError("PORT_IN_USE", `${at}: the port is in use, choose another, or --ui off`, { cause });
+    throw new UserError("ADDRESS_INVALID", `${at}: ${message}; give an address of this machine`, { cause });
+  }
+  // Nobody stays for it.
+  server.unref();
+  const address = `http://${host}:${String((server.address() as AddressInfo).port)}/`;
+  return {
+    url: token === null ? address : `${address}?token=${token}`,
+    close: () => {
+      site.close();
+      closeAll(server);
+    },
+  };
+}
+
+export function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "[::1]" || /^127\./.test(host);
+}
+
+function closeAll(server: Server): void {
+  server.close();
+  server.closeAllConnections();
+}
+
+class Site {
+  private readonly streams = new Set<ServerResponse>();
+  private readonly timer: NodeJS.Timeout;
+
+  constructor(
+    private readonly options: DashboardOptions,
+    private readonly token: string | null,
+  ) {
+    this.timer = setInterval(() => {
+      if (this.streams.size === 0) return;
+      const message = `data: ${JSON.stringify(this.changing())}\n\n`;
+      for (const stream of this.streams) stream.write(message);
+    }, EVERY_MS);
+    this.timer.unref();
+  }
+
+  close(): void {
+    clearInterval(this.timer);
+    for (const stream of this.streams) stream.end();
+  }
+
+  answer(request: IncomingMessage, response: ServerResponse): void {
+    const { pathname, searchParams } = new URL(request.url ?? "/", "http://here");
+    const say = (status: number, text: string, headers: Record<string, string> = {}) => {
+      response.writeHead(status, { ...HEADERS, "content-type": "text/plain; charset=utf-8", ...headers });
+      response.end(text);
+    };
+    if (request.method !== "GET") {
+      say(405, "the dashboard only shows\n", { allow: "GET" });
+      return;
+    }
+    // A page of somebody else's, whose name has come to mean this machine, is not to read a run.
+    if (isLoopback(this.options.host) && !isLoopback((request.headers.host ?? "").replace(/:\d+$/, ""))) {
+      say(421, "ask for localhost\n");
+      return;
+    }
+    const shown = searchParams.get("token");
+    if (this.token !== null && shown !== null && isSame(shown, this.token)) {
+      // From then on it is not in the address, where others could read it.
+      say(303, "", { location: pathname, "set-cookie": `${COOKIE}=${this.token}; HttpOnly; SameSite=Strict; Path=/` });
+      return;
+    }
+    if (this.token !== null && !isSame(cookieOf(request), this.token)) {
+      say(401, "this dashboard wants its token: open the address that the coordinator has printed, with ?token=…\n");
+      return;
+    }
+    const file = FILES[pathname];
+    if (file !== undefined) {
+      const type = TYPES[(pathname.split(".")[1] ?? "html") as keyof typeof TYPES];
+      say(200, readFileSync(file, "utf8"), { "content-type": type });
+    } else if (pathname === "/api/run")
+      say(200, JSON.stringify(this.whole(searchParams)), { "content-type": "application/json" });
+    else if (pathname === "/api/stream") this.stream(response);
+    else say(404, "there is nothing here\n");
+  }
+
+  private stream(response: ServerResponse): void {
+    if (this.streams.size >= MOST_STREAMS) {
+      response.writeHead(503, { ...HEADERS, "content-type": "text/plain", "retry-after": "10" });
+      response.end("too many are looking\n");
+      return;
+    }
+    response.writeHead(200, { ...HEADERS, "content-type": "text/event-stream" });
+    response.write(`retry: ${String(EVERY_MS)}\ndata: ${JSON.stringify(this.changing())}\n\n`);
+    this.streams.add(response);
+    response.on("close", () => this.streams.delete(response));
+  }
+
+  /** All of it; of the points those that a page has not, which says how many of which revision it has. */
+  private whole(has: URLSearchParams): object {
+    const { view, title, encoder, method } = this.options;
+    const { history, evaluations, marks } = view;
+    const from =
+      Number(has.get("revision") ?? -1) === history.revision ? Math.max(0, Number(has.get("points")) || 0) : 0;
+    return { title, encoder, method, ...this.changing(), from, history: history.since(from), evaluations, marks };
+  }
+
+  /** What a page that is open has to be told; by the counts it sees whether it has all. */
+  private changing(): object {
+    const { history, evaluations, marks, marksForgotten } = this.options.view;
+    const { points, revision, stride } = history;
+    const counts = { points, revision, evaluations: evaluations.length, marks: marks.length + marksForgotten };
+    return { now: this.options.view.current, counts, stride };
+  }
+}
+
+function isSame(given: string, token: string): boolean {
+  const [one, other] = [Buffer.from(given), Buffer.from(token)];
+  return one.length === other.length && timingSafeEqual(one, other);
+}
+
+function cookieOf({ headers }: IncomingMessage): string {
+  return new RegExp(`(?:^|; )${COOKIE}=([^;]*)`).exec(headers.cookie ?? "")?.[1] ?? "";
+}
