@@ -27,7 +27,7 @@ const ROOT = fileURLToPath(new URL("../..", import.meta.url)).replace(/\/$/, "")
 const PACKAGES = ["base-files", "netbase", "tzdata", "ca-certificates", "libc6", "libgcc-s1", "libstdc++6"];
 /** What is built from, and what is run. */
 const SOURCES = [".npmrc", "bin", "coordinator", "worker", "src", "proto", "k8s", "scripts", "examples", "tests", "package.json", "package-lock.json", "tsconfig.json", "LICENSE"]; // prettier-ignore
-const RUN = ["bin", "dist", "examples", "k8s", "node_modules", "package.json", "LICENSE"];
+const RUN = ["bin", "dist", "examples", "k8s", "src/dashboard/page", "node_modules", "package.json", "LICENSE"];
 /** Whoever runs it: nobody in particular, and not root. */
 const USER = 65532;
 

@@ -1,5 +1,6 @@
 /** `tandem coordinator`: owns one run and serves its workers until the run ends. */
 import { existsSync } from "node:fs";
+import { basename } from "node:path";
 import { runCoordinator, type CoordinatorResult } from "../../coordinator/main.js";
 import { holdsRun, logFile, runFiles } from "../checkpoint/index.js";
 import type { RunConfig } from "../config/index.js";
@@ -223,7 +224,7 @@ async function serveRun({
   let dashboard: Dashboard | null = null;
   try {
     if (ui !== null && view !== null) {
-      const shown = { view, title: out, config };
+      const shown = { view, title: basename(out), config };
       dashboard = await openDashboard(ui, shown, (message) => {
         display.note(message);
       });

@@ -17,7 +17,7 @@ export interface DashboardOptions {
   /** whoever shows it may look; null: everybody who reaches the port. One is drawn where the address is not loopback and none is given */
   readonly token: string | null;
   readonly view: RunView;
-  /** what the page is called by: the run directory */
+  /** what the page is called by: the name of the run directory */
   readonly title: string;
   readonly encoder: string;
   readonly method: string;
