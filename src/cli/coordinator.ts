@@ -222,11 +222,12 @@ async function serveRun({
     display.note(message);
   });
   let dashboard: Dashboard | null = null;
+  let whereShown: string | null = null;
   try {
     if (ui !== null && view !== null) {
       const shown = { view, title: basename(out), config };
       dashboard = await openDashboard(ui, shown, (message) => {
-        display.note(message);
+        whereShown = message;
       });
     }
     const observers = [
@@ -251,6 +252,8 @@ async function serveRun({
         began = again(control);
         events.append({ kind: "run-started", again: began, control, resumed: resume, step, reproducible });
         display.note(`run directory ${out}; listening at ${control}`);
+        // Where a run does not begin there is one line, with the reason.
+        if (whereShown !== null) display.note(whereShown);
         if (initial !== null) display.initialised(initial);
         process.send?.({ control } satisfies ToParent);
       },

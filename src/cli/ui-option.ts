@@ -2,6 +2,7 @@
 import type { Dashboard, RunView } from "../dashboard/index.js";
 import type { RunConfig } from "../config/index.js";
 import { UserError } from "../protocol/errors.js";
+import { httpAddress } from "../telemetry/index.js";
 import { once } from "./run-options.js";
 
 export const UI_OPTION = {
@@ -12,13 +13,15 @@ export const UI_OPTION = {
     "Where the dashboard is shown, HOST:PORT, or off; beyond this machine only to those with its token (TANDEM_UI_TOKEN, or one that is drawn and printed)",
 } as const;
 
+/** As the dashboard calls it when it cannot listen. */
+const FLAG = { name: "--ui", example: "127.0.0.1:8080, or off" };
 const HOST = "127.0.0.1";
 /** Tried in turn where none is asked for. */
 const PORTS = Array.from({ length: 20 }, (_, index) => 8080 + index);
 /** Of a token that somebody chooses. */
 const LEAST_TOKEN = 16;
 
-/** HOST:PORT; null: no dashboard */
+/** null: no dashboard */
 type Place = { readonly host: string; readonly ports: readonly number[]; readonly isAskedFor: boolean } | null;
 
 /** @param given undefined: not given @throws UserError `ADDRESS_INVALID` */
@@ -26,10 +29,8 @@ export function uiPlace(given: string | undefined): Place {
   const text = once("ui", given);
   if (text === "off") return null;
   if (text === undefined) return { host: HOST, ports: PORTS, isAskedFor: false };
-  const [, host, port] = /^(\[[\da-fA-F:.%\w]+\]|[^:/\s]+):(\d{1,5})$/.exec(text) ?? [];
-  if (host === undefined || Number(port) > 65_535)
-    throw new UserError("ADDRESS_INVALID", `--ui ${text} is no address: write HOST:PORT, e.g. 127.0.0.1:8080, or off`);
-  return { host, ports: [Number(port)], isAskedFor: true };
+  const { host, port } = httpAddress(text, FLAG);
+  return { host, ports: [port], isAskedFor: true };
 }
 
 /**
@@ -48,7 +49,7 @@ export async function openDashboard(
   const of = { token, view, title, encoder: config.model.encoder, method: config.method };
   for (const port of place.ports) {
     try {
-      const dashboard = await serveDashboard({ host: place.host, port, ...of });
+      const dashboard = await serveDashboard({ address: { host: place.host, port }, flag: FLAG, ...of });
       say(`dashboard at ${dashboard.url}`);
       return dashboard;
     } catch (error) {

@@ -1,3 +1,3 @@
 /** The dashboard: what it shows of a run, and its server. */
-export { isLoopback, serveDashboard, type Dashboard } from "./server.js";
+export { serveDashboard, type Dashboard } from "./server.js";
 export { RunView } from "./run-view.js";

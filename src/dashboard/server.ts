@@ -1,19 +1,17 @@
 /** Serves the dashboard: one page with what it needs (no other host is asked for anything), the run as JSON, and what changes as server-sent events. */
 import { randomBytes, timingSafeEqual } from "node:crypto";
-import { once } from "node:events";
 import { readFileSync } from "node:fs";
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { createRequire } from "node:module";
-import type { AddressInfo } from "node:net";
 import { dirname, join } from "node:path";
-import { UserError } from "../protocol/errors.js";
 import { PACKAGE_ROOT } from "../protocol/version.js";
+import { listenAt, type AddressFlag, type HttpAddress } from "../telemetry/index.js";
 import type { RunView } from "./run-view.js";
 
 export interface DashboardOptions {
-  readonly host: string;
-  /** 0: a free one */
-  readonly port: number;
+  readonly address: HttpAddress;
+  /** how it was asked for */
+  readonly flag: AddressFlag;
   /** whoever shows it may look; null: everybody who reaches the port. One is drawn where the address is not loopback and none is given */
   readonly token: string | null;
   readonly view: RunView;
@@ -58,41 +56,25 @@ const HEADERS = {
 
 /** @throws UserError `PORT_IN_USE`, `ADDRESS_INVALID` */
 export async function serveDashboard(options: DashboardOptions): Promise<Dashboard> {
-  const { host, port } = options;
-  const token = options.token ?? (isLoopback(host) ? null : randomBytes(16).toString("hex"));
+  const { address, flag } = options;
+  const token = options.token ?? (isLoopback(address.host) ? null : randomBytes(16).toString("hex"));
   const site = new Site(options, token);
   const server = createServer((request, response) => {
     site.answer(request, response);
   });
-  server.listen(port, host.replace(/^\[|\]$/g, ""));
-  try {
-    await once(server, "listening");
-  } catch (cause) {
-    const { code, message } = cause as NodeJS.ErrnoException;
-    const at = `--ui ${host}:${String(port)}`;
-    if (code === "EADDRINUSE")
-      throw new UserError("PORT_IN_USE", `${at}: the port is in use, choose another, or --ui off`, { cause });
-    throw new UserError("ADDRESS_INVALID", `${at}: ${message}; give an address of this machine`, { cause });
-  }
-  // Nobody stays for it.
-  server.unref();
-  const address = `http://${host}:${String((server.address() as AddressInfo).port)}/`;
+  const url = `http://${await listenAt(server, address, flag)}/`;
   return {
-    url: token === null ? address : `${address}?token=${token}`,
+    url: token === null ? url : `${url}?token=${token}`,
     close: () => {
       site.close();
-      closeAll(server);
+      server.close();
+      server.closeAllConnections();
     },
   };
 }
 
-export function isLoopback(host: string): boolean {
+function isLoopback(host: string): boolean {
   return host === "localhost" || host === "[::1]" || /^127\./.test(host);
-}
-
-function closeAll(server: Server): void {
-  server.close();
-  server.closeAllConnections();
 }
 
 class Site {
@@ -127,7 +109,7 @@ class Site {
       return;
     }
     // A page of somebody else's, whose name has come to mean this machine, is not to read a run.
-    if (isLoopback(this.options.host) && !isLoopback((request.headers.host ?? "").replace(/:\d+$/, ""))) {
+    if (isLoopback(this.options.address.host) && !isLoopback((request.headers.host ?? "").replace(/:\d+$/, ""))) {
       say(421, "ask for localhost\n");
       return;
     }

@@ -2,10 +2,8 @@
  * Answers to a supervisor over HTTP: `/livez`, whether the process's heartbeat loop turns, and `/readyz`, whether it does what it is there for.
  * 200 with `ok`, or 503 with the reason in one line, as Kubernetes' probes and its own components have it. `/metrics` is for Prometheus.
  */
-import { once } from "node:events";
 import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
-import { UserError } from "../protocol/errors.js";
+import { httpAddress, listenAt } from "./http-address.js";
 import type { Metrics } from "./metrics.js";
 
 /** A loop that has not turned for so long hangs, in ms: longer than any pause of a garbage collector, or a checkpoint. */
@@ -47,14 +45,14 @@ export interface HealthServer {
   readonly close: () => void;
 }
 
+const FLAG = { name: "--health", example: "0.0.0.0:8080" };
+
 /**
  * @param address `HOST:PORT`; port 0: a free one
  * @throws UserError `ADDRESS_INVALID`, `PORT_IN_USE`
  */
 export async function serveHealth(address: string, health: Health, metrics: Metrics): Promise<HealthServer> {
-  const [, host, port] = /^(\[[\da-fA-F:.%\w]+\]|[^:/\s]+):(\d{1,5})$/.exec(address) ?? [];
-  if (host === undefined || Number(port) > 65_535)
-    throw new UserError("ADDRESS_INVALID", `--health ${address} is no address: write HOST:PORT, e.g. 0.0.0.0:8080`);
+  const at = httpAddress(address, FLAG);
   const server = createServer(({ method, url, headers }, response) => {
     const say = (status: number, text: string, type = "text/plain") => {
       response.writeHead(status, { "content-type": type });
@@ -77,20 +75,8 @@ export async function serveHealth(address: string, health: Health, metrics: Metr
       );
     else say(404, "there are /livez, /readyz and /metrics\n");
   });
-  server.listen(Number(port), host.replace(/^\[|\]$/g, ""));
-  try {
-    await once(server, "listening");
-  } catch (cause) {
-    const { code, message } = cause as NodeJS.ErrnoException;
-    if (code === "EADDRINUSE")
-      throw new UserError("PORT_IN_USE", `--health ${address}: the port is in use, choose another`, { cause });
-    const remedy = "give an address of this machine, e.g. 0.0.0.0:8080 for all of them";
-    throw new UserError("ADDRESS_INVALID", `--health ${address}: ${message}; ${remedy}`, { cause });
-  }
-  // Nobody stays for it.
-  server.unref();
   return {
-    address: `${host}:${String((server.address() as AddressInfo).port)}`,
+    address: await listenAt(server, at, FLAG),
     close: () => {
       server.close();
       server.closeAllConnections();

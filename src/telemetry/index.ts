@@ -9,6 +9,7 @@ export {
 } from "./events.js";
 export { Health, serveHealth } from "./health.js";
 export { Metrics } from "./metrics.js";
+export { httpAddress, listenAt, type AddressFlag, type HttpAddress } from "./http-address.js";
 export { openLogger, type Logger, type LoggerOptions } from "./logger.js";
 export { Progress, type ProgressStream } from "./progress.js";
 export { duration, progressLine, type StepProgress } from "./progress-line.js";

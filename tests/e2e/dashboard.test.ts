@@ -28,7 +28,7 @@ const urlOf = (running: Running) => told(running, /dashboard at (\S+)/);
 
 async function serve(...more: string[]): Promise<Running> {
   const running = start(["coordinator", ...RUN, "--supervised", "--ui", "127.0.0.1:0", "--out", out, ...more]);
-  await vi.waitUntil(() => running.stderr().includes("listening at"), { timeout: 20_000 });
+  await vi.waitUntil(() => running.stderr().includes("dashboard at"), { timeout: 20_000 });
   return running;
 }
 
