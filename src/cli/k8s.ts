@@ -2,6 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { stringify } from "yaml";
 import type { Argv, CommandModule } from "yargs";
+import { UserError } from "../protocol/errors.js";
 import { OVERLAYS, ownRunFile, render, type OverlayName } from "../kubernetes/render.js";
 import type { CommandBody } from "./commands.js";
 import { configOf, once, pathOf, wholeNumber } from "./run-options.js";
@@ -46,6 +47,7 @@ const renderCommand: CommandModule<object, RenderArguments> = {
       .example("$0 k8s render --preset multi-gpu --workers 4 --gpus-per-worker 8 --config run.yaml --data-claim photos", "32, on four nodes"), // prettier-ignore
   handler: async (given) => {
     const file = pathOf("--config", given.config) ?? ownRunFile(given.preset);
+    if (file === "-") throw new UserError("USAGE", "--config -: name a file, whose text goes into the ConfigMap");
     const config = await configOf({ config: file }, null);
     const objects = render({
       preset: once("preset", given.preset),

@@ -41,6 +41,8 @@ describe("a mistake", () => {
     [["train", "--data", "synthetic:train=100", ...out], "global batch of 128"],
     [["train", "--set", "moco.queueSize=127", ...out], "moco.queueSize = 127 is smaller than the global batch of 128"],
     [["train", "--config", "none.yaml", ...out], "cannot read the config file none.yaml"],
+    [["k8s", "render", "--preset", "gpu", "--config", "-"], "--config -: name a file"],
+    [["k8s", "render", "--preset", "gpu", "--workers", "3"], "a step has 2 ranks (parallel.worldSize)"],
     [["train", "--encoder", "resnet19", ...out], "resnet19"],
     [
       ["train", "--set", "model.syncBatchNorm=true", "--encoder", "vit-tiny", ...out],
