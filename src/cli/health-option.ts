@@ -1,5 +1,5 @@
 /** `--health`. */
-import { Health, Metrics, serveHealth } from "../telemetry/index.js";
+import { Health, serveHealth, type Metrics } from "../telemetry/index.js";
 import { once } from "./run-options.js";
 
 export const HEALTH_OPTION = {
@@ -21,6 +21,8 @@ export async function healthAt(
   const health = new Health();
   const address = once("health", given);
   if (address === undefined) return { health, metrics: null, close: () => undefined };
+  // Whom nobody asks starts sooner without.
+  const { Metrics } = await import("../telemetry/metrics.js");
   const metrics = new Metrics();
   const server = await serveHealth(address, health, metrics);
   say(`health at http://${server.address}/livez and /readyz, metrics at /metrics`);

@@ -1,34 +1,31 @@
 /** What a coordinator measures of its run. */
-import { Counter, Gauge, Histogram } from "prom-client";
+import type { Counter, Gauge, Histogram } from "prom-client";
 import type { Scores } from "../../coordinator/evaluation-thread.js";
 import type { RunObserver, StepReport } from "../../coordinator/server.js";
 import type { RunConfig } from "../config/index.js";
+import { RANK_STAGES, stagesOf } from "../protocol/rank-metrics.js";
 import { SOFTWARE_VERSION } from "../protocol/version.js";
 import type { JoinedWorker, Metrics, Moment } from "../telemetry/index.js";
 
 /** Of a step, in s: from tiny encoders on one machine to large ones on many. */
 const STEP_BUCKETS = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30];
-const STAGES = ["load", "forward", "backward", "wait"] as const;
-
-type Labels = "worker" | "stage";
 
 export class RunMetrics implements Partial<RunObserver> {
   private readonly gauges;
   private readonly counters;
   private readonly stepSeconds: Histogram;
-  private readonly stage: Counter<Labels>;
-  private readonly ranks: Counter<Labels>;
-  private readonly slow: Gauge<Labels>;
+  private readonly stage: Counter<"worker" | "stage">;
+  private readonly ranks: Counter<"worker">;
+  private readonly slow: Gauge<"worker">;
   /** of those that are here */
   private readonly devices = new Map<string, number>();
 
-  constructor({ registry }: Metrics, config: RunConfig) {
-    const registers = [registry];
-    const gauge = (name: string, help: string) => new Gauge({ registers, name: `tandem_${name}`, help });
-    const counter = (name: string, help: string) => new Counter({ registers, name: `tandem_${name}_total`, help });
+  constructor(metrics: Metrics, config: RunConfig) {
+    const gauge = (name: string, help: string) => metrics.gauge(`tandem_${name}`, help);
+    const counter = (name: string, help: string) => metrics.counter(`tandem_${name}_total`, help);
     const labels = { method: config.method, encoder: config.model.encoder, version: SOFTWARE_VERSION };
-    const info = { name: "tandem_run_info", help: "The run's method and encoder, and Tandem's version; always 1." };
-    new Gauge({ registers, ...info, labelNames: Object.keys(labels) }).set(labels, 1);
+    const info = "The run's method and encoder, and Tandem's version; always 1.";
+    metrics.gauge("tandem_run_info", info, ...Object.keys(labels)).set(labels, 1);
     this.gauges = {
       step: gauge("step", "Steps that the run has made."),
       planned: gauge("planned_steps", "Steps that the run is to make in all."),
@@ -62,22 +59,22 @@ export class RunMetrics implements Partial<RunObserver> {
       checkpoints: counter("checkpoints", "Checkpoints written."),
       back: counter("rollbacks", "Times that the run went back to a checkpoint, because an aggregator was lost."),
     };
-    this.stepSeconds = new Histogram({
-      ...{ registers, name: "tandem_step_duration_seconds", buckets: STEP_BUCKETS },
-      help: "Time from one step's update to the next.",
-    });
-    this.stage = new Counter({
-      ...{ registers, name: "tandem_stage_seconds_total", labelNames: ["worker", "stage"] },
-      help: "Time of a worker's devices by stage, as it reports it: load, forward, backward, and wait.",
-    });
-    this.ranks = new Counter({
-      ...{ registers, name: "tandem_ranks_total", labelNames: ["worker"] },
-      help: "Ranks that a worker has given the run.",
-    });
-    this.slow = new Gauge({
-      ...{ registers, name: "tandem_straggler", labelNames: ["worker"] },
-      help: "Whether a worker is a straggler (1) and gets fewer ranks.",
-    });
+    this.stepSeconds = metrics.histogram(
+      "tandem_step_duration_seconds",
+      "Time from one step's update to the next.",
+      STEP_BUCKETS,
+    );
+    this.stage = metrics.counter(
+      "tandem_stage_seconds_total",
+      "Time of a worker's devices by stage, as it reports it: load, forward, backward, and wait.",
+      ...(["worker", "stage"] as const),
+    );
+    this.ranks = metrics.counter("tandem_ranks_total", "Ranks that a worker has given the run.", "worker");
+    this.slow = metrics.gauge(
+      "tandem_straggler",
+      "Whether a worker is a straggler (1) and gets fewer ranks.",
+      "worker",
+    );
   }
 
   stepDone(report: StepReport): void {
@@ -113,7 +110,7 @@ export class RunMetrics implements Partial<RunObserver> {
   workerLeft(worker: string): void {
     this.devices.delete(worker);
     // Names are not used again: without this, a long run's metrics would grow with every worker that ever came.
-    for (const stage of STAGES) this.stage.remove({ worker, stage });
+    for (const stage of RANK_STAGES) this.stage.remove({ worker, stage });
     this.ranks.remove({ worker });
     this.slow.remove({ worker });
     this.counters.left.inc();
@@ -146,9 +143,8 @@ export class RunMetrics implements Partial<RunObserver> {
   happened(moment: Moment): void {
     if (moment.kind !== "rank-done") return;
     const { worker, metrics } = moment;
-    const { loadMs, forwardMs, backwardMs, exchangeMs } = metrics;
-    const times = { load: loadMs, forward: forwardMs, backward: backwardMs, wait: exchangeMs };
-    for (const stage of STAGES) this.stage.inc({ worker, stage }, times[stage] / 1000);
+    const times = stagesOf(metrics);
+    for (const stage of RANK_STAGES) this.stage.inc({ worker, stage }, times[stage] / 1000);
     this.ranks.inc({ worker });
   }
 

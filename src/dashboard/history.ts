@@ -29,18 +29,16 @@ export class History {
     this.columns = byColumn(() => new Float64Array(capacity));
   }
 
-  /** @returns whether there is a point more, or all have changed */
-  add(point: Point): boolean {
+  add(point: Point): void {
     for (const name of COLUMNS) this.sums[name] += point[name];
-    if (++this.pending < this.stride) return false;
+    if (++this.pending < this.stride) return;
     if (this.length === this.capacity) this.halve();
     // It may be that a point is to be of more steps by now.
-    if (this.pending < this.stride) return true;
+    if (this.pending < this.stride) return;
     for (const name of COLUMNS) this.columns[name][this.length] = this.sums[name] / this.pending;
     this.length++;
     this.sums = zeros();
     this.pending = 0;
-    return true;
   }
 
   /** The run has gone back: what came after a step is no more. */

@@ -25,5 +25,17 @@ export const NO_METRICS: RankMetrics = {
 };
 export const METRICS = Object.keys(NO_METRICS) as readonly (keyof RankMetrics)[];
 
+/** What a worker's time goes into. */
+export const RANK_STAGES = ["load", "forward", "backward", "wait"] as const;
+export type RankStage = (typeof RANK_STAGES)[number];
+
+/** As a result carries them, in ms; what is not there is 0. */
+type RankTimes = { readonly [Name in "loadMs" | "forwardMs" | "backwardMs" | "exchangeMs"]?: number | null };
+
+/** @returns in ms */
+export function stagesOf({ loadMs, forwardMs, backwardMs, exchangeMs }: RankTimes): Record<RankStage, number> {
+  return { load: loadMs ?? 0, forward: forwardMs ?? 0, backward: backwardMs ?? 0, wait: exchangeMs ?? 0 };
+}
+
 /** What is not finite in a rank, where it is neither the loss nor a parameter's gradient. */
 export const STATISTIC = "a batch-norm statistic";

@@ -8,7 +8,7 @@ export {
   type TimedEvent,
 } from "./events.js";
 export { Health, serveHealth } from "./health.js";
-export { Metrics } from "./metrics.js";
+export type { Metrics } from "./metrics.js";
 export { httpAddress, listenAt, type AddressFlag, type HttpAddress } from "./http-address.js";
 export { openLogger, type Logger, type LoggerOptions } from "./logger.js";
 export { Progress, type ProgressStream } from "./progress.js";

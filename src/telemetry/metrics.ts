@@ -2,16 +2,37 @@
  * Metrics as Prometheus collects them: OpenMetrics for whoever asks for it, Prometheus' text format for others. Names and units follow
  * https://prometheus.io/docs/practices/naming/; docs/metrics.md lists them.
  */
-import { collectDefaultMetrics, Registry, type OpenMetricsContentType, type PrometheusContentType } from "prom-client";
+import {
+  collectDefaultMetrics,
+  Counter,
+  Gauge,
+  Histogram,
+  Registry,
+  type OpenMetricsContentType,
+  type PrometheusContentType,
+} from "prom-client";
 
 /** A process's metrics: its own (`process_…`, `nodejs_…`), and what is registered beside them. */
 export class Metrics {
-  readonly registry = new Registry<PrometheusContentType | OpenMetricsContentType>();
+  private readonly registry = new Registry<PrometheusContentType | OpenMetricsContentType>();
   /** answers are made one after another: the registry has one format at a time */
   private last: Promise<unknown> = Promise.resolve();
 
   constructor() {
     collectDefaultMetrics({ register: this.registry });
+  }
+
+  gauge<Label extends string>(name: string, help: string, ...labelNames: readonly Label[]): Gauge<Label> {
+    return new Gauge({ registers: [this.registry], name, help, labelNames });
+  }
+
+  /** @param name ends with `_total` */
+  counter<Label extends string>(name: string, help: string, ...labelNames: readonly Label[]): Counter<Label> {
+    return new Counter({ registers: [this.registry], name, help, labelNames });
+  }
+
+  histogram(name: string, help: string, buckets: number[]): Histogram {
+    return new Histogram({ registers: [this.registry], name, help, buckets });
   }
 
   /** @param accept HTTP's header @returns what is measured by now, and its content type */
