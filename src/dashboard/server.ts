@@ -31,6 +31,8 @@ export interface Dashboard {
 const EVERY_MS = 1000;
 /** Browsers that may look at once; each costs a small message a second. */
 const MOST_STREAMS = 64;
+/** Bytes that a browser which reads no longer is kept for; it comes again when it does. */
+const MOST_BEHIND = 1 << 20;
 const COOKIE = "tandem-token";
 
 const UPLOT = dirname(createRequire(import.meta.url).resolve("uplot/dist/uPlot.iife.min.js"));
@@ -88,7 +90,9 @@ class Site {
     this.timer = setInterval(() => {
       if (this.streams.size === 0) return;
       const message = `data: ${JSON.stringify(this.changing())}\n\n`;
-      for (const stream of this.streams) stream.write(message);
+      for (const stream of this.streams)
+        if (stream.writableLength > MOST_BEHIND) stream.destroy();
+        else stream.write(message);
     }, EVERY_MS);
     this.timer.unref();
   }
@@ -99,7 +103,9 @@ class Site {
   }
 
   answer(request: IncomingMessage, response: ServerResponse): void {
-    const { pathname, searchParams } = new URL(request.url ?? "/", "http://here");
+    // Not by URL's rules: for them some of what can be asked for is none, and some is of another host.
+    const [pathname = "/", query = ""] = (request.url ?? "/").split(/\?(.*)/s);
+    const searchParams = new URLSearchParams(query);
     const say = (status: number, text: string, headers: Record<string, string> = {}) => {
       response.writeHead(status, { ...HEADERS, "content-type": "text/plain; charset=utf-8", ...headers });
       response.end(text);
@@ -116,7 +122,7 @@ class Site {
     const shown = searchParams.get("token");
     if (this.token !== null && shown !== null && isSame(shown, this.token)) {
       // From then on it is not in the address, where others could read it.
-      say(303, "", { location: pathname, "set-cookie": `${COOKIE}=${this.token}; HttpOnly; SameSite=Strict; Path=/` });
+      say(303, "", { location: "/", "set-cookie": `${COOKIE}=${this.token}; HttpOnly; SameSite=Strict; Path=/` });
       return;
     }
     if (this.token !== null && !isSame(cookieOf(request), this.token)) {

@@ -1,4 +1,6 @@
 /** The dashboard in a real browser: a live run, a worker that is killed, a reload, a restart, narrow and wide, and whoever sees no chart. */
+import { once } from "node:events";
+import { request, type IncomingMessage } from "node:http";
 import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
@@ -137,6 +139,12 @@ describe("whoever may look", () => {
     expect(cookie).toMatch(/HttpOnly; SameSite=Strict/);
     expect((await fetch(bare, { headers: { cookie: cookie.split(";")[0] ?? "" } })).status).toBe(200);
     expect((await fetch(bare, { method: "POST" })).status).toBe(405);
+    for (const path of ["//", "//elsewhere/", "http://[", "/../../package.json", "/%"]) {
+      const asked = request({ host: url.hostname, port: url.port, path, headers: { cookie: cookie.split(";")[0] } }).end(); // prettier-ignore
+      const [answer] = (await once(asked, "response")) as [IncomingMessage];
+      answer.resume();
+      expect([path, answer.statusCode]).toEqual([path, 404]);
+    }
     open.process.kill("SIGKILL");
   });
 
