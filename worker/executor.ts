@@ -17,6 +17,7 @@ import type { WorkerOptions } from "./main.js";
 import { recordApart } from "./record-apart.js";
 import type { FeatureSlice, HandedOut, Prepared, RankReport, SampleOrigin } from "./session-ports.js";
 import type { WeightsInShards } from "./sharded-weights.js";
+import { syntheticExecutor } from "./synthetic-executor.js";
 import { ThreadClient } from "./thread-call.js";
 
 /** Each device serves its calls in their order, so nobody need await one before making the next. */
@@ -116,6 +117,18 @@ export async function startExecutor(
   const spec = data ?? (stream === null ? specFrom(config, connect) : config.data.spec);
   // Both threads inherit the environment as it is when they start.
   configureEngine({ threads: config.parallel.threads, device: choice });
+  const loader = new ThreadClient<LoaderCalls, LoaderNotice>(
+    new URL("./loader-thread.js", import.meta.url),
+    ({ corrupt }) => {
+      onCorrupt(corrupt);
+    },
+  );
+  threads.push(loader);
+  if (config.engine.mode === "synthetic") {
+    const found = await loader.call("open", { config, spec, stream });
+    await loader.close();
+    return syntheticExecutor(config, found);
+  }
   /** ranks that run, by their numbers */
   const leaving = new Map<number, Leaving>();
   let runs = 0;
@@ -126,13 +139,7 @@ export async function startExecutor(
       else leaving.get(notice.run)?.lie(notice.slices);
     },
   );
-  const loader = new ThreadClient<LoaderCalls, LoaderNotice>(
-    new URL("./loader-thread.js", import.meta.url),
-    ({ corrupt }) => {
-      onCorrupt(corrupt);
-    },
-  );
-  threads.push(compute, loader);
+  threads.push(compute);
   origins.onMove((origin) => {
     const now = streamed(origin);
     if (now !== null) loader.call("move", now).catch(() => undefined);

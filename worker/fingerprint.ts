@@ -8,6 +8,7 @@ import type { RunConfig } from "../src/config/schema.js";
 import { compile, tf, type Tensor, type Tensor2D, type Tensor4D } from "../src/engine/index.js";
 import { OWN_BATCH, initialParameters, resnet } from "../src/models/index.js";
 import { moco, normalise, type StepInput } from "../src/objectives/index.js";
+import type { PreparedStep } from "./rank-step.js";
 import { Purpose, Stream } from "../src/protocol/philox.js";
 
 const BATCH = 16;
@@ -25,7 +26,7 @@ type Inputs = Pick<StepInput, "query" | "key" | "queryViews" | "keyViews"> & { r
  */
 export async function engineFingerprint(
   { precision }: RunConfig["engine"],
-  mode: RunConfig["engine"]["mode"],
+  mode: PreparedStep["mode"],
 ): Promise<string> {
   const encoder = resnet({ encoder: "resnet-tiny", stem: "3x3", head: "mlp", embeddingDim: DIMENSION });
   const values = initialParameters(encoder.layout, 0);

@@ -1,7 +1,7 @@
 /** Partial sums of a step's gradients, of the ranks that one device or one worker has executed, until they are handed out. */
 import { gradientSlice, roundedLength, type GradientType } from "../src/models/exchange.js";
-import { parameterShards, type ParameterLayout } from "../src/models/index.js";
-import { sliceOf, type ParameterShard, type Slice } from "../src/models/shards.js";
+import type { ParameterLayout } from "../src/models/parameters.js";
+import { parameterShards, sliceOf, type ParameterShard, type Slice } from "../src/models/shards.js";
 import { SumTree, type TreeNode, type VectorArena } from "../src/optim/index.js";
 import type { HandedOut } from "./session-ports.js";
 

@@ -174,7 +174,7 @@ interface Run<Result> {
 }
 
 export interface PreparedStep {
-  readonly mode: RunConfig["engine"]["mode"];
+  readonly mode: "compiled" | "eager";
   run(inputs: RankInputs): Run<RankResult>;
   /** null where nothing is exchanged */
   readonly show: ((inputs: ShowInputs) => Run<Shown>) | null;

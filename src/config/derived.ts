@@ -42,7 +42,7 @@ export function usesQueue(config: Method): boolean {
  * does with them is not known.
  */
 export function weightsPrecision({ engine, model }: Pick<RunConfig, "engine" | "model">): "fp32" | "bf16" {
-  return engine.mode === "compiled" && !isOwnFile(model.encoder) ? engine.precision : "fp32";
+  return engine.mode !== "eager" && !isOwnFile(model.encoder) ? engine.precision : "fp32";
 }
 
 /** Whether the ranks of a step show each other embeddings before gradients are computed. */

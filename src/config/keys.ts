@@ -14,8 +14,10 @@ function walk(schema: z.ZodObject, prefix: string): ConfigKey[] {
   return Object.entries(schema.shape).flatMap(([key, value]) => {
     const name = prefix + key;
     const description = (value as z.ZodType).description ?? "";
-    if (!(value instanceof z.ZodObject)) return [{ name, description, isGroup: false }];
-    return [{ name, description, isGroup: true }, ...walk(value, `${name}.`)];
+    // A group that older configs do without.
+    const group: unknown = value instanceof z.ZodPrefault ? value.unwrap() : value;
+    if (!(group instanceof z.ZodObject)) return [{ name, description, isGroup: false }];
+    return [{ name, description, isGroup: true }, ...walk(group, `${name}.`)];
   });
 }
 

@@ -60,7 +60,7 @@ const cifar10: RunConfig = {
   optimizer: { ...SGD, learningRate: 0.06, weightDecay: 5e-4 },
   schedule: { epochs: 200, steps: null },
   parallel: { worldSize: 8, batchSize: 64, threads: 1, workers: 2, gradients: "fp32" },
-  engine: { mode: "compiled", precision: "fp32", heldRanks: 1 },
+  engine: { mode: "compiled", precision: "fp32", heldRanks: 1, synthetic: { rankMs: 0, parameters: null } },
   numerics: { nonFinite: "stop" },
   // MoCo's CIFAR-10 demo: no blur at 32 pixels.
   augmentation: { ...MOCO_V2_AUGMENTATION, blur: { ...MOCO_V2_AUGMENTATION.blur, probability: 0 } },

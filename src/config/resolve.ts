@@ -267,7 +267,12 @@ function contradictions(config: RunConfig): { readonly holds: boolean; readonly 
           : `ownMethod.file does not go with method ${method}: set it to null, or give --method ${config.ownMethod.file ?? ""}`,
     },
     {
-      holds: engine.mode === "compiled" || engine.precision === "fp32",
+      holds: engine.mode !== "synthetic" || config.evaluation.everyEpochs === 0,
+      message:
+        "engine.mode = synthetic computes no features to evaluate: set evaluation.everyEpochs to 0, as --set evaluation.everyEpochs=0",
+    },
+    {
+      holds: engine.mode !== "eager" || engine.precision === "fp32",
       message: "engine.precision = bf16 needs engine.mode = compiled: leave out --eager, or take fp32",
     },
     {

@@ -216,8 +216,21 @@ const parallel = z
 const engine = z
   .strictObject({
     mode: z
-      .enum(["compiled", "eager"])
-      .describe("compiled: the step runs as one TensorFlow graph; eager: operation by operation, to debug"),
+      .enum(["compiled", "eager", "synthetic"])
+      .describe(
+        "compiled: the step runs as one TensorFlow graph; eager: operation by operation, to debug; synthetic: nothing is computed or learnt, and a rank takes engine.synthetic.rankMs, to measure a network",
+      ),
+    synthetic: z
+      .strictObject({
+        rankMs: z.number().min(0).max(3_600_000).default(0).describe("what a rank takes, in ms"),
+        parameters: positiveInteger
+          .max(10_000_000_000)
+          .nullable()
+          .default(null)
+          .describe("of the model whose gradients travel; null: the encoder's"),
+      })
+      .prefault({})
+      .describe("where engine.mode is synthetic"),
     precision: z
       .enum(["fp32", "bf16"])
       .describe("of activations and matrix products; bf16 needs compiled steps, and sums, loss and weights stay fp32"),

@@ -7,6 +7,7 @@ import { describeApart } from "./custom/describe.js";
 import type { ParameterLayout } from "./parameters.js";
 import { isResnet, resnetArchitecture } from "./resnet-architecture.js";
 import { textTransformerArchitecture, type TextTransformerOptions } from "./text-architecture.js";
+import { syntheticLayout } from "./synthetic-layout.js";
 import { isVisionTransformer, visionTransformerArchitecture, VISION_TRANSFORMERS } from "./vit-architecture.js";
 
 /** The part of a run's config that its encoder follows from. */
@@ -22,7 +23,10 @@ export interface Architecture {
 }
 
 /** @throws UserError `ENCODER_…` where the encoder is a file of the user's own, and does not serve; `ENCODER_NO_BATCH_NORM` */
-export async function architectureOf(config: EncoderConfig): Promise<Architecture> {
+export async function architectureOf(config: EncoderConfig & Pick<RunConfig, "engine">): Promise<Architecture> {
+  const { mode, synthetic } = config.engine;
+  if (mode === "synthetic" && synthetic.parameters !== null)
+    return { layout: syntheticLayout(synthetic.parameters), featureDim: 0 };
   const { encoder, syncBatchNorm } = config.model;
   const architecture = isOwnFile(encoder) ? await describeApart(config) : builtInArchitecture(config);
   if (syncBatchNorm && architecture.layout.bufferCount === 0) {

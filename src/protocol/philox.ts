@@ -52,6 +52,7 @@ export const Purpose = {
   syntheticImage: 6,
   textView: 7,
   dropout: 8,
+  syntheticGradient: 9,
   labelledSubset: 32,
 } as const;
 export type Purpose = (typeof Purpose)[keyof typeof Purpose];

@@ -26,7 +26,7 @@ import { workerId } from "../../protocol/identifiers.js";
 import { addressOf } from "../../transport/index.js";
 import { endWithin, startMember } from "../train/children.js";
 import type { FromWorker, ToWorker, Traffic, WorkerTask } from "./messages.js";
-import { benchmarkLayout } from "./model.js";
+import { syntheticLayout } from "../../models/synthetic-layout.js";
 import { RECORDED, Recording } from "./recording.js";
 
 const RUN_ID = "bench-exchange";
@@ -115,7 +115,7 @@ class Remote {
  */
 export async function timeExchanges(options: ExchangeOptions): Promise<ExchangeTimes> {
   const { workers, parameterCount, gradients, precision, wire } = options;
-  const layout = benchmarkLayout(parameterCount);
+  const layout = syntheticLayout(parameterCount);
   const remotes: Remote[] = [];
   const { supply, provided, end } = await startAggregators(options);
   try {
@@ -202,7 +202,7 @@ async function exchange(
   const traffic = ends.map((end) => end.traffic);
   const shared = traffic.flat().every((one) => one.shared);
   const isRounded = precision === "bf16" && wire.weights !== "fp32" && !shared;
-  const { parameters } = benchmarkLayout(parameterCount);
+  const { parameters } = syntheticLayout(parameterCount);
   const [theirQuery, theirKey] = [query, key].map((values) => (isRounded ? roundedAs(parameters, values) : values));
   const digests = asked.provided.shards.map((shard) =>
     sha256OfFloats(sliceOf(theirQuery, shard), sliceOf(theirKey, shard)),
@@ -270,7 +270,7 @@ interface Started {
 
 async function startAggregators(given: ExchangeOptions): Promise<Started> {
   const { workers, parameterCount, gradients, precision, wire, aggregators, host } = given;
-  const layout = benchmarkLayout(parameterCount);
+  const layout = syntheticLayout(parameterCount);
   const layers = layerSlices(layout, EVERYTHING_DECAYS, precision);
   checkAggregators({ layout, layers, rule: RULE, worldSize: workers }, aggregators ?? 1);
   const { query, key, velocity } = new Recording(layout, 0).state();

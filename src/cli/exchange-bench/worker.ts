@@ -17,7 +17,7 @@ import { DealerSocket } from "../../transport/index.js";
 import { SharedExchange } from "../../../worker/shared-exchange.js";
 import { digestsOf, ShardedWeights } from "../../../worker/sharded-weights.js";
 import type { FromWorker, ToWorker, WorkerTask } from "./messages.js";
-import { benchmarkLayout } from "./model.js";
+import { syntheticLayout } from "../../models/synthetic-layout.js";
 import { Recording } from "./recording.js";
 
 const {
@@ -38,7 +38,7 @@ const say = (message: FromWorker) => {
   process.send?.(message, undefined, undefined, () => undefined);
 };
 
-const layout = benchmarkLayout(parameterCount);
+const layout = syntheticLayout(parameterCount);
 const arena = new VectorArena();
 const gradient = arena.take(parameterCount);
 const recording = new Recording(layout, rank + 1);

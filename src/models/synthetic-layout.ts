@@ -1,12 +1,12 @@
-/** The model whose gradients and weights a benchmark of the exchange moves: ResNet-18's tensors, as often as it takes. */
-import { LayoutBuilder, type ParameterLayout } from "../../models/parameters.js";
-import { resnetArchitecture } from "../../models/resnet-architecture.js";
+/** A model of any size whose gradients and weights are moved and not computed with: ResNet-18's tensors, as often as it takes. */
+import { LayoutBuilder, type ParameterLayout } from "./parameters.js";
+import { resnetArchitecture } from "./resnet-architecture.js";
 
 /**
  * @param parameterCount length of θ; the last tensor is cut to it
  * @returns a layout without batch-norm buffers
  */
-export function benchmarkLayout(parameterCount: number): ParameterLayout {
+export function syntheticLayout(parameterCount: number): ParameterLayout {
   const { parameters } = resnetArchitecture({
     encoder: "resnet18",
     stem: "imagenet",
