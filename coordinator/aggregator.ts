@@ -12,6 +12,7 @@ import {
   layersIn,
   layerSquares,
   packedLength,
+  ranksUnder,
   SumTree,
   update,
   VectorArena,
@@ -143,7 +144,7 @@ export class Aggregator {
    * Takes the sum of one node of step `step`'s tree; a second copy, or one of another step, changes nothing.
    * @param source fills a vector, called only where it is wanted; or a vector of the arena's that was mapped, which the tree has from now on
    *   until the step is over
-   * @returns the ranks held of the open step; null where nothing changed
+   * @returns the ranks under the node; null where nothing changed
    * @throws WireError where the node is not in the tree, or `source` does
    */
   accept(
@@ -159,7 +160,8 @@ export class Aggregator {
       return null;
     }
     this.tree.add(node, typeof source === "function" ? this.read(source) : source);
-    return this.tree.ranks();
+    const { first, end } = ranksUnder(node, this.options.worldSize);
+    return Array.from({ length: end - first }, (_, index) => first + index);
   }
 
   /**

@@ -53,8 +53,12 @@ type Captured = Extract<AggregatorReport, { readonly kind: "captured" }>;
 
 export class Aggregators {
   private readonly report: (report: AggregationReport) => void;
-  /** ranks of the newest step that each holds */
-  private readonly held: { step: number; ranks: ReadonlySet<number> }[];
+  /** of the newest step of which any has a gradient: the ranks that each holds, and those that all do */
+  private held: { readonly step: number; readonly by: readonly Set<number>[]; readonly byAll: number[] } = {
+    step: -1,
+    by: [],
+    byAll: [],
+  };
   /** what each has said of the update under way */
   private update: {
     readonly rates: StepRates | null;
@@ -71,7 +75,6 @@ export class Aggregators {
     this.report = (report) => {
       listener.reported(report);
     };
-    this.held = members.map(() => ({ step: -1, ranks: new Set() }));
     this.captured = members.map(() => []);
     for (const [index, member] of members.entries()) {
       member.listen({
@@ -130,8 +133,7 @@ export class Aggregators {
   private reported(member: number, report: AggregatorReport): void {
     switch (report.kind) {
       case "held":
-        this.held[member] = { step: report.step, ranks: new Set(report.ranks) };
-        this.reportHeld(report.step);
+        this.holds(member, report.step, report.ranks);
         return;
       case "measured":
         this.measured(member, report.step, report.squares);
@@ -153,12 +155,18 @@ export class Aggregators {
     }
   }
 
-  /** Ranks whose gradients every aggregator holds. */
-  private reportHeld(step: number): void {
-    const [first, ...others] = this.held;
-    const ranks = [...first.ranks].filter((rank) => others.every(({ ranks: own }) => own.has(rank)));
-    if (this.held.some((own) => own.step !== step) || ranks.length === 0) return;
-    this.report({ kind: "held", step, ranks });
+  /** Once every aggregator holds a rank's gradient, all such ranks are told: whoever could not use what was told before may now. */
+  private holds(member: number, step: number, ranks: readonly number[]): void {
+    if (step < this.held.step) return;
+    if (step > this.held.step) this.held = { step, by: this.members.map(() => new Set()), byAll: [] };
+    const { by, byAll } = this.held;
+    const before = byAll.length;
+    for (const rank of ranks) {
+      if (by[member].has(rank)) continue;
+      by[member].add(rank);
+      if (by.every((own) => own.has(rank))) byAll.push(rank);
+    }
+    if (byAll.length > before) this.report({ kind: "held", step, ranks: [...byAll] });
   }
 
   private measured(member: number, step: number, squares: readonly number[]): void {

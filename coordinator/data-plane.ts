@@ -32,6 +32,7 @@ export type AggregatorCommand =
 
 /** What an aggregator tells its coordinator. */
 export type AggregatorReport =
+  /** ranks whose gradients it holds since one came */
   | { readonly kind: "held"; readonly step: number; readonly ranks: readonly number[] }
   /** see `Aggregator.squares` */
   | { readonly kind: "measured"; readonly step: number; readonly squares: readonly number[] }

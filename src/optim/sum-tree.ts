@@ -76,16 +76,6 @@ export class SumTree {
     return false;
   }
 
-  /** Ranks whose vectors are in, ascending. */
-  ranks(): number[] {
-    const ranks: number[] = [];
-    for (const { node } of this.held.values()) {
-      const { first, end } = ranksUnder(node, this.worldSize);
-      for (let rank = first; rank < end; rank++) ranks.push(rank);
-    }
-    return ranks.sort((a, b) => a - b);
-  }
-
   /** The sums held now, none of which can be merged further. */
   nodes(): readonly { readonly node: TreeNode; readonly sum: Float32Array }[] {
     return [...this.held.values()];

@@ -3,7 +3,7 @@ import { createServer, type AddressInfo } from "node:net";
 import { join } from "node:path";
 import { once } from "node:events";
 import { vi } from "vitest";
-import { random } from "../simulation/random.js";
+import { random } from "../../src/cli/simulate/random.js";
 import { Proxy } from "./proxy.js";
 import { checkpointOf, eventsOf, SMALL_RUN, start, tandem, type Running } from "./tandem.js";
 

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, expect, it } from "vitest";
 import { latestCheckpoint, readCheckpoint } from "../../src/checkpoint/index.js";
-import { random } from "../simulation/random.js";
+import { random } from "../../src/cli/simulate/random.js";
 
 const WRITER = fileURLToPath(new URL("../../dist/tests/integration/checkpoint-writer.js", import.meta.url));
 /** `npm run chaos` kills a hundred times. */

@@ -27,7 +27,7 @@ import { fromFrames } from "../../src/protocol/frames.js";
 import { parameterShards, type ParameterShard } from "../../src/models/shards.js";
 import { runId } from "../../src/protocol/identifiers.js";
 import { PROTOCOL_VERSION } from "../../src/protocol/wire.js";
-import { Agenda } from "./agenda.js";
+import { Agenda } from "../../src/cli/simulate/agenda.js";
 import {
   arena,
   CLIP_NORM,
@@ -48,7 +48,7 @@ import {
 } from "./arithmetic.js";
 import { Disk, type Stored, type StoredQueue } from "./disk.js";
 import { CALM, Network, type Channel, type Direction, type Plane, type Weather } from "./network.js";
-import { random, type Random } from "./random.js";
+import { random, type Random } from "../../src/cli/simulate/random.js";
 import { SimulatedWorker, type Surroundings } from "./simulated-worker.js";
 
 /** Drawn from as they stand here: what stands here twice happens twice as often. */

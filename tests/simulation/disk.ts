@@ -1,7 +1,7 @@
 /** A disk that is slow, sometimes full, and loses what was being written when its machine's process dies. */
 import type { TrainingState } from "../../coordinator/aggregator.js";
-import type { Agenda } from "./agenda.js";
-import type { Random } from "./random.js";
+import type { Agenda } from "../../src/cli/simulate/agenda.js";
+import type { Random } from "../../src/cli/simulate/random.js";
 
 export interface StoredQueue {
   readonly keys: Float32Array;

@@ -112,7 +112,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     fault: "gradients count when one aggregator has them",
     file: "coordinator/aggregators.js",
-    find: "others.every(({ ranks: own }) => own.has(rank))",
+    find: "by.every((own) => own.has(rank))",
     replace: "true",
   },
   {

@@ -2,8 +2,8 @@
  * A network between one coordinator and its workers, as ZeroMQ and TCP make it, and worse: messages of a channel are delayed,
  * lost, doubled and overtaken, and whole directions fall silent for a while.
  */
-import type { Agenda } from "./agenda.js";
-import type { Random } from "./random.js";
+import type { Agenda } from "../../src/cli/simulate/agenda.js";
+import type { Random } from "../../src/cli/simulate/random.js";
 
 /** One connection, control or data, of a worker to a coordinator. */
 export interface Channel {

@@ -9,7 +9,7 @@ import { gradientSlice, roundedLength } from "../../src/models/exchange.js";
 import { sliceOf, type ParameterShard } from "../../src/models/shards.js";
 import type { HandedOut, SessionOptions } from "../../worker/session-ports.js";
 import { ShardedWeights } from "../../worker/sharded-weights.js";
-import type { Agenda } from "./agenda.js";
+import type { Agenda } from "../../src/cli/simulate/agenda.js";
 import {
   arena,
   bucketsOf,
@@ -25,7 +25,7 @@ import {
   type Numbers,
 } from "./arithmetic.js";
 import type { Channel, Network } from "./network.js";
-import type { Random } from "./random.js";
+import type { Random } from "../../src/cli/simulate/random.js";
 
 /** What a worker sees of the world. */
 export interface Surroundings {

@@ -12,7 +12,7 @@ import { orderCodec, PROTOCOL_VERSION, reportCodec, workerDataCodec } from "../.
 import { freePorts } from "../../e2e/chaos.js";
 import { checkpointOf, eventsOf, SMALL_RUN, start, tandem, temporaryFolder } from "../../e2e/tandem.js";
 import { firstState, LAYOUT, RULE } from "../../simulation/arithmetic.js";
-import { random, type Random } from "../../simulation/random.js";
+import { random, type Random } from "../../../src/cli/simulate/random.js";
 import { welcomeOf } from "./handshake.js";
 import {
   FRAMES,

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { expect, it, vi } from "vitest";
 import { Dealer } from "zeromq";
 import { sampleRequestCodec, workerCodec, workerDataCodec } from "../../../src/protocol/wire.js";
-import { random, type Random } from "../../simulation/random.js";
+import { random, type Random } from "../../../src/cli/simulate/random.js";
 import { checkpointOf, eventsOf, SMALL_RUN, start, tandem, temporaryFolder } from "../../e2e/tandem.js";
 import { welcomeOf } from "./handshake.js";
 import {

@@ -10,7 +10,7 @@ import {
   type WorkerDataMessage,
   type WorkerMessage,
 } from "../../../src/protocol/wire.js";
-import type { Random } from "../../simulation/random.js";
+import type { Random } from "../../../src/cli/simulate/random.js";
 
 /** Frames to each socket: 2,500 in `npm test`, a million in `npm run fuzz`. */
 export const FRAMES = Number(process.env["FUZZ_FRAMES"] ?? 2_500);

@@ -20,7 +20,7 @@ import {
 } from "../../../src/protocol/wire.js";
 import { freePorts } from "../../e2e/chaos.js";
 import { checkpointOf, SMALL_RUN, start, tandem, temporaryFolder } from "../../e2e/tandem.js";
-import { random, type Random } from "../../simulation/random.js";
+import { random, type Random } from "../../../src/cli/simulate/random.js";
 import { welcomeOf } from "./handshake.js";
 import {
   aggregatorMessage,

@@ -1,0 +1,157 @@
+/**
+ * A network of machines in virtual time. A message takes its turn at its sender's link, at the switch between them and at its receiver's
+ * link; messages too small to matter do not wait behind large ones, as packets of other connections would not. Messages of one
+ * connection keep their order.
+ */
+import type { Agenda } from "./agenda.js";
+
+export interface NetworkOptions {
+  /** of each machine's link, in each direction */
+  readonly gbits: number;
+  /** one way, in ms */
+  readonly latencyMs: number;
+  /** what all links together could carry, over what the switch between them does; 1: all of it */
+  readonly oversubscription: number;
+}
+
+/** Payload of a packet over what it takes of an Ethernet link: 1448 bytes of 1514. */
+const PAYLOAD_SHARE = 1448 / 1514;
+/** Bytes of a message that wait behind nobody's. */
+const SMALL = 1 << 16;
+/** At which processes of one machine share memory, in GB/s. */
+const MEMORY_GBYTES = 8;
+
+/** Whatever carries one thing after another. */
+export class Line {
+  private freeAt = 0;
+  /** in ms, since `reset` */
+  busyMs = 0;
+
+  /** @param msPerByte 0: as fast as one likes */
+  constructor(readonly msPerByte: number) {}
+
+  /** @returns when bytes that come at `from` are through */
+  take(from: number, bytes: number): number {
+    const ms = bytes * this.msPerByte;
+    this.busyMs += ms;
+    this.freeAt = Math.max(this.freeAt, from) + ms;
+    return this.freeAt;
+  }
+
+  reset(): void {
+    this.busyMs = 0;
+  }
+}
+
+export interface Machine {
+  readonly out: Line;
+  readonly in: Line;
+}
+
+/** One end of connections: what a process's network thread sends and receives takes that thread's time. */
+export interface Endpoint {
+  readonly machine: Machine;
+  readonly io: Line;
+}
+
+interface Travelling {
+  /** when it could arrive; null: it waits for its turn at a line */
+  due: number | null;
+  readonly arrive: () => void;
+}
+
+/** One direction of a connection. */
+export class Way {
+  private readonly travelling: Travelling[] = [];
+  private last = 0;
+
+  constructor(
+    readonly from: Endpoint,
+    readonly to: Endpoint,
+  ) {}
+
+  /** @returns says when the message could arrive, which it does no earlier than those before it */
+  send(agenda: Agenda, arrive: () => void): (due: number) => void {
+    const own: Travelling = { due: null, arrive };
+    const { travelling } = this;
+    travelling.push(own);
+    return (due) => {
+      own.due = due;
+      for (let first = travelling[0]; first?.due != null; first = travelling[0]) {
+        this.last = Math.max(this.last, first.due);
+        agenda.at(this.last, first.arrive);
+        travelling.shift();
+      }
+    };
+  }
+}
+
+export class Network {
+  readonly machines: Machine[] = [];
+  private readonly msPerByte: number;
+  private core = new Line(0);
+
+  /**
+   * @param hopMs of a message beside its bytes and the latency: threads that wake up
+   * @param ioMsPerByte of a process's network thread
+   */
+  constructor(
+    private readonly agenda: Agenda,
+    private readonly options: NetworkOptions,
+    private readonly hopMs: number,
+    private readonly ioMsPerByte: number,
+  ) {
+    this.msPerByte = 8 / (options.gbits * 1e6 * PAYLOAD_SHARE);
+  }
+
+  newMachine(): Machine {
+    const machine = { out: new Line(this.msPerByte), in: new Line(this.msPerByte) };
+    this.machines.push(machine);
+    this.core = new Line((this.msPerByte * this.options.oversubscription) / this.machines.length);
+    return machine;
+  }
+
+  newEndpoint(machine: Machine): Endpoint {
+    return { machine, io: new Line(this.ioMsPerByte) };
+  }
+
+  /** @param at when it leaves, in ms */
+  carry(way: Way, bytes: number, at: number, arrive: () => void): void {
+    const { agenda } = this;
+    const { from, to } = way;
+    const due = way.send(agenda, arrive);
+    const deliver = (time: number) => {
+      due(time + this.hopMs);
+    };
+    if (from.machine === to.machine) {
+      deliver(at + bytes / (MEMORY_GBYTES * 1e6));
+      return;
+    }
+    const { latencyMs } = this.options;
+    if (bytes <= SMALL) {
+      for (const line of [from.io, from.machine.out, this.core, to.machine.in, to.io]) line.take(at, bytes);
+      deliver(at + latencyMs + bytes * this.msPerByte);
+      return;
+    }
+    // Its first byte is at each stage as soon as it has left the one before; its last cannot be through earlier than there.
+    const sent = Math.max(from.io.take(at, bytes), from.machine.out.take(at, bytes));
+    const begun = sent - bytes * this.msPerByte;
+    agenda.at(begun, () => {
+      const through = Math.max(sent, this.core.take(begun, bytes));
+      agenda.at(begun + latencyMs, () => {
+        const arrived = to.machine.in.take(begun + latencyMs, bytes);
+        deliver(Math.max(through + latencyMs, arrived, to.io.take(begun + latencyMs, bytes)));
+      });
+    });
+  }
+
+  /** of the switch, in ms, since `reset` */
+  get coreBusyMs(): number {
+    return this.core.busyMs;
+  }
+
+  reset(): void {
+    this.core.reset();
+    for (const machine of this.machines) for (const line of [machine.out, machine.in]) line.reset();
+  }
+}
