@@ -1,4 +1,4 @@
-/** A run as TensorBoard shows it: curves, histograms, pictures and its config. docs/metrics.md lists the tags. */
+/** A run as TensorBoard shows it: curves, histograms, pictures and its config. docs/tensorboard.md lists the tags. */
 import type { Scores } from "../../coordinator/evaluation-thread.js";
 import type { RunObserver, StepReport } from "../../coordinator/server.js";
 import type { StateHistogram } from "../../coordinator/state-histograms.js";

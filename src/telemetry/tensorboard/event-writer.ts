@@ -35,7 +35,7 @@ export class EventWriter {
   /**
    * @param directory made, if it is not there, when there is something to write
    * @param now Unix time in ms
-   * @param warn hears, once, that the disk refuses, and that it no longer does
+   * @param warn hears, once, that the disk refuses, and, once it takes events again, how many are lost
    */
   constructor(
     private readonly directory: string,
@@ -111,7 +111,8 @@ export class EventWriter {
     this.size += bytes.length;
     this.waiting.splice(0, count);
     this.waitingBytes -= bytes.length;
-    if (this.isRefused) this.warn(`TensorBoard's events are written again; ${this.lost} are lost`);
+    // A disk that hangs loses events too.
+    if (this.isRefused || this.lost > 0) this.warn(`TensorBoard's events are written again; ${this.lost} are lost`);
     this.isRefused = false;
     this.lost = 0;
   }

@@ -41,7 +41,6 @@ export function text(tag: string, markdown: string): SummaryValue {
     value: "tensor",
     tensor: {
       dtype: tensorboard.DataType.DT_STRING,
-      tensorShape: { dim: [{ size: 1 }] },
       stringVal: [Buffer.from(markdown)],
     },
   };
