@@ -222,7 +222,7 @@ export async function serveRun(
       isWriting = false;
       aggregators.command({ kind: "release", version: report.step });
       if (report.kind === "written") lastCheckpoint = report.directory;
-      if (report.kind === "written") server.checkpointWritten(report.step, report.directory);
+      if (report.kind === "written") server.checkpointWritten(report.step, report.directory, report.histograms);
       else server.checkpointFailed(report.step, report.reason);
     }),
   );

@@ -79,6 +79,8 @@ export interface CoordinatorOptions {
    * then, and tells whoever comes that it is over.
    */
   readonly isSupervised?: boolean | undefined;
+  /** whether the observer is given histograms of the state with each checkpoint */
+  readonly histograms?: boolean | undefined;
   /** is told at every turn of the loop */
   readonly health?: Health | undefined;
   /** `step`: where the run goes on; `reproducible`: whether all that it builds on can be repeated bit for bit */
@@ -230,7 +232,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
           },
           aggregation: { layout, shards, rule, clipNorm: config.optimizer.clipNorm },
           aggregators: handles,
-          checkpoints: { config, layout, out },
+          checkpoints: { config, layout, out, histograms: options.histograms === true },
           describe: (knn) => ({
             runId: begun.id,
             config,

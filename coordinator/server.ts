@@ -29,6 +29,7 @@ import type { Scores } from "./evaluation-thread.js";
 import type { Membership, Refusal, Session } from "./membership.js";
 import { transition } from "./run-transition.js";
 import type { Effect, End, RunEvent, RunState } from "./run-state.js";
+import type { StateHistogram } from "./state-histograms.js";
 import { StepCollection } from "./step-collection.js";
 
 /** What the run tells whoever shows it: logs, progress line, event file. */
@@ -46,7 +47,8 @@ export interface RunObserver {
   dropped(peer: string, reason: string): void;
   /** an image that could not be decoded; `count` so far */
   corrupt(name: string, count: number): void;
-  checkpointed(step: number, directory: string): void;
+  /** @param histograms of the state in it, where they were asked for */
+  checkpointed(step: number, directory: string, histograms: readonly StateHistogram[]): void;
   /** an aggregator was lost, and the run goes on from the checkpoint of step `step` */
   wentBack(step: number): void;
   happened(moment: Moment): void;
@@ -216,8 +218,8 @@ export class Server {
     this.dispatch({ kind: "classified", step });
   }
 
-  checkpointWritten(step: number, directory: string): void {
-    this.ports.observer.checkpointed(step, directory);
+  checkpointWritten(step: number, directory: string, histograms: readonly StateHistogram[]): void {
+    this.ports.observer.checkpointed(step, directory, histograms);
     this.dispatch({ kind: "checkpoint-written", step });
   }
 

@@ -56,7 +56,12 @@ function steps() {
       run: (lock) => buildBinding(root, engine, lock),
       lock: here,
     },
-    { name: "wire codecs", pending: () => codecsPending(root), run: (lock) => generateCodecs(root, lock), lock: here },
+    {
+      name: "protobuf codecs",
+      pending: () => codecsPending(root),
+      run: (lock) => generateCodecs(root, lock),
+      lock: here,
+    },
     {
       name: "vector kernels",
       pending: () => kernelsPending(root),

@@ -7,7 +7,7 @@ import { runTool } from "./run-tool.mjs";
 const SOURCES = ["src", "coordinator", "worker", "tests"];
 const STAMP = "dist/.stamp";
 /** What the steps before made, beside its sources. */
-const GENERATED = ["src/protocol/generated", "src/optim/generated"];
+const GENERATED = ["src/protocol/generated", "src/telemetry/generated", "src/optim/generated"];
 
 /** Of every source its name, size and time: one that is new, changed or gone changes it. @param {string} root */
 function digest(root) {

@@ -1,23 +1,29 @@
-/** The wire's codecs, generated from proto/. */
+/** Protobuf codecs, generated from proto/: the wire's, and those of TensorBoard's event files. */
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { readIfThere, sha256, temporaryName, writeWhole } from "./files.mjs";
 import { runTool } from "./run-tool.mjs";
 
-const FOLDER = "src/protocol/generated";
+/** From the .proto files of one folder, one module: `<name>.js` and `<name>.d.ts`. */
+const MODULES = [
+  { protos: "proto", folder: "src/protocol/generated", name: "wire" },
+  { protos: "proto/tensorboard", folder: "src/telemetry/generated", name: "tensorboard" },
+];
 const PBJS = "node_modules/protobufjs-cli/bin/pbjs";
 const OPTIONS = [
   ...["-t", "static-module", "-w", "esm", "--es6", "--dts"],
-  // What the wire does not use.
+  // What nobody here uses.
   ...["--no-create", "--no-verify", "--no-delimited", "--no-typeurl"],
 ];
 
-/** @param {string} root @returns {string[]} paths of the .proto files, relative to root */
-function protoFiles(root) {
-  const folder = join(root, "proto");
+/** @typedef {(typeof MODULES)[number]} Module */
+
+/** @param {string} root @param {Module} module @returns {string[]} paths of its .proto files, relative to root */
+function protoFiles(root, { protos }) {
+  const folder = join(root, protos);
   if (!existsSync(folder)) return [];
   const names = readdirSync(folder).filter((name) => name.endsWith(".proto"));
-  return names.sort().map((name) => join("proto", name));
+  return names.sort().map((name) => join(protos, name));
 }
 
 /** @param {string} root @param {readonly string[]} files */
@@ -26,24 +32,39 @@ function digest(root, files) {
   return sha256(generator, ...OPTIONS, ...files.flatMap((file) => [file, readFileSync(join(root, file))]));
 }
 
+/** @param {string} root @param {Module} module */
+function isPending(root, module) {
+  const files = protoFiles(root, module);
+  if (files.length === 0) return false;
+  const { folder, name } = module;
+  const there = [`${name}.js`, `${name}.d.ts`].every((file) => existsSync(join(root, folder, file)));
+  return !there || readIfThere(join(root, folder, ".stamp")) !== digest(root, files);
+}
+
 /** @param {string} root @returns {string | null} */
 export function codecsPending(root) {
-  const files = protoFiles(root);
-  if (files.length === 0) return null;
-  const there = ["wire.js", "wire.d.ts"].every((name) => existsSync(join(root, FOLDER, name)));
-  return there && readIfThere(join(root, FOLDER, ".stamp")) === digest(root, files) ? null : "proto/ has changed";
+  return MODULES.some((module) => isPending(root, module)) ? "proto/ has changed" : null;
 }
 
 /** @param {string} root @param {number} lock */
 export async function generateCodecs(root, lock) {
-  const files = protoFiles(root);
+  for (const module of MODULES) if (isPending(root, module)) await generate(root, module, lock);
+}
+
+/** @param {string} root @param {Module} module @param {number} lock */
+async function generate(root, module, lock) {
+  const files = protoFiles(root, module);
   const stamp = digest(root, files);
-  const folder = join(root, FOLDER);
+  const folder = join(root, module.folder);
   mkdirSync(folder, { recursive: true });
   const temporary = temporaryName(join(folder, "new"));
   mkdirSync(temporary);
-  await runTool(process.execPath, [PBJS, ...OPTIONS, "-o", join(temporary, "wire.js"), ...files], { cwd: root, lock });
-  for (const name of ["wire.d.ts", "wire.js"]) renameSync(join(temporary, name), join(folder, name));
+  const target = join(temporary, `${module.name}.js`);
+  await runTool(process.execPath, [PBJS, ...OPTIONS, "-r", module.name, "-o", target, ...files], { cwd: root, lock });
+  for (const type of ["d.ts", "js"]) {
+    const file = `${module.name}.${type}`;
+    renameSync(join(temporary, file), join(folder, file));
+  }
   rmSync(temporary, { recursive: true });
   writeWhole(join(folder, ".stamp"), stamp);
 }

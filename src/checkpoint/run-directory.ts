@@ -1,6 +1,6 @@
 /**
  * A run directory: `config.yaml` (resolved), `id`, `manifest` (hash of the data set's listing), `checkpoints/`, `events.jsonl`,
- * `logs/`. It belongs to one run, and one coordinator at a time.
+ * `tensorboard/`, `logs/`. It belongs to one run, and one coordinator at a time.
  */
 import { randomBytes } from "node:crypto";
 import { access, mkdir, readFile, rm } from "node:fs/promises";
@@ -28,6 +28,7 @@ export function runFiles(directory: string) {
     init: join(directory, "init.safetensors"),
     checkpoints: join(directory, "checkpoints"),
     events: join(directory, "events.jsonl"),
+    tensorboard: join(directory, "tensorboard"),
     logs: join(directory, "logs"),
   } as const;
 }

@@ -33,6 +33,12 @@ export const WIRE_OPTIONS = {
   },
 } as const;
 
+export const TENSORBOARD_OPTION = {
+  type: "boolean",
+  default: true,
+  describe: "Write TensorBoard's event files to tensorboard/ in the run directory; --no-tensorboard writes none",
+} as const;
+
 /** Where workers have their samples from. */
 export const DELIVERY_OPTION = {
   choices: ["local", "stream"],

@@ -9,12 +9,14 @@ import { readServerKeys, type ServerKeys } from "../transport/index.js";
 import { EventFile, openLogger, readEvents, Progress, Timeline } from "../telemetry/index.js";
 import { percent, RunDisplay } from "./run-display.js";
 import { RunMetrics } from "./run-metrics.js";
+import { RunTensorBoard } from "./run-tensorboard.js";
 import { toAll } from "./observers.js";
 import {
   AGGREGATORS_OPTION,
   aggregatorsOf,
   DELIVERY_OPTION,
   streamsData,
+  TENSORBOARD_OPTION,
   TRACE_OPTION,
   WIRE_OPTIONS,
   wireFlags,
@@ -53,6 +55,7 @@ interface CoordinatorArguments extends RunArguments, WireArguments, DeliveryArgu
   readonly insecure: boolean;
   readonly aggregators: string;
   readonly trace: string | undefined;
+  readonly tensorboard: boolean;
   readonly health: string | undefined;
   readonly ui: string | undefined;
   readonly "exit-when-drained": number;
@@ -73,6 +76,7 @@ export const coordinatorCommand: CommandBody<CoordinatorArguments> = {
       .options(WIRE_OPTIONS)
       .option("data-delivery", DELIVERY_OPTION)
       .option("trace", TRACE_OPTION)
+      .option("tensorboard", TENSORBOARD_OPTION)
       .option("supervised", {
         type: "boolean",
         default: false,
@@ -117,6 +121,7 @@ export const coordinatorCommand: CommandBody<CoordinatorArguments> = {
       isSupervised: given.supervised,
       drained: drainedCode(given["exit-when-drained"]),
       trace: pathOf("--trace", given.trace) ?? null,
+      tensorboard: once("tensorboard", given.tensorboard),
       health: given.health,
       ui: uiPlace(given.ui),
       keys,
@@ -142,7 +147,11 @@ function againOf(
   { keys, insecure, aggregators, ...given }: CoordinatorArguments,
   out: string,
 ): (control: string) => string {
-  const exchange = [...(aggregators === "embedded" ? [] : ["--aggregators", aggregators]), ...wireFlags(given)];
+  const exchange = [
+    ...(aggregators === "embedded" ? [] : ["--aggregators", aggregators]),
+    ...wireFlags(given),
+    ...(given.tensorboard ? [] : ["--no-tensorboard"]),
+  ];
   const sharded = exchange.map((word) => ` ${word}`).join("");
   // `tandem train` talks to its children; whoever has started it knows nothing of them.
   if (process.send !== undefined) return () => `train --resume --out ${out}${sharded}${ownFlags() && ` ${ownFlags()}`}`;
@@ -157,6 +166,8 @@ function againOf(
 interface Run {
   /** file for a timeline of the steps; null: none */
   readonly trace: string | null;
+  /** whether TensorBoard's event files are written */
+  readonly tensorboard: boolean;
   readonly aggregators: number | null;
   readonly wire: Wire;
   readonly overlaps: boolean;
@@ -188,6 +199,7 @@ async function serveRun({
   isSupervised,
   drained,
   trace,
+  tensorboard,
   health: healthAddress,
   ui,
   keys,
@@ -221,6 +233,11 @@ async function serveRun({
   const { health, metrics, close } = await healthAt(healthAddress, (message) => {
     display.note(message);
   });
+  const board = tensorboard
+    ? new RunTensorBoard(config, runFiles(out).tensorboard, (message) => {
+        logger.warn(message);
+      })
+    : null;
   let dashboard: Dashboard | null = null;
   let whereShown: string | null = null;
   try {
@@ -233,6 +250,7 @@ async function serveRun({
     const observers = [
       ...(metrics === null ? [] : [new RunMetrics(metrics, config)]),
       ...(view === null ? [] : [{ happened: view.happened.bind(view) }]),
+      ...(board === null ? [] : [board]),
     ];
     const result = await runCoordinator({
       config,
@@ -248,9 +266,11 @@ async function serveRun({
       signal,
       isSupervised,
       health,
+      histograms: tensorboard,
       onListening: ({ control, step, reproducible, initial }) => {
         began = again(control);
         events.append({ kind: "run-started", again: began, control, resumed: resume, step, reproducible });
+        board?.begin(step);
         display.note(`run directory ${out}; listening at ${control}`);
         // Where a run does not begin there is one line, with the reason.
         if (whereShown !== null) display.note(whereShown);
@@ -275,6 +295,7 @@ async function serveRun({
     dashboard?.close();
     signal.removeEventListener("abort", onAbort);
     events.close();
+    await board?.close();
     timeline?.close();
     if (process.connected) process.disconnect();
   }

@@ -16,6 +16,7 @@ import {
 import {
   AGGREGATORS_OPTION,
   aggregatorsOf,
+  TENSORBOARD_OPTION,
   TRACE_OPTION,
   WIRE_OPTIONS,
   wireFlags,
@@ -45,6 +46,7 @@ interface TrainArguments extends RunArguments, WireArguments, DeliveryArguments 
   readonly devices: string | undefined;
   readonly aggregators: string;
   readonly trace: string | undefined;
+  readonly tensorboard: boolean;
   readonly ui: string | undefined;
   readonly "stop-after": number | undefined;
   readonly "max-restarts": number;
@@ -67,6 +69,7 @@ export const trainCommand: CommandBody<TrainArguments> = {
       .options(WIRE_OPTIONS)
       .option("data-delivery", DELIVERY_OPTION)
       .option("trace", TRACE_OPTION)
+      .option("tensorboard", TENSORBOARD_OPTION)
       .option("ui", UI_OPTION)
       .options(DEVICE_OPTIONS)
       .example("$0 train", "The quickstart: a synthetic data set, two workers, about two minutes on two cores")
@@ -108,6 +111,7 @@ export const trainCommand: CommandBody<TrainArguments> = {
       out,
       ...sharded,
       ...shown,
+      ...(once("tensorboard", given.tensorboard) ? [] : ["--no-tensorboard"]),
       ...(stopAfter === undefined ? [] : ["--stop-after", String(stopAfter)]),
     ];
     const init = pathOf("--init", given.init);

@@ -578,7 +578,7 @@ class Cluster implements Surroundings {
         if (stored === null) life.server.checkpointFailed(step, "the disk is full");
         else {
           this.checkStored(stored);
-          life.server.checkpointWritten(step, "");
+          life.server.checkpointWritten(step, "", []);
         }
       });
     });
