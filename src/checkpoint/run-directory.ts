@@ -1,6 +1,6 @@
 /**
  * A run directory: `config.yaml` (resolved), `id`, `manifest` (hash of the data set's listing), `checkpoints/`, `events.jsonl`,
- * `logs/`. It belongs to one run, and one coordinator at a time.
+ * `logs/`, `pictures/`. It belongs to one run, and one coordinator at a time.
  */
 import { randomBytes } from "node:crypto";
 import { access, mkdir, readFile, rm } from "node:fs/promises";
@@ -29,6 +29,8 @@ export function runFiles(directory: string) {
     checkpoints: join(directory, "checkpoints"),
     events: join(directory, "events.jsonl"),
     logs: join(directory, "logs"),
+    /** the latest of each kind, made for who looks at the run */
+    pictures: join(directory, "pictures"),
   } as const;
 }
 

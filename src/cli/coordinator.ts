@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { basename } from "node:path";
 import { runCoordinator, type CoordinatorResult } from "../../coordinator/main.js";
+import { toAll } from "../../coordinator/observers.js";
 import { holdsRun, logFile, runFiles } from "../checkpoint/index.js";
 import type { RunConfig } from "../config/index.js";
 import { UserError } from "../protocol/errors.js";
@@ -9,7 +10,6 @@ import { readServerKeys, type ServerKeys } from "../transport/index.js";
 import { EventFile, openLogger, readEvents, Progress, Timeline } from "../telemetry/index.js";
 import { percent, RunDisplay } from "./run-display.js";
 import { RunMetrics } from "./run-metrics.js";
-import { toAll } from "./observers.js";
 import {
   AGGREGATORS_OPTION,
   aggregatorsOf,
@@ -225,7 +225,7 @@ async function serveRun({
   let whereShown: string | null = null;
   try {
     if (ui !== null && view !== null) {
-      const shown = { view, title: basename(out), config };
+      const shown = { view, pictures: runFiles(out).pictures, title: basename(out), config };
       dashboard = await openDashboard(ui, shown, (message) => {
         whereShown = message;
       });
@@ -247,6 +247,7 @@ async function serveRun({
       init,
       signal,
       isSupervised,
+      pictures: dashboard !== null,
       health,
       onListening: ({ control, step, reproducible, initial }) => {
         began = again(control);

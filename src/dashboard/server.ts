@@ -1,11 +1,11 @@
 /** Serves the dashboard: one page with what it needs (no other host is asked for anything), the run as JSON, and what changes as server-sent events. */
-import { randomBytes, timingSafeEqual } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
+import { existsSync, readFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { PACKAGE_ROOT } from "../protocol/version.js";
-import { listenAt, type AddressFlag, type HttpAddress } from "../telemetry/index.js";
+import { listenAt, type AddressFlag, type HttpAddress, type PictureKind } from "../telemetry/index.js";
 import type { RunView } from "./run-view.js";
 
 export interface DashboardOptions {
@@ -15,6 +15,8 @@ export interface DashboardOptions {
   /** whoever shows it may look; null: everybody who reaches the port. One is drawn where the address is not loopback and none is given */
   readonly token: string | null;
   readonly view: RunView;
+  /** folder with the latest picture of each kind */
+  readonly pictures: string;
   /** what the page is called by: the name of the run directory */
   readonly title: string;
   readonly encoder: string;
@@ -42,6 +44,7 @@ const FILES: Readonly<Record<string, string | URL>> = {
   "/": new URL("index.html", PAGE),
   "/page.js": new URL("page.js", PAGE),
   "/charts.js": new URL("charts.js", PAGE),
+  "/pictures.js": new URL("pictures.js", PAGE),
   "/tables.js": new URL("tables.js", PAGE),
   "/page.css": new URL("page.css", PAGE),
   "/icon.svg": new URL("icon.svg", PAGE),
@@ -130,13 +133,30 @@ class Site {
       return;
     }
     const file = FILES[pathname];
+    const picture = [...this.options.view.pictures.keys()].find((kind) => pathname === `/pictures/${kind}.png`);
     if (file !== undefined) {
       const type = TYPES[(pathname.split(".")[1] ?? "html") as keyof typeof TYPES];
       say(200, readFileSync(file, "utf8"), { "content-type": type });
     } else if (pathname === "/api/run")
       say(200, JSON.stringify(this.whole(searchParams)), { "content-type": "application/json" });
     else if (pathname === "/api/stream") this.stream(response);
+    else if (picture !== undefined) this.picture(picture, request, response);
     else say(404, "there is nothing here\n");
+  }
+
+  /** The latest of a kind, whatever step the page asks it for by: a browser that has it already is told so. */
+  private picture(kind: PictureKind, { headers }: IncomingMessage, response: ServerResponse): void {
+    const path = join(this.options.pictures, `${kind}.png`);
+    if (!existsSync(path)) {
+      response.writeHead(404, { ...HEADERS, "content-type": "text/plain" });
+      response.end("it is no longer in the run directory\n");
+      return;
+    }
+    const png = readFileSync(path);
+    const etag = `"${createHash("sha256").update(png).digest("base64url")}"`;
+    const isKnown = headers["if-none-match"] === etag;
+    response.writeHead(isKnown ? 304 : 200, { ...HEADERS, "cache-control": "private, no-cache", etag, "content-type": "image/png" }); // prettier-ignore
+    response.end(isKnown ? undefined : png);
   }
 
   private stream(response: ServerResponse): void {
@@ -155,16 +175,33 @@ class Site {
   private whole(has: URLSearchParams): object {
     const { view, title, encoder, method } = this.options;
     const { history, evaluations, marks } = view;
+    const pictures = [...view.pictures.values()];
     const from =
       Number(has.get("revision") ?? -1) === history.revision ? Math.max(0, Number(has.get("points")) || 0) : 0;
-    return { title, encoder, method, ...this.changing(), from, history: history.since(from), evaluations, marks };
+    return {
+      title,
+      encoder,
+      method,
+      ...this.changing(),
+      from,
+      history: history.since(from),
+      evaluations,
+      marks,
+      pictures,
+    };
   }
 
   /** What a page that is open has to be told; by the counts it sees whether it has all. */
   private changing(): object {
-    const { history, evaluations, marks, marksForgotten } = this.options.view;
+    const { history, evaluations, marks, marksForgotten, picturesMade } = this.options.view;
     const { points, revision, stride } = history;
-    const counts = { points, revision, evaluations: evaluations.length, marks: marks.length + marksForgotten };
+    const counts = {
+      points,
+      revision,
+      evaluations: evaluations.length,
+      marks: marks.length + marksForgotten,
+      pictures: picturesMade,
+    };
     return { now: this.options.view.current, counts, stride };
   }
 }

@@ -3,6 +3,8 @@ export {
   EventFile,
   readEvents,
   type JoinedWorker,
+  type PictureKind,
+  type PictureNote,
   type RunEvent,
   type StepNumbers,
   type TimedEvent,

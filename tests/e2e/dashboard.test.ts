@@ -67,6 +67,37 @@ describe.runIf(PROGRAM !== undefined)("the dashboard", { timeout: 120_000 }, () 
     expect(await page.locator("#events").innerText()).toContain("has joined");
   });
 
+  /** Waits for both figures' pictures, each of its own width. @returns the steps that they are of */
+  const pictures = async () => {
+    const steps: number[] = [];
+    for (const kind of ["pairs", "neighbours"]) {
+      await page.locator(`#${kind} img`).scrollIntoViewIfNeeded({ timeout: 60_000 });
+      const image = `document.querySelector("#${kind} img")`;
+      await vi.waitUntil(() => page.evaluate<boolean>(`${image}.naturalWidth > 0`), 20_000);
+      expect(await page.evaluate(`${image}.naturalWidth === Number(${image}.getAttribute("width"))`)).toBe(true);
+      const caption = await page.locator(`#${kind} figcaption`).innerText();
+      steps.push(Number(/step ([\d,]+)$/.exec(caption)?.[1]?.replaceAll(",", "")));
+    }
+    return steps;
+  };
+
+  it("shows pictures of an evaluation, and says what is on them", async () => {
+    const [pairs = -1, neighbours] = await pictures();
+    expect(neighbours).toBe(pairs);
+    expect(pairs % 12).toBe(0);
+    expect(await page.locator("#pairs img").getAttribute("alt")).toContain("synthetic train ");
+    expect(await page.locator("#neighbours img").getAttribute("alt")).toMatch(
+      /: (\S+: (\S+ -?[01]\.\d\d(, |; |$)){5}){6}/,
+    );
+    const url = `${urlOf(coordinator)}pictures/pairs.png`;
+    const { status, headers } = await fetch(url);
+    expect([status, headers.get("content-type")]).toEqual([200, "image/png"]);
+    // Whoever has it is told so; the next may be there meanwhile.
+    const again = await fetch(url, { headers: { "if-none-match": headers.get("etag") ?? "" } });
+    expect([304, 200]).toContain(again.status);
+    expect((await fetch(`${urlOf(coordinator)}pictures/config.png`)).status).toBe(404);
+  });
+
   it("is read by those who see no chart, narrow and wide, light and dark, without a serious finding", async () => {
     await page.evaluate(readFileSync(AXE, "utf8"));
     for (const colorScheme of ["light", "dark"] as const)
@@ -102,17 +133,23 @@ describe.runIf(PROGRAM !== undefined)("the dashboard", { timeout: 120_000 }, () 
   });
 
   it("keeps the history when it is loaded again, and when the coordinator is started again", async () => {
-    const history = async () => ((await (await fetch(`${urlOf(coordinator)}api/run`)).json()) as { history: { step: number[] } }).history.step; // prettier-ignore
+    const run = async () => (await (await fetch(`${urlOf(coordinator)}api/run`)).json()) as { history: { step: number[] }; pictures: { step: number }[] }; // prettier-ignore
+    const history = async () => (await run()).history.step;
+    const pictureSteps = async () => (await run()).pictures.map((picture) => picture.step);
     const before = await history();
     await page.reload();
+    const [shown = -1] = await pictures();
     await vi.waitUntil(async () => (await page.locator("#table tbody tr.at-work").count()) === 1, 10_000);
     expect((await history()).slice(0, 20)).toEqual(before.slice(0, 20));
     const control = told(coordinator, /listening at (tcp:\S+)/);
     coordinator.process.kill("SIGTERM");
     await coordinator.ended;
     coordinator = await serve("--listen", control);
+    const [kept = -1] = await pictureSteps();
+    expect(kept).toBeGreaterThanOrEqual(shown);
     expect((await history()).slice(0, 20)).toEqual(before.slice(0, 20));
     await page.goto(urlOf(coordinator));
+    await pictures();
     await vi.waitUntil(async () => (await page.locator("#phase").innerText()) === "running", 30_000);
   });
 
