@@ -298,11 +298,11 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
     if (pulse !== null) clearInterval(pulse);
     control.close();
     await samples?.close();
-    await pictures?.close();
     // What is supervised is stopped to be started again.
     if (options.isSupervised !== true || outcome !== "stopped") supply.farewell(`the run has ${outcome}`);
     await supply.close();
     guarded?.close();
+    await pictures?.close(outcome === "finished");
   }
 }
 

@@ -4,28 +4,9 @@
  */
 import { setPriority, constants } from "node:os";
 import { configureEngine } from "../src/engine/environment.js";
-import type { ViewConfig } from "../src/data/contact-sheet.js";
 import { parted } from "../src/data/paired-images.js";
 import { pictureGrid, readableSide, type Grid } from "../src/data/picture-grid.js";
-
-export interface PictureOrder {
-  readonly config: ViewConfig;
-  readonly pairs: {
-    /** `[N]`, of the training split */
-    readonly samples: Int32Array;
-    /** uint8 `[N, S', S', 3]`; of paired images `[N, 2, S', S', 3]` */
-    readonly pixels: Uint8Array;
-    readonly arePaired: boolean;
-    readonly epochs: readonly number[];
-  };
-  /** null: none were looked for */
-  readonly neighbours: {
-    /** uint8 `[N, 1 + K, S', S', 3]`: a test sample, then its neighbours */
-    readonly pixels: Uint8Array;
-    /** `[N][K]`: whether a neighbour is of the test sample's class */
-    readonly areSame: readonly (readonly boolean[])[];
-  } | null;
-}
+import type { NeighboursOrder, PictureOrder } from "./picture-order.js";
 
 export interface PictureAnswer {
   readonly pairs: Grid;
@@ -53,11 +34,7 @@ async function draw({ config, pairs, neighbours }: PictureOrder): Promise<Pictur
 }
 
 /** Per row a test sample and its neighbours, the nearest first, each in a frame that says whether it is of the same class. */
-function neighbourSheet(
-  { pixels, areSame }: NonNullable<PictureOrder["neighbours"]>,
-  size: number,
-  side: number,
-): Promise<Grid> {
+function neighbourSheet({ pixels, areSame }: NeighboursOrder, size: number, side: number): Promise<Grid> {
   const length = 3 * size ** 2;
   const columns = 1 + Math.max(...areSame.map((row) => row.length));
   const cell = (row: number, column: number) => {

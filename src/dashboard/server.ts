@@ -5,7 +5,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { PACKAGE_ROOT } from "../protocol/version.js";
-import { listenAt, type AddressFlag, type HttpAddress, type PictureKind } from "../telemetry/index.js";
+import { listenAt, PICTURE_KINDS, type AddressFlag, type HttpAddress } from "../telemetry/index.js";
 import type { RunView } from "./run-view.js";
 
 export interface DashboardOptions {
@@ -133,29 +133,25 @@ class Site {
       return;
     }
     const file = FILES[pathname];
-    const picture = [...this.options.view.pictures.keys()].find((kind) => pathname === `/pictures/${kind}.png`);
+    const kind = PICTURE_KINDS.find((name) => pathname === `/pictures/${name}.png`);
+    const picture = kind === undefined ? null : join(this.options.pictures, `${kind}.png`);
     if (file !== undefined) {
       const type = TYPES[(pathname.split(".")[1] ?? "html") as keyof typeof TYPES];
       say(200, readFileSync(file, "utf8"), { "content-type": type });
     } else if (pathname === "/api/run")
       say(200, JSON.stringify(this.whole(searchParams)), { "content-type": "application/json" });
     else if (pathname === "/api/stream") this.stream(response);
-    else if (picture !== undefined) this.picture(picture, request, response);
+    else if (picture !== null && existsSync(picture)) this.picture(picture, request, response);
     else say(404, "there is nothing here\n");
   }
 
-  /** The latest of a kind, whatever step the page asks it for by: a browser that has it already is told so. */
-  private picture(kind: PictureKind, { headers }: IncomingMessage, response: ServerResponse): void {
-    const path = join(this.options.pictures, `${kind}.png`);
-    if (!existsSync(path)) {
-      response.writeHead(404, { ...HEADERS, "content-type": "text/plain" });
-      response.end("it is no longer in the run directory\n");
-      return;
-    }
+  /** The latest of a kind, whatever step the page asks for it by: a browser that has it already is told so. */
+  private picture(path: string, { headers }: IncomingMessage, response: ServerResponse): void {
     const png = readFileSync(path);
     const etag = `"${createHash("sha256").update(png).digest("base64url")}"`;
     const isKnown = headers["if-none-match"] === etag;
-    response.writeHead(isKnown ? 304 : 200, { ...HEADERS, "cache-control": "private, no-cache", etag, "content-type": "image/png" }); // prettier-ignore
+    const kept = { "content-type": "image/png", "cache-control": "private, no-cache", etag };
+    response.writeHead(isKnown ? 304 : 200, { ...HEADERS, ...kept });
     response.end(isKnown ? undefined : png);
   }
 
@@ -175,33 +171,18 @@ class Site {
   private whole(has: URLSearchParams): object {
     const { view, title, encoder, method } = this.options;
     const { history, evaluations, marks } = view;
-    const pictures = [...view.pictures.values()];
     const from =
       Number(has.get("revision") ?? -1) === history.revision ? Math.max(0, Number(has.get("points")) || 0) : 0;
-    return {
-      title,
-      encoder,
-      method,
-      ...this.changing(),
-      from,
-      history: history.since(from),
-      evaluations,
-      marks,
-      pictures,
-    };
+    const known = { title, encoder, method, evaluations, marks, pictures: [...view.pictures.values()] };
+    return { ...known, ...this.changing(), from, history: history.since(from) };
   }
 
   /** What a page that is open has to be told; by the counts it sees whether it has all. */
   private changing(): object {
     const { history, evaluations, marks, marksForgotten, picturesMade } = this.options.view;
     const { points, revision, stride } = history;
-    const counts = {
-      points,
-      revision,
-      evaluations: evaluations.length,
-      marks: marks.length + marksForgotten,
-      pictures: picturesMade,
-    };
+    const marked = marks.length + marksForgotten;
+    const counts = { points, revision, evaluations: evaluations.length, marks: marked, pictures: picturesMade };
     return { now: this.options.view.current, counts, stride };
   }
 }

@@ -72,7 +72,8 @@ export interface PictureNote {
 }
 
 /** pairs: augmented views of training samples; neighbours: what the encoder takes for similar to test samples */
-export type PictureKind = "pairs" | "neighbours";
+export const PICTURE_KINDS = ["pairs", "neighbours"] as const;
+export type PictureKind = (typeof PICTURE_KINDS)[number];
 
 /** A worker that takes part from now on. */
 export interface JoinedWorker {

@@ -1,6 +1,7 @@
 /** Telemetry: logs, the event file, the progress line. */
 export {
   EventFile,
+  PICTURE_KINDS,
   readEvents,
   type JoinedWorker,
   type PictureKind,

@@ -1,7 +1,7 @@
 /** The dashboard in a real browser: a live run, a worker that is killed, a reload, a restart, narrow and wide, and whoever sees no chart. */
 import { once } from "node:events";
 import { request, type IncomingMessage } from "node:http";
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -18,7 +18,9 @@ const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
 const folder = temporaryFolder();
 const out = join(folder, "run");
-const RUN = [...SMALL_RUN, "--steps=100000", "--set", "membership.minWorkers=1", "--set", "evaluation.everyEpochs=1", "--set", "checkpoint.everySteps=50"]; // prettier-ignore
+/** Pictures that one can see something on. */
+const SIZE = ["--set", "data.imageSize=16", "--set", "data.decodeSize=16"];
+const RUN = [...SMALL_RUN, ...SIZE, "--steps=100000", "--set", "membership.minWorkers=1", "--set", "evaluation.everyEpochs=1", "--set", "checkpoint.everySteps=50"]; // prettier-ignore
 const complaints: string[] = [];
 let browser: Browser;
 let coordinator: Running;
@@ -82,9 +84,9 @@ describe.runIf(PROGRAM !== undefined)("the dashboard", { timeout: 120_000 }, () 
   };
 
   it("shows pictures of an evaluation, and says what is on them", async () => {
-    const [pairs = -1, neighbours] = await pictures();
-    expect(neighbours).toBe(pairs);
-    expect(pairs % 12).toBe(0);
+    const isOfOneStep = async () => new Set(await pictures()).size === 1;
+    await vi.waitUntil(isOfOneStep, 20_000);
+    expect((await pictures()).map((step) => step % 12)).toEqual([0, 0]);
     expect(await page.locator("#pairs img").getAttribute("alt")).toContain("synthetic train ");
     expect(await page.locator("#neighbours img").getAttribute("alt")).toMatch(
       /: (\S+: (\S+ -?[01]\.\d\d(, |; |$)){5}){6}/,
@@ -158,6 +160,29 @@ describe.runIf(PROGRAM !== undefined)("the dashboard", { timeout: 120_000 }, () 
     expect(
       complaints.filter((text) => !/ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|Failed to fetch/.test(text)),
     ).toEqual([]);
+  });
+});
+
+describe("pictures", { timeout: 60_000 }, () => {
+  const train = (out: string, ...more: string[]) =>
+    start(["train", ...SMALL_RUN, "--workers=1", "--ui=127.0.0.1:0", "--out", out, ...more]);
+
+  it("that cannot be kept cost the run nothing, and are spoken of once", async () => {
+    const place = join(folder, "no-pictures");
+    mkdirSync(place);
+    writeFileSync(join(place, "pictures"), "in the way");
+    const { code, stderr } = await train(place, "--steps=12", "--set", "evaluation.everyEpochs=1").ended;
+    expect([code, stderr.match(/kNN accuracy/g)?.length]).toEqual([0, 2]);
+    expect(stderr.match(/no pictures of this run: .*EEXIST/g)).toHaveLength(1);
+  });
+
+  it("of a run without evaluations are views alone", async () => {
+    const place = join(folder, "unevaluated");
+    const run = train(place, "--steps=100000");
+    await vi.waitUntil(() => existsSync(join(place, "pictures/pairs.png")), { timeout: 50_000 });
+    run.process.kill("SIGTERM");
+    expect((await run.ended).code).toBe(0);
+    expect(readdirSync(join(place, "pictures"))).toEqual(["pairs.png"]);
   });
 });
 
