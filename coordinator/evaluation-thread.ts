@@ -1,7 +1,14 @@
 /** Classifies off the coordinator's main thread: one question, one answer. */
 import { parentPort, workerData } from "node:worker_threads";
 import type { Accuracy } from "../src/evaluation/softmax-regression.js";
-import { knnAccuracy, type KnnOptions, type LabelledFeatures } from "../src/evaluation/knn.js";
+import {
+  knnAccuracy,
+  neighbourhoods,
+  type KnnOptions,
+  type LabelledFeatures,
+  type Neighbourhood,
+} from "../src/evaluation/knn.js";
+import { spread } from "../src/data/spread.js";
 
 export interface EvaluationThreadData {
   readonly bank: LabelledFeatures;
@@ -11,13 +18,19 @@ export interface EvaluationThreadData {
   readonly probeSeed: number | null;
 }
 
-/** In [0, 1]. */
+/** Accuracies are in [0, 1]. */
 export interface Scores {
   /** top-1 accuracy of weighted k-nearest neighbours */
   readonly knn: number;
   /** accuracy of a linear probe; null where none was asked for */
   readonly linear: Pick<Accuracy, "top1" | "top5"> | null;
+  /** what is nearest to a few test samples, the same at each evaluation */
+  readonly nearest: readonly Neighbourhood[];
 }
+
+/** For people to look at. */
+const TEST_SAMPLES_SHOWN = 6;
+const NEIGHBOURS_SHOWN = 5;
 
 const { bank, test, options, probeSeed } = workerData as EvaluationThreadData;
 
@@ -32,5 +45,6 @@ async function probe(seed: number): Promise<Scores["linear"]> {
 const scores: Scores = {
   knn: knnAccuracy(bank, test, options),
   linear: probeSeed === null ? null : await probe(probeSeed),
+  nearest: neighbourhoods(bank, test, spread(test.labels.length, TEST_SAMPLES_SHOWN), NEIGHBOURS_SHOWN),
 };
 parentPort?.postMessage(scores);

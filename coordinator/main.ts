@@ -11,13 +11,14 @@ import {
   readCheckpoint,
   readRunConfig,
   readRunId,
+  runFiles,
   type RunLock,
 } from "../src/checkpoint/index.js";
 import { queueRowLength, runLength, roundsOf, usesLabels, usesQueue, weightsPrecision } from "../src/config/derived.js";
 import { optimizerVectors, updateRule } from "../src/config/optimizer.js";
 import { checkAgainstDataset } from "../src/config/resolve.js";
 import type { RunConfig } from "../src/config/schema.js";
-import { CorruptLimit, labelledLength, openRunDataset, type RunDataset } from "../src/data/index.js";
+import { CorruptLimit, labelledLength, openRunDataset, type ImageDataset, type RunDataset } from "../src/data/index.js";
 import { architectureOf } from "../src/models/architecture.js";
 import { initialBuffers, initialParameters, type ParameterLayout } from "../src/models/parameters.js";
 import type { Wire } from "../src/models/exchange.js";
@@ -48,6 +49,8 @@ import {
   type InitialWeights,
 } from "./initial-weights.js";
 import { Membership } from "./membership.js";
+import { toAll } from "./observers.js";
+import { Pictures } from "./pictures.js";
 import { initialState, type Outcome, type RunPlan } from "./run-state.js";
 import type { Health } from "../src/telemetry/index.js";
 import type { RunObserver, Schedule } from "./server.js";
@@ -81,6 +84,8 @@ export interface CoordinatorOptions {
   readonly isSupervised?: boolean | undefined;
   /** whether the observer is given histograms of the state with each checkpoint */
   readonly histograms?: boolean | undefined;
+  /** whether there is anybody to make pictures for */
+  readonly pictures?: boolean | undefined;
   /** is told at every turn of the loop */
   readonly health?: Health | undefined;
   /** `step`: where the run goes on; `reproducible`: whether all that it builds on can be repeated bit for bit */
@@ -132,8 +137,10 @@ class RunHold {
 }
 
 async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<CoordinatorResult> {
-  const { config, out, observer } = options;
+  const { config, out } = options;
   const dataset = await openRunDataset(config.data.spec, config);
+  const pictures = options.pictures === true && dataset.modality === "image" ? picturesOf(options, dataset) : null;
+  const observer = pictures === null ? options.observer : toAll(options.observer, pictures);
   const { train } = dataset.splits;
   checkAgainstDataset(config, { length: train.length, unlabelled: train.length - labelledLength(train) });
   const [architecture] = await Promise.all([architectureOf(config), tryMethodApart(config)]);
@@ -297,6 +304,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
     if (options.isSupervised !== true || outcome !== "stopped") supply.farewell(`the run has ${outcome}`);
     await supply.close();
     guarded?.close();
+    await pictures?.close(outcome === "finished");
   }
 }
 
@@ -356,6 +364,12 @@ async function openPlanes(
       if (!isTaken || !listen.endsWith(":*") || tries === MOST_TRIES) throw error;
     }
   }
+}
+
+function picturesOf({ config, out, observer }: CoordinatorOptions, dataset: ImageDataset): Pictures {
+  const { stepsPerEpoch } = runLength(config, dataset.splits.train.length);
+  const isEvaluated = config.evaluation.everyEpochs > 0 && evaluationChunks(config, dataset).length > 0;
+  return new Pictures({ dataset, config, stepsPerEpoch, isEvaluated, directory: runFiles(out).pictures, observer });
 }
 
 function scheduleOf(config: RunConfig, dataset: RunDataset): Schedule {

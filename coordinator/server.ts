@@ -20,7 +20,7 @@ import {
 import type { RankMetrics } from "../src/protocol/rank-metrics.js";
 import { WireError } from "../src/protocol/wire-error.js";
 import type { KeyQueue } from "../src/objectives/key-queue.js";
-import type { JoinedWorker, Moment, StepNumbers } from "../src/telemetry/index.js";
+import type { JoinedWorker, Moment, PictureNote, StepNumbers } from "../src/telemetry/index.js";
 import type { StepRates } from "./aggregator.js";
 import type { AggregationCommand, AggregationReport } from "./aggregators.js";
 import { DropLog } from "./drop-log.js";
@@ -37,6 +37,10 @@ export interface RunObserver {
   stepDone(report: StepReport): void;
   stepSkipped(step: number): void;
   evaluated(step: number, scores: Scores): void;
+  /** a picture was made, and lies in the run directory */
+  pictured(note: PictureNote, png: Uint8Array): void;
+  /** pictures could not be made; is told of it once */
+  notPictured(reason: string): void;
   /** @param workers here by now */
   workerJoined(joined: JoinedWorker, workers: number): void;
   workerLeft(worker: string, reason: string, workers: number): void;

@@ -1,6 +1,6 @@
 /**
  * A run directory: `config.yaml` (resolved), `id`, `manifest` (hash of the data set's listing), `checkpoints/`, `events.jsonl`,
- * `tensorboard/`, `logs/`. It belongs to one run, and one coordinator at a time.
+ * `tensorboard/`, `logs/`, `pictures/`. It belongs to one run, and one coordinator at a time.
  */
 import { randomBytes } from "node:crypto";
 import { access, mkdir, readFile, rm } from "node:fs/promises";
@@ -30,6 +30,8 @@ export function runFiles(directory: string) {
     events: join(directory, "events.jsonl"),
     tensorboard: join(directory, "tensorboard"),
     logs: join(directory, "logs"),
+    /** the latest of each kind, made for who looks at the run */
+    pictures: join(directory, "pictures"),
   } as const;
 }
 

@@ -172,6 +172,8 @@ function stepObserver(stepDone: (report: StepReport) => void): RunObserver {
     straggler: ignore,
     notReproducible: ignore,
     evaluated: ignore,
+    pictured: ignore,
+    notPictured: ignore,
     workerJoined: ignore,
     workerLeft: ignore,
     wentBack: ignore,

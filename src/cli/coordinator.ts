@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { basename } from "node:path";
 import { runCoordinator, type CoordinatorResult } from "../../coordinator/main.js";
+import { toAll } from "../../coordinator/observers.js";
 import { holdsRun, logFile, runFiles } from "../checkpoint/index.js";
 import type { RunConfig } from "../config/index.js";
 import { UserError } from "../protocol/errors.js";
@@ -10,7 +11,6 @@ import { EventFile, openLogger, readEvents, Progress, Timeline } from "../teleme
 import { percent, RunDisplay } from "./run-display.js";
 import { RunMetrics } from "./run-metrics.js";
 import { RunTensorBoard } from "./run-tensorboard.js";
-import { toAll } from "./observers.js";
 import {
   AGGREGATORS_OPTION,
   aggregatorsOf,
@@ -242,7 +242,7 @@ async function serveRun({
   let whereShown: string | null = null;
   try {
     if (ui !== null && view !== null) {
-      const shown = { view, title: basename(out), config };
+      const shown = { view, pictures: runFiles(out).pictures, title: basename(out), config };
       dashboard = await openDashboard(ui, shown, (message) => {
         whereShown = message;
       });
@@ -265,6 +265,7 @@ async function serveRun({
       init,
       signal,
       isSupervised,
+      pictures: dashboard !== null,
       health,
       histograms: tensorboard,
       onListening: ({ control, step, reproducible, initial }) => {

@@ -3,7 +3,7 @@ import type { InitialReport } from "../../coordinator/initial-weights.js";
 import type { Scores } from "../../coordinator/evaluation-thread.js";
 import type { RunObserver, StepReport } from "../../coordinator/server.js";
 import { modalityOf, type RunConfig } from "../config/index.js";
-import type { EventFile, JoinedWorker, Logger, Progress, Moment, Timeline } from "../telemetry/index.js";
+import type { EventFile, JoinedWorker, Logger, Moment, PictureNote, Progress, Timeline } from "../telemetry/index.js";
 
 export class RunDisplay implements RunObserver {
   /** kNN accuracy in [0, 1] of the first evaluation of this process, and of the last */
@@ -49,6 +49,14 @@ export class RunDisplay implements RunObserver {
     if (linear !== null)
       this.note(`linear accuracy ${percent(linear.top1)} top-1, ${percent(linear.top5)} top-5 at step ${step}`);
     this.note(`kNN accuracy ${percent(accuracy)} at step ${step}${step === 0 ? ` (${this.atFirst})` : ""}`);
+  }
+
+  pictured(note: PictureNote): void {
+    this.events.append({ kind: "pictured", ...note });
+  }
+
+  notPictured(reason: string): void {
+    this.logger.warn(`no pictures of this run: ${reason}`);
   }
 
   workerJoined(joined: JoinedWorker, workers: number): void {

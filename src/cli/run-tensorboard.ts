@@ -3,15 +3,8 @@ import type { Scores } from "../../coordinator/evaluation-thread.js";
 import type { RunObserver, StepReport } from "../../coordinator/server.js";
 import type { StateHistogram } from "../../coordinator/state-histograms.js";
 import { printConfig, type RunConfig } from "../config/index.js";
-import {
-  EventWriter,
-  histogram,
-  image,
-  scalar,
-  text,
-  type EncodedImage,
-  type SummaryValue,
-} from "../telemetry/tensorboard/index.js";
+import type { PictureNote } from "../telemetry/index.js";
+import { EventWriter, histogram, image, scalar, text, type SummaryValue } from "../telemetry/tensorboard/index.js";
 
 export class RunTensorBoard implements Partial<RunObserver> {
   private readonly writer: EventWriter;
@@ -63,9 +56,8 @@ export class RunTensorBoard implements Partial<RunObserver> {
     this.writer.goOnFrom(step);
   }
 
-  /** For whoever makes pictures of a run, e.g. at each evaluation. @param tag `augmented_pairs`, … */
-  pictured(tag: string, step: number, picture: EncodedImage): void {
-    this.add(step, [image(tag, picture)]);
+  pictured({ step, picture, width, height }: PictureNote, encoded: Uint8Array): void {
+    this.add(step, [image(`pictures/${picture}`, { width, height, encoded })]);
   }
 
   close(): Promise<void> {

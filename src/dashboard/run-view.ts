@@ -1,7 +1,7 @@
 /** What the dashboard shows of a run, made of its events (those of before, too) and of what happens. No socket, no file. */
 import { queueRowLength, type RunConfig } from "../config/index.js";
 import { SOFTWARE_VERSION } from "../protocol/version.js";
-import type { Moment, TimedEvent } from "../telemetry/index.js";
+import type { Moment, PictureKind, PictureNote, TimedEvent } from "../telemetry/index.js";
 import { History } from "./history.js";
 import { StageClock, type Shares } from "./stages.js";
 
@@ -88,6 +88,10 @@ export class RunView {
   readonly history = new History();
   readonly marks: Mark[] = [];
   readonly evaluations: Evaluated[] = [];
+  /** the latest of each kind */
+  readonly pictures = new Map<PictureKind, PictureNote>();
+  /** pictures that there were so far */
+  picturesMade = 0;
   /** marks that there were before those that are kept */
   marksForgotten = 0;
   private readonly stages: StageClock;
@@ -144,6 +148,12 @@ export class RunView {
         this.evaluations.push({ time, step: event.step, accuracy: event.accuracy });
         if (this.evaluations.length > MOST_EVALUATIONS) this.evaluations.shift();
         return;
+      case "pictured": {
+        const { step, picture, width, height, legend, alt } = event;
+        this.pictures.set(picture, { step, picture, width, height, legend, alt });
+        this.picturesMade++;
+        return;
+      }
       case "worker-joined":
         this.join(event);
         mark("joined", `${event.worker} has joined`);

@@ -1,11 +1,11 @@
 /** Serves the dashboard: one page with what it needs (no other host is asked for anything), the run as JSON, and what changes as server-sent events. */
-import { randomBytes, timingSafeEqual } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
+import { existsSync, readFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { PACKAGE_ROOT } from "../protocol/version.js";
-import { listenAt, type AddressFlag, type HttpAddress } from "../telemetry/index.js";
+import { listenAt, PICTURE_KINDS, type AddressFlag, type HttpAddress } from "../telemetry/index.js";
 import type { RunView } from "./run-view.js";
 
 export interface DashboardOptions {
@@ -15,6 +15,8 @@ export interface DashboardOptions {
   /** whoever shows it may look; null: everybody who reaches the port. One is drawn where the address is not loopback and none is given */
   readonly token: string | null;
   readonly view: RunView;
+  /** folder with the latest picture of each kind */
+  readonly pictures: string;
   /** what the page is called by: the name of the run directory */
   readonly title: string;
   readonly encoder: string;
@@ -42,6 +44,7 @@ const FILES: Readonly<Record<string, string | URL>> = {
   "/": new URL("index.html", PAGE),
   "/page.js": new URL("page.js", PAGE),
   "/charts.js": new URL("charts.js", PAGE),
+  "/pictures.js": new URL("pictures.js", PAGE),
   "/tables.js": new URL("tables.js", PAGE),
   "/page.css": new URL("page.css", PAGE),
   "/icon.svg": new URL("icon.svg", PAGE),
@@ -130,13 +133,26 @@ class Site {
       return;
     }
     const file = FILES[pathname];
+    const kind = PICTURE_KINDS.find((name) => pathname === `/pictures/${name}.png`);
+    const picture = kind === undefined ? null : join(this.options.pictures, `${kind}.png`);
     if (file !== undefined) {
       const type = TYPES[(pathname.split(".")[1] ?? "html") as keyof typeof TYPES];
       say(200, readFileSync(file, "utf8"), { "content-type": type });
     } else if (pathname === "/api/run")
       say(200, JSON.stringify(this.whole(searchParams)), { "content-type": "application/json" });
     else if (pathname === "/api/stream") this.stream(response);
+    else if (picture !== null && existsSync(picture)) this.picture(picture, request, response);
     else say(404, "there is nothing here\n");
+  }
+
+  /** The latest of a kind, whatever step the page asks for it by: a browser that has it already is told so. */
+  private picture(path: string, { headers }: IncomingMessage, response: ServerResponse): void {
+    const png = readFileSync(path);
+    const etag = `"${createHash("sha256").update(png).digest("base64url")}"`;
+    const isKnown = headers["if-none-match"] === etag;
+    const kept = { "content-type": "image/png", "cache-control": "private, no-cache", etag };
+    response.writeHead(isKnown ? 304 : 200, { ...HEADERS, ...kept });
+    response.end(isKnown ? undefined : png);
   }
 
   private stream(response: ServerResponse): void {
@@ -157,14 +173,16 @@ class Site {
     const { history, evaluations, marks } = view;
     const from =
       Number(has.get("revision") ?? -1) === history.revision ? Math.max(0, Number(has.get("points")) || 0) : 0;
-    return { title, encoder, method, ...this.changing(), from, history: history.since(from), evaluations, marks };
+    const known = { title, encoder, method, evaluations, marks, pictures: [...view.pictures.values()] };
+    return { ...known, ...this.changing(), from, history: history.since(from) };
   }
 
   /** What a page that is open has to be told; by the counts it sees whether it has all. */
   private changing(): object {
-    const { history, evaluations, marks, marksForgotten } = this.options.view;
+    const { history, evaluations, marks, marksForgotten, picturesMade } = this.options.view;
     const { points, revision, stride } = history;
-    const counts = { points, revision, evaluations: evaluations.length, marks: marks.length + marksForgotten };
+    const marked = marks.length + marksForgotten;
+    const counts = { points, revision, evaluations: evaluations.length, marks: marked, pictures: picturesMade };
     return { now: this.options.view.current, counts, stride };
   }
 }

@@ -2,7 +2,7 @@
  * Weighted k-nearest neighbours on frozen features (Wu et al. 2018, "Unsupervised Feature Learning via Non-Parametric
  * Instance Discrimination", section 3.4): each neighbour votes for its class with weight exp(similarity / τ).
  */
-import { tf, type Tensor2D } from "../engine/index.js";
+import { tf, tidied, type Tensor2D } from "../engine/index.js";
 
 export interface LabelledFeatures {
   /** float32 `[count, dimension]`, of any length; cosine similarity is used */
@@ -10,6 +10,21 @@ export interface LabelledFeatures {
   /** `[count]`, each in [0, classes) */
   readonly labels: Int32Array;
   readonly dimension: number;
+}
+
+/** A sample of the bank, as seen from one of the test set. */
+export interface Neighbour {
+  /** its number in the bank */
+  readonly sample: number;
+  /** cosine, −1 to 1 */
+  readonly similarity: number;
+}
+
+export interface Neighbourhood {
+  /** number in the test set */
+  readonly sample: number;
+  /** the nearest first */
+  readonly neighbours: readonly Neighbour[];
 }
 
 export interface KnnOptions {
@@ -36,10 +51,7 @@ export function knnAccuracy(bank: LabelledFeatures, test: LabelledFeatures, opti
     for (let start = 0; start < test.labels.length; start += ROWS_AT_A_TIME) {
       const count = Math.min(ROWS_AT_A_TIME, test.labels.length - start);
       const rows = test.features.subarray(start * test.dimension, (start + count) * test.dimension);
-      const [similarities, neighbours] = tf.tidy(() => {
-        const nearest = tf.topk(tf.matMul(unitRows(rows, test.dimension), bankFeatures, false, true), k);
-        return [nearest.values.dataSync() as Float32Array, nearest.indices.dataSync() as Int32Array];
-      });
+      const { similarities, neighbours } = nearest(rows, bankFeatures, k);
       for (let row = 0; row < count; row++) {
         const votes = new Float64Array(options.classes);
         for (let i = row * k; i < (row + 1) * k; i++) {
@@ -51,6 +63,44 @@ export function knnAccuracy(bank: LabelledFeatures, test: LabelledFeatures, opti
     }
   });
   return correct / test.labels.length;
+}
+
+/**
+ * @param samples of the test set
+ * @param count neighbours of each; all there are where the bank has fewer
+ */
+export function neighbourhoods(
+  bank: LabelledFeatures,
+  test: LabelledFeatures,
+  samples: readonly number[],
+  count: number,
+): Neighbourhood[] {
+  const { dimension } = test;
+  const rows = new Float32Array(samples.length * dimension);
+  samples.forEach((sample, row) => {
+    rows.set(test.features.subarray(sample * dimension, (sample + 1) * dimension), row * dimension);
+  });
+  const k = Math.min(count, bank.labels.length);
+  return tidied(() => {
+    const { similarities, neighbours } = nearest(rows, unitRows(bank.features, dimension), k);
+    const neighbour = (place: number): Neighbour => ({ sample: neighbours[place], similarity: similarities[place] });
+    return samples.map((sample, row) => ({
+      sample,
+      neighbours: Array.from({ length: k }, (_, rank) => neighbour(row * k + rank)),
+    }));
+  });
+}
+
+/** @param rows float32 `[N, dimension]` @param bank of unit length @returns of each row the k nearest, the nearest first, `[N, k]` */
+function nearest(
+  rows: Float32Array,
+  bank: Tensor2D,
+  k: number,
+): { readonly similarities: Float32Array; readonly neighbours: Int32Array } {
+  return tidied(() => {
+    const { values, indices } = tf.topk(tf.matMul(unitRows(rows, bank.shape[1]), bank, false, true), k);
+    return { similarities: values.dataSync() as Float32Array, neighbours: indices.dataSync() as Int32Array };
+  });
 }
 
 function unitRows(features: Float32Array, dimension: number): Tensor2D {

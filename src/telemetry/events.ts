@@ -32,6 +32,8 @@ export type RunEvent =
       readonly accuracy: number;
       readonly linear: number | null;
     }
+  /** a picture of this step has taken its place in the run directory */
+  | ({ readonly kind: "pictured" } & PictureNote)
   | ({ readonly kind: "worker-joined"; readonly workers: number } & JoinedWorker)
   | { readonly kind: "worker-left"; readonly worker: string; readonly reason: string; readonly workers: number }
   /** its loss or gradient was not finite */
@@ -54,6 +56,24 @@ export type RunEvent =
   /** an aggregator was lost: the run goes on from its last checkpoint, and no worker is here yet */
   | { readonly kind: "went-back"; readonly step: number }
   | { readonly kind: "run-ended"; readonly outcome: "finished" | "stopped" | "failed"; readonly step: number | null };
+
+/** What can be said of a picture. */
+export interface PictureNote {
+  readonly step: number;
+  /** also the name of its file in the run directory's `pictures/`, without `.png` */
+  readonly picture: PictureKind;
+  /** in pixels */
+  readonly width: number;
+  readonly height: number;
+  /** what is to be seen in general, for those who look at it */
+  readonly legend: string;
+  /** what is to be seen in this one, for those who do not */
+  readonly alt: string;
+}
+
+/** pairs: augmented views of training samples; neighbours: what the encoder takes for similar to test samples */
+export const PICTURE_KINDS = ["pairs", "neighbours"] as const;
+export type PictureKind = (typeof PICTURE_KINDS)[number];
 
 /** A worker that takes part from now on. */
 export interface JoinedWorker {

@@ -1,8 +1,11 @@
 /** Telemetry: logs, the event file, the progress line. */
 export {
   EventFile,
+  PICTURE_KINDS,
   readEvents,
   type JoinedWorker,
+  type PictureKind,
+  type PictureNote,
   type RunEvent,
   type StepNumbers,
   type TimedEvent,

@@ -95,6 +95,7 @@ function after(status: RunStatus, event: TimedEvent): Partial<RunStatus> {
     case "events-lost":
     case "dropped":
     case "initialised":
+    case "pictured":
       return {};
   }
 }

@@ -1,7 +1,7 @@
 /** The dashboard in a real browser: a live run, a worker that is killed, a reload, a restart, narrow and wide, and whoever sees no chart. */
 import { once } from "node:events";
 import { request, type IncomingMessage } from "node:http";
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -18,7 +18,9 @@ const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
 const folder = temporaryFolder();
 const out = join(folder, "run");
-const RUN = [...SMALL_RUN, "--steps=100000", "--set", "membership.minWorkers=1", "--set", "evaluation.everyEpochs=1", "--set", "checkpoint.everySteps=50"]; // prettier-ignore
+/** Pictures that one can see something on. */
+const SIZE = ["--set", "data.imageSize=16", "--set", "data.decodeSize=16"];
+const RUN = [...SMALL_RUN, ...SIZE, "--steps=100000", "--set", "membership.minWorkers=1", "--set", "evaluation.everyEpochs=1", "--set", "checkpoint.everySteps=50"]; // prettier-ignore
 const complaints: string[] = [];
 let browser: Browser;
 let coordinator: Running;
@@ -67,6 +69,37 @@ describe.runIf(PROGRAM !== undefined)("the dashboard", { timeout: 120_000 }, () 
     expect(await page.locator("#events").innerText()).toContain("has joined");
   });
 
+  /** Waits for both figures' pictures, each of its own width. @returns the steps that they are of */
+  const pictures = async () => {
+    const steps: number[] = [];
+    for (const kind of ["pairs", "neighbours"]) {
+      await page.locator(`#${kind} img`).scrollIntoViewIfNeeded({ timeout: 60_000 });
+      const image = `document.querySelector("#${kind} img")`;
+      await vi.waitUntil(() => page.evaluate<boolean>(`${image}.naturalWidth > 0`), 20_000);
+      expect(await page.evaluate(`${image}.naturalWidth === Number(${image}.getAttribute("width"))`)).toBe(true);
+      const caption = await page.locator(`#${kind} figcaption`).innerText();
+      steps.push(Number(/step ([\d,]+)$/.exec(caption)?.[1]?.replaceAll(",", "")));
+    }
+    return steps;
+  };
+
+  it("shows pictures of an evaluation, and says what is on them", async () => {
+    const isOfOneStep = async () => new Set(await pictures()).size === 1;
+    await vi.waitUntil(isOfOneStep, 20_000);
+    expect((await pictures()).map((step) => step % 12)).toEqual([0, 0]);
+    expect(await page.locator("#pairs img").getAttribute("alt")).toContain("synthetic train ");
+    expect(await page.locator("#neighbours img").getAttribute("alt")).toMatch(
+      /: (\S+: (\S+ -?[01]\.\d\d(, |; |$)){5}){6}/,
+    );
+    const url = `${urlOf(coordinator)}pictures/pairs.png`;
+    const { status, headers } = await fetch(url);
+    expect([status, headers.get("content-type")]).toEqual([200, "image/png"]);
+    // Whoever has it is told so; the next may be there meanwhile.
+    const again = await fetch(url, { headers: { "if-none-match": headers.get("etag") ?? "" } });
+    expect([304, 200]).toContain(again.status);
+    expect((await fetch(`${urlOf(coordinator)}pictures/config.png`)).status).toBe(404);
+  });
+
   it("is read by those who see no chart, narrow and wide, light and dark, without a serious finding", async () => {
     await page.evaluate(readFileSync(AXE, "utf8"));
     for (const colorScheme of ["light", "dark"] as const)
@@ -102,17 +135,23 @@ describe.runIf(PROGRAM !== undefined)("the dashboard", { timeout: 120_000 }, () 
   });
 
   it("keeps the history when it is loaded again, and when the coordinator is started again", async () => {
-    const history = async () => ((await (await fetch(`${urlOf(coordinator)}api/run`)).json()) as { history: { step: number[] } }).history.step; // prettier-ignore
+    const run = async () => (await (await fetch(`${urlOf(coordinator)}api/run`)).json()) as { history: { step: number[] }; pictures: { step: number }[] }; // prettier-ignore
+    const history = async () => (await run()).history.step;
+    const pictureSteps = async () => (await run()).pictures.map((picture) => picture.step);
     const before = await history();
     await page.reload();
+    const [shown = -1] = await pictures();
     await vi.waitUntil(async () => (await page.locator("#table tbody tr.at-work").count()) === 1, 10_000);
     expect((await history()).slice(0, 20)).toEqual(before.slice(0, 20));
     const control = told(coordinator, /listening at (tcp:\S+)/);
     coordinator.process.kill("SIGTERM");
     await coordinator.ended;
     coordinator = await serve("--listen", control);
+    const [kept = -1] = await pictureSteps();
+    expect(kept).toBeGreaterThanOrEqual(shown);
     expect((await history()).slice(0, 20)).toEqual(before.slice(0, 20));
     await page.goto(urlOf(coordinator));
+    await pictures();
     await vi.waitUntil(async () => (await page.locator("#phase").innerText()) === "running", 30_000);
   });
 
@@ -121,6 +160,29 @@ describe.runIf(PROGRAM !== undefined)("the dashboard", { timeout: 120_000 }, () 
     expect(
       complaints.filter((text) => !/ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|Failed to fetch/.test(text)),
     ).toEqual([]);
+  });
+});
+
+describe("pictures", { timeout: 60_000 }, () => {
+  const train = (out: string, ...more: string[]) =>
+    start(["train", ...SMALL_RUN, "--workers=1", "--ui=127.0.0.1:0", "--out", out, ...more]);
+
+  it("that cannot be kept cost the run nothing, and are spoken of once", async () => {
+    const place = join(folder, "no-pictures");
+    mkdirSync(place);
+    writeFileSync(join(place, "pictures"), "in the way");
+    const { code, stderr } = await train(place, "--steps=12", "--set", "evaluation.everyEpochs=1").ended;
+    expect([code, stderr.match(/kNN accuracy/g)?.length]).toEqual([0, 2]);
+    expect(stderr.match(/no pictures of this run: .*EEXIST/g)).toHaveLength(1);
+  });
+
+  it("of a run without evaluations are views alone", async () => {
+    const place = join(folder, "unevaluated");
+    const run = train(place, "--steps=100000");
+    await vi.waitUntil(() => existsSync(join(place, "pictures/pairs.png")), { timeout: 50_000 });
+    run.process.kill("SIGTERM");
+    expect((await run.ended).code).toBe(0);
+    expect(readdirSync(join(place, "pictures"))).toEqual(["pairs.png"]);
   });
 });
 

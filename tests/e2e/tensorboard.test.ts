@@ -3,7 +3,6 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import sharp from "sharp";
 import { beforeAll, describe, expect, it, vi } from "vitest";
 import { cacheFolder } from "../../scripts/setup/libtensorflow.mjs";
 import { RunTensorBoard } from "../../src/cli/run-tensorboard.js";
@@ -39,7 +38,7 @@ interface Loaded {
   /** `[step, number of values, values of each bucket]` by tag */
   readonly histograms: Readonly<Record<string, readonly (readonly [number, number, readonly number[]])[]>>;
   /** `[step, width, height, hex]` */
-  readonly images: Readonly<Record<string, readonly unknown[]>>;
+  readonly images: Readonly<Record<string, readonly (readonly [number, number, number, string])[]>>;
   /** `[step, text]` */
   readonly texts: Readonly<Record<string, readonly (readonly [number, string])[]>>;
 }
@@ -92,7 +91,7 @@ describe.runIf(packages !== null)("TensorBoard", { timeout: 120_000 }, () => {
     "--workers",
     "1",
     "--ui",
-    "off",
+    "127.0.0.1:0",
     "--set",
     "evaluation.everyEpochs=1",
     "--set",
@@ -125,23 +124,24 @@ describe.runIf(packages !== null)("TensorBoard", { timeout: 120_000 }, () => {
     expect(texts["config"]).toEqual([[0, `\`\`\`yaml\n${config}\`\`\``]]);
   });
 
-  it("shows pictures that are handed over", async () => {
-    const out = join(folder, "pictures");
-    const encoded = await sharp({ create: { width: 3, height: 2, channels: 3, background: "red" } })
-      .png()
-      .toBuffer();
-    const board = await boardOf(out);
-    board.pictured("augmented_pairs", 7, { width: 3, height: 2, encoded });
-    await board.close();
-    expect(load(out).images).toEqual({ augmented_pairs: [[7, 3, 2, encoded.toString("hex")]] });
+  it("has the pictures that the dashboard shows", () => {
+    const { images } = load(run);
+    for (const kind of ["pairs", "neighbours"]) {
+      const [step, width, height, hex] = images[`pictures/${kind}`]?.at(-1) ?? [];
+      expect(step).toBe(26);
+      const encoded = readFileSync(join(run, `pictures/${kind}.png`));
+      expect(hex).toBe(encoded.toString("hex"));
+      // A PNG begins with its size.
+      expect([width, height]).toEqual([encoded.readUInt32BE(16), encoded.readUInt32BE(20)]);
+    }
   });
 
   it("has each step once where the run went back", async () => {
     const out = join(folder, "back");
     const board = await boardOf(out);
-    for (const step of [10, 20, 30, 40]) board.evaluated(step, { knn: 0.5, linear: null });
+    for (const step of [10, 20, 30, 40]) board.evaluated(step, { knn: 0.5, linear: null, nearest: [] });
     board.wentBack(20);
-    for (const step of [30, 40]) board.evaluated(step, { knn: 0.25, linear: null });
+    for (const step of [30, 40]) board.evaluated(step, { knn: 0.25, linear: null, nearest: [] });
     await board.close();
     expect(load(out).scalars["eval/knn_top1"]).toEqual([[10, 0.5], [20, 0.5], [30, 0.25], [40, 0.25]]); // prettier-ignore
   });

@@ -52,7 +52,7 @@ import { random, type Random } from "../../src/cli/simulate/random.js";
 import { SimulatedWorker, type Surroundings } from "./simulated-worker.js";
 
 /** Drawn from as they stand here: what stands here twice happens twice as often. */
-const SCORES: Scores = { knn: 0.5, linear: null };
+const SCORES: Scores = { knn: 0.5, linear: null, nearest: [] };
 const TROUBLES = [
   ...(["crash", "crash", "pause", "drain", "join"] as const),
   ...(["coordinator", "aggregator", "freeze", "cut", "one-way", "both-ways"] as const),
@@ -612,7 +612,15 @@ class Cluster implements Surroundings {
         must(this.reference.skipped.has(step - 1), () => `step ${String(step)} was skipped for nothing`);
         stepOver(step);
       },
-      ...{ evaluated: ignore, workerJoined: ignore, workerLeft: ignore, straggler: ignore, notReproducible: ignore },
+      ...{
+        evaluated: ignore,
+        pictured: ignore,
+        notPictured: ignore,
+        workerJoined: ignore,
+        workerLeft: ignore,
+        straggler: ignore,
+        notReproducible: ignore,
+      },
       ...{
         wentBack: ignore,
         happened: ignore,

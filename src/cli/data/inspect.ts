@@ -78,7 +78,7 @@ export const inspectCommand: CommandModule<object, InspectArguments> = {
       const { configureEngine } = await import("../../engine/environment.js");
       configureEngine({ threads: availableParallelism() });
       // Only now: the engine reads its environment when it loads.
-      const { contactSheet } = await import("./contact-sheet.js");
+      const { contactSheet } = await import("../../data/contact-sheet.js");
       const picture = await contactSheet(dataset, config, { rows, pairs });
       await writeFile(sheet, picture).catch((cause: unknown) => {
         throw new UserError("OUT_UNWRITABLE", `sheet "${sheet}" cannot be written: ${String(cause)}`, { cause });

@@ -447,7 +447,7 @@ class SimulatedRun {
       },
       ...{ stepSkipped: ignore, evaluated: ignore, workerJoined: ignore, workerLeft: ignore, straggler: ignore },
       ...{ notReproducible: ignore, explained: ignore, dropped: ignore, corrupt: ignore, checkpointed: ignore },
-      ...{ wentBack: ignore, happened: ignore },
+      ...{ wentBack: ignore, happened: ignore, pictured: ignore, notPictured: ignore },
     };
   }
 }

@@ -1,12 +1,13 @@
 /** The page: all of the run once, then what changes, as the coordinator sends it. */
 import { TimeChart } from "./charts.js";
+import { showPictures } from "./pictures.js";
 import { showEvents, showFigures, showStages, showWorkers } from "./tables.js";
 
 const state = {
   history: {},
   evaluations: [],
   marks: [],
-  counts: { points: 0, revision: -1, evaluations: 0, marks: 0 },
+  counts: { points: 0, revision: -1, evaluations: 0, marks: 0, pictures: 0 },
 };
 const marks = () => state.marks;
 
@@ -45,6 +46,7 @@ async function refresh() {
   for (const chart of charts)
     chart.show([state.history.time, ...chart.chart.columns.map(({ name }) => state.history[name])]);
   knn.show([state.evaluations.map(({ time }) => time), state.evaluations.map(({ accuracy }) => 100 * accuracy)]);
+  showPictures(run.pictures);
   showEvents(state.marks);
   show(run.now);
 }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { knnAccuracy } from "../../../src/evaluation/knn.js";
+import { knnAccuracy, neighbourhoods } from "../../../src/evaluation/knn.js";
 
 /** Unit vectors at these angles, in degrees. */
 function at(degrees: readonly number[], labels: readonly number[]) {
@@ -37,5 +37,28 @@ describe("weighted kNN", () => {
       angles.map((angle) => (angle === 1 ? 0 : 1)),
     );
     expect(knnAccuracy(at([0, 90], [0, 1]), test, { neighbours: 2, temperature: 0.1, classes: 2 })).toBe(1);
+  });
+});
+
+describe("neighbourhoods", () => {
+  const cosine = (degrees: number) => Math.cos((degrees * Math.PI) / 180);
+  const bank = at([0, 90, 30, 200, 10], [0, 1, 0, 1, 0]);
+  const test = at([80, 205, 12], [1, 1, 0]);
+
+  it("are the nearest of the bank by cosine, the nearest first, of the samples asked for", () => {
+    const [first, second, ...more] = neighbourhoods(bank, test, [2, 1], 3);
+    expect(more).toEqual([]);
+    expect([first?.sample, first?.neighbours.map(({ sample }) => sample)]).toEqual([2, [4, 0, 2]]);
+    expect([second?.sample, second?.neighbours.map(({ sample }) => sample)]).toEqual([1, [3, 1, 0]]);
+    first?.neighbours.forEach(({ similarity }, rank) => {
+      expect(similarity).toBeCloseTo(cosine([2, 12, 18][rank] ?? 0), 5);
+    });
+    expect(second?.neighbours[2]?.similarity).toBeCloseTo(cosine(155), 5);
+  });
+
+  it("are of the whole bank where it has no more", () => {
+    const [only] = neighbourhoods(bank, test, [0], 9);
+    expect(only?.neighbours.map(({ sample }) => sample)).toEqual([1, 2, 4, 0, 3]);
+    expect(neighbourhoods(bank, test, [], 3)).toEqual([]);
   });
 });

@@ -7,7 +7,7 @@ import { EventFile, openLogger, Progress } from "../../../src/telemetry/index.js
 import { temporaryFolder } from "../data/temporary-folder.js";
 
 const folder = temporaryFolder();
-const SCORES = { knn: 0.5, linear: null };
+const SCORES = { knn: 0.5, linear: null, nearest: [] };
 
 it.each([
   ["untrained encoder", false],

@@ -1,5 +1,5 @@
 /** Several observers of one run. */
-import type { RunObserver } from "../../coordinator/server.js";
+import type { RunObserver } from "./server.js";
 
 /** @returns one that passes all it is told to `first`, and to the others what they care for */
 export function toAll(first: RunObserver, ...others: readonly Partial<RunObserver>[]): RunObserver {
@@ -14,6 +14,8 @@ export function toAll(first: RunObserver, ...others: readonly Partial<RunObserve
     stepDone: tell("stepDone"),
     stepSkipped: tell("stepSkipped"),
     evaluated: tell("evaluated"),
+    pictured: tell("pictured"),
+    notPictured: tell("notPictured"),
     workerJoined: tell("workerJoined"),
     workerLeft: tell("workerLeft"),
     straggler: tell("straggler"),
