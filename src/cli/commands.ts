@@ -84,6 +84,11 @@ export const COMMANDS: CommandModule[] = [
     async () => (await import("./bench.js")).benchCommand,
   ),
   command(
+    "simulate [run]",
+    "How a run would scale on machines that are not there: step time, efficiency and price over numbers of devices",
+    async () => (await import("./simulate.js")).simulateCommand,
+  ),
+  command(
     "doctor",
     "Examine this machine: engine, devices, threads, ports, disk; with a remedy for whatever is wrong",
     async () => (await import("./doctor.js")).doctorCommand,

@@ -72,10 +72,19 @@ function layoutOf(sizes: readonly number[]): ParameterLayout {
   return builder.build();
 }
 
-/** Workers that a scenario has: a process a device, or a process a machine. */
-function workersOf({ arrangement, devices, devicesPerMachine }: Scenario): { count: number; devices: number } {
-  const isTeam = arrangement === "hierarchical";
-  return { count: isTeam ? Math.ceil(devices / devicesPerMachine) : devices, devices: isTeam ? devicesPerMachine : 1 };
+/** Devices of each worker on each machine: a process a device, or one a machine. */
+function workersOf({
+  arrangement,
+  devices,
+  devicesPerMachine,
+  missingMachines,
+}: Scenario): readonly (readonly number[])[] {
+  const machines = Math.ceil(devices / devicesPerMachine);
+  const all = Array.from({ length: machines }, (_, machine) => {
+    const here = Math.min(devicesPerMachine, devices - machine * devicesPerMachine);
+    return arrangement === "hierarchical" ? [here] : new Array<number>(here).fill(1);
+  });
+  return all.slice(0, machines - missingMachines);
 }
 
 /** Aggregators of a scenario: one a machine, as far as there may be so many, and tensors enough. */
@@ -108,33 +117,37 @@ class SimulatedRun {
     readonly aggregators: Endpoint[];
     readonly workers: Map<string, Endpoint>;
   };
-  private readonly slow = new Set<string>();
+  private readonly workerCount: number;
+  private readonly deviceCount: number;
 
   constructor(private readonly scenario: Scenario) {
-    const { costs, network, seed, devicesPerMachine, missingMachines } = scenario;
+    const { costs, network, seed, missingMachines } = scenario;
     this.draw = random(seed);
     this.network = new Network(this.agenda, network, costs.hopMs, 1 / (costs.ioGbytes * 1e6));
     this.coordinator = new Processor(this.agenda);
     this.aggregators = aggregatorsOf(scenario);
     this.model = model(scenario, this.aggregators);
     const own = this.network.newMachine();
-    const { count, devices } = workersOf(scenario);
-    const workersAMachine = Math.max(1, Math.floor(devicesPerMachine / devices));
-    const machines = Array.from({ length: Math.ceil(count / workersAMachine) }, () => this.network.newMachine());
+    const present = workersOf(scenario);
+    // Aggregators stay where a machine's workers are missing: they are another's by now.
+    const machines = Array.from({ length: present.length + missingMachines }, () => this.network.newMachine());
     this.homes = { coordinator: this.network.newEndpoint(own), aggregators: [], workers: new Map() };
     for (let index = 0; index < this.aggregators; index++) {
       const machine = scenario.arrangement === "embedded" ? own : machines[index % machines.length];
       this.homes.aggregators.push(this.network.newEndpoint(machine));
     }
+    this.workerCount = present.flat().length;
+    this.deviceCount = present.flat().reduce((sum, devices) => sum + devices, 0);
     this.server = this.startCoordinator();
-    const present = count - missingMachines * workersAMachine;
-    for (let number = 1; number <= present; number++) {
-      const machine = machines[Math.floor((number - 1) / workersAMachine)];
-      this.homes.workers.set(String(number), this.network.newEndpoint(machine));
-      this.agenda.later(number * JOINS_EVERY_MS, () => {
-        this.startWorker(number, devices);
-      });
-    }
+    let number = 0;
+    for (const [machine, workers] of present.entries())
+      for (const devices of workers) {
+        const own = ++number;
+        this.homes.workers.set(String(own), this.network.newEndpoint(machines[machine]));
+        this.agenda.later(own * JOINS_EVERY_MS, () => {
+          this.startWorker(own, devices);
+        });
+      }
   }
 
   run(): Simulated {
@@ -158,34 +171,33 @@ class SimulatedRun {
     return WARM_UP_STEPS + (this.scenario.devices > MANY_DEVICES ? FEW_STEPS : STEPS);
   }
 
+  /** A link is as busy as both of its directions: gradients take one, and the weights that follow the other. */
   private busy(elapsed: number): Simulated["busy"] {
-    const most = (name: string, values: readonly number[]) => ({ what: name, share: Math.max(...values) / elapsed });
     const { coordinator, aggregators, workers } = this.homes;
     const isEmbedded = this.scenario.arrangement === "embedded";
     const processes = [...workers.values()];
+    const most = (what: string, times: readonly number[]) => ({
+      what,
+      share: Math.min(1, Math.max(...times) / elapsed),
+    });
+    const links = (what: string, of: readonly Endpoint[]) =>
+      most(
+        what,
+        of.map(({ machine }) => machine.in.busyMs + machine.out.busyMs),
+      );
     const found = [
       most(
         "devices",
-        [...this.workers.values()].map(({ computeMs }) => computeMs / workersOf(this.scenario).devices),
+        [...this.workers.values()].map(({ computeMs, devices }) => computeMs / devices),
       ),
       most("coordinator's thread", [this.coordinator.busyMs]),
       most(
         isEmbedded ? "aggregator's thread" : "aggregators' threads",
         this.planeThreads.map(({ busyMs }) => busyMs),
       ),
-      most("coordinator's link", [coordinator.machine.in.busyMs, coordinator.machine.out.busyMs]),
-      ...(isEmbedded
-        ? []
-        : [
-            most(
-              "aggregators' links",
-              aggregators.flatMap(({ machine }) => [machine.in.busyMs, machine.out.busyMs]),
-            ),
-          ]),
-      most(
-        "workers' links",
-        processes.flatMap(({ machine }) => [machine.in.busyMs, machine.out.busyMs]),
-      ),
+      links("coordinator's link", [coordinator]),
+      ...(isEmbedded ? [] : [links("aggregators' links", aggregators)]),
+      ...(isEmbedded ? [links("workers' links", processes)] : []),
       most("switch", [this.network.coreBusyMs]),
       most(
         "network threads",
@@ -196,9 +208,8 @@ class SimulatedRun {
   }
 
   private idleShare(elapsed: number): number {
-    const { devices } = workersOf(this.scenario);
     const compute = [...this.workers.values()].reduce((sum, { computeMs }) => sum + computeMs, 0);
-    return 1 - compute / (this.workers.size * devices * elapsed);
+    return 1 - compute / (this.deviceCount * elapsed);
   }
 
   private stepDone(stepMs: number): void {
@@ -262,7 +273,6 @@ class SimulatedRun {
     const { coordinator, aggregators } = this.homes;
     const million = payload.tensors.reduce((sum, size) => sum + size, 0) / 1e6;
     const paces = Array.from({ length: devices }, () => (draw.chance(stragglers.share) ? stragglers.factor : 1));
-    if (paces.some((pace) => pace > 1)) this.slow.add(name);
     const worker = new SimulatedWorker(number, devices, {
       ...{ agenda, arena, worldSize, layout: model.layout, messageMs: costs.messageMs, random: draw.next },
       tickMs: heartbeatOf(scenario) / 4,
@@ -355,10 +365,6 @@ class SimulatedRun {
     const { scenario, agenda, coordinator, arena } = this;
     const { worldSize, costs, overlaps } = scenario;
     const { layout } = this.model;
-    const { count } = workersOf(scenario);
-    const missing = Math.floor(
-      scenario.missingMachines * (count / Math.ceil(scenario.devices / scenario.devicesPerMachine)),
-    );
     const zeros = (length: number) => new Float32Array(length);
     const state: TrainingState = {
       ...{ version: 0, updates: 0, query: zeros(layout.parameterCount), key: zeros(layout.parameterCount) },
@@ -391,7 +397,7 @@ class SimulatedRun {
     });
     const { heartbeatMs, lateQuantile } = config.membership;
     const plan = {
-      ...{ worldSize, totalSteps: this.totalSteps + 1, minWorkers: count - missing, heartbeatMs },
+      ...{ worldSize, totalSteps: this.totalSteps + 1, minWorkers: this.workerCount, heartbeatMs },
       ...{ deadAfterMs: DEAD_AFTER_MS, lateQuantile, checkpointEverySteps: 0, evaluateEverySteps: 0 },
       ...{ featureChunks: 0, nonFinite: "stop" as const },
     };

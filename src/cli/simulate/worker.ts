@@ -51,7 +51,7 @@ export class SimulatedWorker {
 
   constructor(
     number: number,
-    private readonly devices: number,
+    readonly devices: number,
     private readonly world: Surroundings,
   ) {
     const { agenda, arena, layout, worldSize } = world;
