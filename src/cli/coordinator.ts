@@ -10,6 +10,7 @@ import { EventFile, openLogger, readEvents, Progress, Timeline } from "../teleme
 import { percent, RunDisplay } from "./run-display.js";
 import { RunMetrics } from "./run-metrics.js";
 import { toAll } from "./observers.js";
+import { StageLog } from "./stage-log.js";
 import {
   AGGREGATORS_OPTION,
   aggregatorsOf,
@@ -221,6 +222,7 @@ async function serveRun({
   const { health, metrics, close } = await healthAt(healthAddress, (message) => {
     display.note(message);
   });
+  const stages = new StageLog(events);
   let dashboard: Dashboard | null = null;
   let whereShown: string | null = null;
   try {
@@ -250,22 +252,26 @@ async function serveRun({
       health,
       onListening: ({ control, step, reproducible, initial }) => {
         began = again(control);
-        events.append({ kind: "run-started", again: began, control, resumed: resume, step, reproducible });
+        const shownAt = dashboard?.address ?? null;
+        const started = { again: began, control, resumed: resume, step, reproducible, dashboard: shownAt };
+        events.append({ kind: "run-started", ...started });
         display.note(`run directory ${out}; listening at ${control}`);
         // Where a run does not begin there is one line, with the reason.
         if (whereShown !== null) display.note(whereShown);
         if (initial !== null) display.initialised(initial);
         process.send?.({ control } satisfies ToParent);
       },
-      observer: toAll(display, ...observers),
+      observer: toAll(display, stages, ...observers),
     });
     progress.end();
+    stages.write();
     events.append({ kind: "run-ended", outcome: result.outcome, step: result.step });
     process.stdout.write(closing(result, out, config, display, began ?? ""));
     if (asked.aborted && result.outcome === "stopped") process.exitCode = drained;
   } catch (error) {
     progress.end();
     if (began !== null) {
+      stages.write();
       events.append({ kind: "run-ended", outcome: "failed", step: null });
       logger.info({ error: String(error) }, "ended by an error");
     }

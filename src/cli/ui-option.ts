@@ -46,10 +46,16 @@ export async function openDashboard(
   const token = process.env["TANDEM_UI_TOKEN"] || null;
   if (token !== null && token.length < LEAST_TOKEN)
     throw new UserError("TOKEN_SHORT", `TANDEM_UI_TOKEN has ${String(token.length)} characters: give ${String(LEAST_TOKEN)} or more`); // prettier-ignore
-  const of = { token, view, title, encoder: config.model.encoder, method: config.method };
+  const described = { title, encoder: config.model.encoder, method: config.method };
   for (const port of place.ports) {
     try {
-      const dashboard = await serveDashboard({ address: { host: place.host, port }, flag: FLAG, ...of });
+      const dashboard = await serveDashboard({
+        address: { host: place.host, port },
+        flag: FLAG,
+        token,
+        view,
+        described,
+      });
       say(`dashboard at ${dashboard.url}`);
       return dashboard;
     } catch (error) {

@@ -1,8 +1,8 @@
 /** What the dashboard keeps of a run: bounded, in order, and of the time of each worker all of it. */
 import { describe, expect, it } from "vitest";
 import { COLUMNS, History, type Point } from "../../../src/dashboard/history.js";
-import { STAGES, StageClock } from "../../../src/dashboard/stages.js";
 import { NO_METRICS } from "../../../src/protocol/rank-metrics.js";
+import { STAGES, StageClock } from "../../../src/telemetry/index.js";
 
 const pointOf = (step: number): Point =>
   Object.fromEntries(COLUMNS.map((name) => [name, name === "step" ? step : 10 * step])) as Point;
