@@ -54,6 +54,11 @@ export const COMMANDS: CommandModule[] = [
     async () => (await import("./top.js")).topCommand,
   ),
   command(
+    "explain <run>",
+    "What limits a run, and what to try: loading, computing, the exchange, stragglers, crashes; and whether it learns",
+    async () => (await import("./explain.js")).explainCommand,
+  ),
+  command(
     "evaluate",
     "Measure a checkpoint: evaluate knn, linear, finetune, geometry, plot",
     async () => (await import("./evaluate.js")).evaluateCommand,

@@ -2,14 +2,17 @@
 import type { RunObserver } from "../../coordinator/server.js";
 import { StageClock, type EventFile, type Moment } from "../telemetry/index.js";
 
-/** How often, in ms; with many workers less often, so that it is never more than about 1 kB a second. */
+/** First after so long, then twice that, up to every so often, in ms: a short run and a killed one are to leave some, too. */
+const FIRST_MS = 1000;
 const EVERY_MS = 10_000;
+/** More have it less often, so that it is never more than about 1 kB a second. */
 const WORKERS_AT_ONCE = 32;
 
 export class StageLog implements Partial<RunObserver> {
   private readonly clock: StageClock;
   /** null: no step has begun */
   private writtenAt: number | null = null;
+  private dueMs = FIRST_MS;
 
   /** @param now monotonic clock in ms */
   constructor(
@@ -25,8 +28,10 @@ export class StageLog implements Partial<RunObserver> {
   }
 
   stepDone({ workers }: { readonly workers: number }): void {
-    const everyMs = EVERY_MS * Math.max(1, workers / WORKERS_AT_ONCE);
-    if (this.writtenAt !== null && this.now() - this.writtenAt >= everyMs) this.write();
+    const dueMs = this.dueMs * Math.max(1, workers / WORKERS_AT_ONCE);
+    if (this.writtenAt === null || this.now() - this.writtenAt < dueMs) return;
+    this.dueMs = Math.min(EVERY_MS, 2 * this.dueMs);
+    this.write();
   }
 
   workerLeft(worker: string): void {

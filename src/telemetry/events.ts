@@ -27,7 +27,7 @@ export type RunEvent =
       readonly missing: readonly string[];
     }
   | ({ readonly kind: "step"; readonly step: number } & StepNumbers)
-  /** what workers have done in the last `seconds`, and where their time went; every ten seconds, and when the run ends */
+  /** what workers have done in the last `seconds`, and where their time went; after 1, 2, 4 and 8 s, then every ten, and when the run ends */
   | {
       readonly kind: "stages";
       readonly seconds: number;
