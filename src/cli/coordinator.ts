@@ -37,7 +37,7 @@ import type { Wire } from "../models/exchange.js";
 import { drainedCode, EXIT_WHEN_DRAINED_OPTION } from "./exit-when-drained.js";
 import { HEALTH_OPTION, healthAt } from "./health-option.js";
 import { requireKeysOrInsecure } from "./require-keys.js";
-import { shellWord } from "./shell-word.js";
+import { shellWord } from "../config/shell-word.js";
 import { stopSignal } from "./stop-signal.js";
 import { ownFlags, type FromParent, type ToParent } from "./train/children.js";
 import { openDashboard, UI_OPTION, uiPlace } from "./ui-option.js";

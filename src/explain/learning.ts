@@ -1,5 +1,6 @@
 /** Does the run learn? Its loss beside that of guessing, kNN accuracy, similarities, and the learning rate. */
 import { optimizerDefaults, type RunConfig } from "../config/index.js";
+import { shellWord } from "../config/shell-word.js";
 import { key, percent, type Finding } from "./finding.js";
 import { mean, type RunSummary } from "./summary.js";
 
@@ -122,7 +123,7 @@ const WHY: Readonly<Record<Verdict, string>> = {
 
 function remedies(verdict: Verdict, config: RunConfig): string[] {
   const [rate, temperature] = [key(config, "optimizer.learningRate"), key(config, "moco.temperature")];
-  const sheet = `npx tandem data inspect ${config.data.spec} --sheet views.png: are the two views of a sample recognisably of one?`;
+  const sheet = `npx tandem data inspect ${shellWord(config.data.spec)} --sheet views.png: are the two views of a sample recognisably of one?`;
   switch (verdict) {
     case "learns":
     case "too early to say":

@@ -1,5 +1,6 @@
 /** Where the time of a step goes: loading, computing, the exchange, waiting for others. */
 import type { RunConfig } from "../config/index.js";
+import { shellWord } from "../config/shell-word.js";
 import type { Stage, StageTotals } from "../telemetry/index.js";
 import { bytes, key, percent, time, WORTH, type Finding } from "./finding.js";
 import { mean, quantile, stageShares, wallMs, type RunSummary, type WorkerTime } from "./summary.js";
@@ -32,14 +33,15 @@ export function loading(summary: RunSummary, config: RunConfig): Finding | null 
   const perRank = sumOf(summary, "load") / ranksOf(summary);
   const held = Math.floor((cacheMiB * 2 ** 20) / (3 * decodeSize * decodeSize));
   const { samples } = summary;
+  const source = shellWord(spec);
   const cache = `a higher ${key(config, "data.cacheMiB")}`;
   const images = [
     ...(samples === null || samples > held
       ? [`${cache}: it holds ${String(held)} decoded images in each worker, ${samples === null ? "and how many there are the events do not say yet" : `of ${String(samples)}`}`] // prettier-ignore
       : []),
     ...(decodeSize > imageSize ? [`a ${key(config, "data.decodeSize")} nearer to data.imageSize (${String(imageSize)}): smaller squares are decoded and kept`] : []), // prettier-ignore
-    `npx tandem bench loader --data ${spec}: what this machine decodes a second, to compare`,
-    ...(spec.startsWith("folder:") ? [`npx tandem data shard ${spec} --out shards, and --data webdataset:shards: few large files instead of many small ones`] : []), // prettier-ignore
+    `npx tandem bench loader --data ${source} --set data.decodeSize=${String(decodeSize)} --set data.imageSize=${String(imageSize)}: what this machine decodes a second, to compare`,
+    ...(spec.startsWith("folder:") ? [`npx tandem data shard ${source} --out shards, and --data webdataset:shards: few large files instead of many small ones`] : []), // prettier-ignore
   ];
   const streamed = (summary.status.again ?? "").includes("--data-delivery stream");
   return {
@@ -78,12 +80,12 @@ export function exchange(summary: RunSummary, config: RunConfig): Finding | null
         : "all of it through shared memory"),
     why:
       aggregate > send + broadcast
-        ? "mostly the sum and the optimizer's update, which is made in one place"
+        ? "mostly the sum and the optimizer's update"
         : "mostly the way of gradients and weights, and their reading",
     tries: [
       ...(again.includes("--no-shared-memory") && hosts.size === 1 ? ["leave out --no-shared-memory: all workers are on one machine"] : []), // prettier-ignore
       ...(travels && gradients === "fp32" && hosts.size > 1 ? [`bf16 for ${key(config, "parallel.gradients")}: gradients weigh half`] : []), // prettier-ignore
-      ...(travels && again.includes("--wire-weights fp32") ? ["--wire-weights auto: weights travel as the step rounds them, and only what has changed"] : []), // prettier-ignore
+      ...(travels && config.engine.precision === "bf16" && again.includes("--wire-weights fp32") ? ["--wire-weights auto: weights travel as the step rounds them, and only what has changed"] : []), // prettier-ignore
       ...(again.includes("--aggregators") || hosts.size === 1 ? [] : ["--aggregators per-worker spreads sums, updates and bytes over the machines"]), // prettier-ignore
       `a higher ${key(config, "parallel.batchSize")}, with a learning rate for it: as much is exchanged for more samples`,
     ],
