@@ -9,7 +9,7 @@ const LAYERS = [
   ["data"],
   ["models"],
   ["objectives"],
-  ["evaluation", "kubernetes", "dashboard"],
+  ["evaluation", "kubernetes", "dashboard", "explain"],
 ];
 
 /** These two know each other: the config is part of what the protocol carries. */

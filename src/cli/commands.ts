@@ -49,6 +49,16 @@ export const COMMANDS: CommandModule[] = [
     async () => (await import("./status.js")).statusCommand,
   ),
   command(
+    "top <run>",
+    "Watch a run: progress, speed, workers and where their time goes, once a second",
+    async () => (await import("./top.js")).topCommand,
+  ),
+  command(
+    "explain <run>",
+    "What limits a run, and what to try: loading, computing, the exchange, stragglers, crashes; and whether it learns",
+    async () => (await import("./explain.js")).explainCommand,
+  ),
+  command(
     "evaluate",
     "Measure a checkpoint: evaluate knn, linear, finetune, geometry, plot",
     async () => (await import("./evaluate.js")).evaluateCommand,

@@ -11,6 +11,7 @@ import { EventFile, openLogger, readEvents, Progress, Timeline } from "../teleme
 import { percent, RunDisplay } from "./run-display.js";
 import { RunMetrics } from "./run-metrics.js";
 import { RunTensorBoard } from "./run-tensorboard.js";
+import { StageLog } from "./stage-log.js";
 import {
   AGGREGATORS_OPTION,
   aggregatorsOf,
@@ -38,7 +39,7 @@ import type { Wire } from "../models/exchange.js";
 import { drainedCode, EXIT_WHEN_DRAINED_OPTION } from "./exit-when-drained.js";
 import { HEALTH_OPTION, healthAt } from "./health-option.js";
 import { requireKeysOrInsecure } from "./require-keys.js";
-import { shellWord } from "./shell-word.js";
+import { shellWord } from "../config/shell-word.js";
 import { stopSignal } from "./stop-signal.js";
 import { ownFlags, type FromParent, type ToParent } from "./train/children.js";
 import { openDashboard, UI_OPTION, uiPlace } from "./ui-option.js";
@@ -238,6 +239,7 @@ async function serveRun({
         logger.warn(message);
       })
     : null;
+  const stages = new StageLog(events);
   let dashboard: Dashboard | null = null;
   let whereShown: string | null = null;
   try {
@@ -270,7 +272,9 @@ async function serveRun({
       histograms: tensorboard,
       onListening: ({ control, step, reproducible, initial }) => {
         began = again(control);
-        events.append({ kind: "run-started", again: began, control, resumed: resume, step, reproducible });
+        const shownAt = dashboard?.address ?? null;
+        const started = { again: began, control, resumed: resume, step, reproducible, dashboard: shownAt };
+        events.append({ kind: "run-started", ...started });
         board?.begin(step);
         display.note(`run directory ${out}; listening at ${control}`);
         // Where a run does not begin there is one line, with the reason.
@@ -278,15 +282,17 @@ async function serveRun({
         if (initial !== null) display.initialised(initial);
         process.send?.({ control } satisfies ToParent);
       },
-      observer: toAll(display, ...observers),
+      observer: toAll(display, stages, ...observers),
     });
     progress.end();
+    stages.write();
     events.append({ kind: "run-ended", outcome: result.outcome, step: result.step });
     process.stdout.write(closing(result, out, config, display, began ?? ""));
     if (asked.aborted && result.outcome === "stopped") process.exitCode = drained;
   } catch (error) {
     progress.end();
     if (began !== null) {
+      stages.write();
       events.append({ kind: "run-ended", outcome: "failed", step: null });
       logger.info({ error: String(error) }, "ended by an error");
     }

@@ -6,7 +6,7 @@ import { UserError } from "../protocol/errors.js";
 import { OVERLAYS, ownRunFile, render, type OverlayName } from "../kubernetes/render.js";
 import type { CommandBody } from "./commands.js";
 import { configOf, once, pathOf, wholeNumber } from "./run-options.js";
-import { shellWord } from "./shell-word.js";
+import { shellWord } from "../config/shell-word.js";
 
 interface RenderArguments {
   readonly preset: OverlayName;

@@ -6,7 +6,7 @@ import { UserError } from "../protocol/errors.js";
 import type { CommandBody } from "./commands.js";
 import { writeOutput } from "./output-file.js";
 import { configOf, once, pathOf, wholeNumber, withRunOptions, type RunArguments } from "./run-options.js";
-import { shellWord } from "./shell-word.js";
+import { shellWord } from "../config/shell-word.js";
 import { measureCosts } from "./simulate/costs.js";
 import { curves, type CurvePoint, type Plan } from "./simulate/curves.js";
 import { assumedRankTimes, measuredRankTimes, payloadOf } from "./simulate/profile.js";

@@ -1,9 +1,8 @@
 /** `tandem status`: how a run stands, from its directory: while it trains, and after. */
-import { holdsRun, runFiles, runHolder, type RunHolder } from "../checkpoint/index.js";
-import { UserError } from "../protocol/errors.js";
-import { duration, readEvents, runStatus, type RunStatus, type WorkerStatus } from "../telemetry/index.js";
+import { runHolder, type RunHolder } from "../checkpoint/index.js";
+import { duration, runStatus, type RunStatus, type WorkerStatus } from "../telemetry/index.js";
+import { eventsIn, existingRun } from "./existing-run.js";
 import { percent, reproducibility } from "./run-display.js";
-import { pathOf } from "./run-options.js";
 import type { CommandBody } from "./commands.js";
 
 interface StatusArguments {
@@ -18,14 +17,8 @@ export const statusCommand: CommandBody<StatusArguments> = {
       .option("json", { type: "boolean", default: false, describe: "Print one JSON object" })
       .example("$0 status runs/a", "Also where another machine trains into a shared directory")
       .example("$0 status runs/a --json", "For a script"),
-  handler: async ({ directory, json }) => {
-    pathOf("the run directory", directory);
-    if (!(await holdsRun(directory))) {
-      throw new UserError(
-        "RUN_MISSING",
-        `${directory} holds no run (no config.yaml): give the directory that --out named`,
-      );
-    }
+  handler: async ({ directory: given, json }) => {
+    const directory = await existingRun(given);
     const status = await runStatus(eventsIn(directory));
     const coordinator = await runHolder(directory);
     process.stdout.write(
@@ -33,18 +26,6 @@ export const statusCommand: CommandBody<StatusArguments> = {
     );
   },
 };
-
-/** A run that has just begun has no events yet. */
-async function* eventsIn(directory: string) {
-  try {
-    yield* readEvents(runFiles(directory).events);
-  } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    if (code === "ENOENT") return;
-    if (code === undefined) throw error;
-    throw new UserError("EVENTS_UNREADABLE", `cannot read the run's events: ${message}`, { cause: error });
-  }
-}
 
 function told(directory: string, status: RunStatus, coordinator: RunHolder | null): string {
   const { evaluated, checkpoint, skippedSteps, lastEventAt } = status;

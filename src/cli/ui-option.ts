@@ -39,17 +39,18 @@ export function uiPlace(given: string | undefined): Place {
  */
 export async function openDashboard(
   place: NonNullable<Place>,
-  { config, ...shown }: { view: RunView; pictures: string; title: string; config: RunConfig },
+  { config, title, view, pictures }: { view: RunView; pictures: string; title: string; config: RunConfig },
   say: (message: string) => void,
 ): Promise<Dashboard | null> {
   const { serveDashboard } = await import("../dashboard/index.js");
   const token = process.env["TANDEM_UI_TOKEN"] || null;
   if (token !== null && token.length < LEAST_TOKEN)
     throw new UserError("TOKEN_SHORT", `TANDEM_UI_TOKEN has ${String(token.length)} characters: give ${String(LEAST_TOKEN)} or more`); // prettier-ignore
-  const of = { ...shown, token, encoder: config.model.encoder, method: config.method };
+  const described = { title, encoder: config.model.encoder, method: config.method };
   for (const port of place.ports) {
     try {
-      const dashboard = await serveDashboard({ address: { host: place.host, port }, flag: FLAG, ...of });
+      const address = { host: place.host, port };
+      const dashboard = await serveDashboard({ address, flag: FLAG, token, view, pictures, described });
       say(`dashboard at ${dashboard.url}`);
       return dashboard;
     } catch (error) {

@@ -19,7 +19,8 @@ const FREE = [
   "membership",
 ];
 
-function isFree(name: string): boolean {
+/** @param name dotted */
+export function isFree(name: string): boolean {
   return FREE.some((free) => name === free || name.startsWith(`${free}.`));
 }
 

@@ -1,7 +1,7 @@
 /** The run config: schema, presets, and checks with helpful errors. */
-export { conflictingKeys, type Conflict } from "./compare.js";
+export { conflictingKeys, isFree, type Conflict } from "./compare.js";
 export { CONFIG_KEYS, configValue, nearestKey, type ConfigKey } from "./keys.js";
-export { optimizerVectors, updateRule, type UpdateRule } from "./optimizer.js";
+export { optimizerDefaults, optimizerVectors, updateRule, type UpdateRule } from "./optimizer.js";
 export { PRESET_NAMES, PRESETS, type PresetName } from "./presets.js";
 export { printConfig } from "./print.js";
 export {

@@ -1,9 +1,17 @@
 /** What the dashboard shows of a run, made of its events (those of before, too) and of what happens. No socket, no file. */
 import { queueRowLength, type RunConfig } from "../config/index.js";
 import { SOFTWARE_VERSION } from "../protocol/version.js";
-import type { Moment, PictureKind, PictureNote, TimedEvent } from "../telemetry/index.js";
+import {
+  STAGES,
+  StageClock,
+  type Moment,
+  type PictureKind,
+  type PictureNote,
+  type Shares,
+  type StageTotals,
+  type TimedEvent,
+} from "../telemetry/index.js";
 import { History } from "./history.js";
-import { StageClock, type Shares } from "./stages.js";
 
 /** Something on the charts' time axis. */
 export interface Mark {
@@ -79,6 +87,8 @@ interface Known {
   sentBytes: number;
   receivedBytes: number;
   isSlow: boolean;
+  /** as the run's events have it, where nobody tells of its results as they come */
+  shares: Shares | null;
   /** clock in ms */
   heardAt: number | null;
   gone: { readonly at: number; readonly reason: string } | null;
@@ -187,6 +197,9 @@ export class RunView {
       case "not-reproducible":
         mark("note", `${event.worker} computes other bits`);
         return;
+      case "stages":
+        for (const totals of event.workers) this.sum(totals, event.seconds);
+        return;
       case "initialised":
       case "events-lost":
     }
@@ -229,6 +242,23 @@ export class RunView {
     };
   }
 
+  /** Of whom each result is heard of, all of this is known already. */
+  private sum(
+    { worker, ranks, sentBytes, receivedBytes, ...ms }: { readonly worker: string } & StageTotals,
+    seconds: number,
+  ): void {
+    // prettier-ignore
+    const known = this.workers.get(worker);
+    if (known === undefined || ranks === 0 || this.stages.sharesOf(worker) !== null) return;
+    const all = STAGES.reduce((total, stage) => total + ms[stage], 0);
+    if (all > 0) known.shares = Object.fromEntries(STAGES.map((stage) => [stage, ms[stage] / all])) as Shares;
+    known.ranks += ranks;
+    known.rankMs = (ms.load + ms.forward + ms.backward) / ranks;
+    known.idleMs = Math.max(0, (1000 * seconds) / ranks - known.rankMs);
+    known.sentBytes = sentBytes / ranks;
+    known.receivedBytes = receivedBytes / ranks;
+  }
+
   private queue(): Now["queue"] {
     const { config, step } = this;
     if (queueRowLength(config) === 0) return null;
@@ -246,7 +276,7 @@ export class RunView {
       // Runs of before had not all of these in their events.
       ...{ host: event.host ?? "", pid: event.pid ?? 0, device: event.device ?? "" },
       ...{ rankMs: null, idleMs: 0, sentBytes: 0, receivedBytes: 0 },
-      ...{ isSlow: false, heardAt: this.now(), gone: null },
+      ...{ isSlow: false, shares: null, heardAt: this.now(), gone: null },
     });
   }
 
@@ -273,7 +303,7 @@ export class RunView {
       silentS: heardAt === null ? null : (this.now() - heardAt) / 1000,
       sentPerS: perS(known.sentBytes),
       receivedPerS: perS(known.receivedBytes),
-      shares: gone === null ? this.stages.sharesOf(worker) : null,
+      shares: gone === null ? (this.stages.sharesOf(worker) ?? known.shares) : null,
     };
   }
 }

@@ -7,6 +7,7 @@ import { dirname, join } from "node:path";
 import { PACKAGE_ROOT } from "../protocol/version.js";
 import { listenAt, PICTURE_KINDS, type AddressFlag, type HttpAddress } from "../telemetry/index.js";
 import type { RunView } from "./run-view.js";
+import { changingOf, snapshotOf, type Described } from "./snapshot.js";
 
 export interface DashboardOptions {
   readonly address: HttpAddress;
@@ -17,15 +18,14 @@ export interface DashboardOptions {
   readonly view: RunView;
   /** folder with the latest picture of each kind */
   readonly pictures: string;
-  /** what the page is called by: the name of the run directory */
-  readonly title: string;
-  readonly encoder: string;
-  readonly method: string;
+  readonly described: Described;
 }
 
 export interface Dashboard {
   /** with the token, where there is one */
   readonly url: string;
+  /** without it */
+  readonly address: string;
   close(): void;
 }
 
@@ -35,7 +35,8 @@ const EVERY_MS = 1000;
 const MOST_STREAMS = 64;
 /** Bytes that a browser which reads no longer is kept for; it comes again when it does. */
 const MOST_BEHIND = 1 << 20;
-const COOKIE = "tandem-token";
+/** Carries the token. */
+export const COOKIE = "tandem-token";
 
 const UPLOT = dirname(createRequire(import.meta.url).resolve("uplot/dist/uPlot.iife.min.js"));
 const PAGE = new URL("src/dashboard/page/", PACKAGE_ROOT);
@@ -69,6 +70,7 @@ export async function serveDashboard(options: DashboardOptions): Promise<Dashboa
   });
   const url = `http://${await listenAt(server, address, flag)}/`;
   return {
+    address: url,
     url: token === null ? url : `${url}?token=${token}`,
     close: () => {
       site.close();
@@ -92,7 +94,7 @@ class Site {
   ) {
     this.timer = setInterval(() => {
       if (this.streams.size === 0) return;
-      const message = `data: ${JSON.stringify(this.changing())}\n\n`;
+      const message = `data: ${JSON.stringify(changingOf(this.options.view))}\n\n`;
       for (const stream of this.streams)
         if (stream.writableLength > MOST_BEHIND) stream.destroy();
         else stream.write(message);
@@ -139,7 +141,7 @@ class Site {
       const type = TYPES[(pathname.split(".")[1] ?? "html") as keyof typeof TYPES];
       say(200, readFileSync(file, "utf8"), { "content-type": type });
     } else if (pathname === "/api/run")
-      say(200, JSON.stringify(this.whole(searchParams)), { "content-type": "application/json" });
+      say(200, JSON.stringify(this.snapshot(searchParams)), { "content-type": "application/json" });
     else if (pathname === "/api/stream") this.stream(response);
     else if (picture !== null && existsSync(picture)) this.picture(picture, request, response);
     else say(404, "there is nothing here\n");
@@ -162,28 +164,15 @@ class Site {
       return;
     }
     response.writeHead(200, { ...HEADERS, "content-type": "text/event-stream" });
-    response.write(`retry: ${String(EVERY_MS)}\ndata: ${JSON.stringify(this.changing())}\n\n`);
+    response.write(`retry: ${String(EVERY_MS)}\ndata: ${JSON.stringify(changingOf(this.options.view))}\n\n`);
     this.streams.add(response);
     response.on("close", () => this.streams.delete(response));
   }
 
-  /** All of it; of the points those that a page has not, which says how many of which revision it has. */
-  private whole(has: URLSearchParams): object {
-    const { view, title, encoder, method } = this.options;
-    const { history, evaluations, marks } = view;
-    const from =
-      Number(has.get("revision") ?? -1) === history.revision ? Math.max(0, Number(has.get("points")) || 0) : 0;
-    const known = { title, encoder, method, evaluations, marks, pictures: [...view.pictures.values()] };
-    return { ...known, ...this.changing(), from, history: history.since(from) };
-  }
-
-  /** What a page that is open has to be told; by the counts it sees whether it has all. */
-  private changing(): object {
-    const { history, evaluations, marks, marksForgotten, picturesMade } = this.options.view;
-    const { points, revision, stride } = history;
-    const marked = marks.length + marksForgotten;
-    const counts = { points, revision, evaluations: evaluations.length, marks: marked, pictures: picturesMade };
-    return { now: this.options.view.current, counts, stride };
+  private snapshot(has: URLSearchParams): object {
+    const { view, described } = this.options;
+    const [revision, points] = ["revision", "points"].map((name) => Number(has.get(name) ?? -1));
+    return snapshotOf(view, described, { revision, points });
   }
 }
 

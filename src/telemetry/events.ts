@@ -3,11 +3,12 @@ import { closeSync, createReadStream, fstatSync, mkdirSync, openSync, readSync, 
 import { dirname } from "node:path";
 import { createInterface } from "node:readline";
 import type { RankMetrics } from "../protocol/rank-metrics.js";
+import type { StageTotals } from "./stages.js";
 
 export type RunEvent =
   /**
    * `again`: the arguments of `tandem` that take the run up; `step`: where it goes on; `reproducible`: whether all that it
-   * builds on can be repeated bit for bit
+   * builds on can be repeated bit for bit; `dashboard`: its address, without a token (null: none; runs of before do not say)
    */
   | {
       readonly kind: "run-started";
@@ -16,6 +17,7 @@ export type RunEvent =
       readonly resumed: boolean;
       readonly step: number;
       readonly reproducible: boolean;
+      readonly dashboard?: string | null;
     }
   /** the run began with weights from a file: its sha256 in hex, and how many tensors of the backbone it had */
   | {
@@ -25,6 +27,12 @@ export type RunEvent =
       readonly missing: readonly string[];
     }
   | ({ readonly kind: "step"; readonly step: number } & StepNumbers)
+  /** what workers have done in the last `seconds`, and where their time went; after 1, 2, 4 and 8 s, then every ten, and when the run ends */
+  | {
+      readonly kind: "stages";
+      readonly seconds: number;
+      readonly workers: readonly ({ readonly worker: string } & StageTotals)[];
+    }
   /** accuracies in [0, 1]: of kNN, and top-1 of a linear probe; null: there was none */
   | {
       readonly kind: "evaluated";
@@ -125,6 +133,33 @@ function parsed(line: string): TimedEvent | null {
 }
 
 const NEWLINE = 0x0a;
+
+/** Follows a file of events as it grows. */
+export class EventTail {
+  /** bytes of whole lines so far */
+  private read = 0;
+
+  constructor(private readonly path: string) {}
+
+  /** Those that have come since; a last line that is not whole yet comes with the next. None where there is no file yet. */
+  async *more(): AsyncGenerator<TimedEvent> {
+    let rest = Buffer.alloc(0);
+    try {
+      for await (const chunk of createReadStream(this.path, { start: this.read })) {
+        const bytes = Buffer.concat([rest, chunk as Buffer]);
+        const end = bytes.lastIndexOf(NEWLINE) + 1;
+        rest = bytes.subarray(end);
+        this.read += end;
+        for (const line of bytes.toString("utf8", 0, end).split("\n")) {
+          const event = parsed(line);
+          if (event !== null) yield event;
+        }
+      }
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    }
+  }
+}
 
 /** Opened at the first event; an event is in the file when `append` returns, unless the disk refuses: that costs events, not the run. */
 export class EventFile {

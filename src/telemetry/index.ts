@@ -2,6 +2,7 @@
 export {
   EventFile,
   PICTURE_KINDS,
+  EventTail,
   readEvents,
   type JoinedWorker,
   type PictureKind,
@@ -16,6 +17,7 @@ export { httpAddress, listenAt, type AddressFlag, type HttpAddress } from "./htt
 export { openLogger, type Logger, type LoggerOptions } from "./logger.js";
 export { Progress, type ProgressStream } from "./progress.js";
 export { duration, progressLine, type StepProgress } from "./progress-line.js";
-export { runStatus, type RunStatus, type WorkerStatus } from "./run-status.js";
+export { NOT_BEGUN, runStatus, statusAfter, type RunStatus, type WorkerStatus } from "./run-status.js";
 export { Timeline, type Moment } from "./timeline.js";
+export { STAGES, StageClock, type Shares, type Stage, type StageTotals } from "./stages.js";
 export { WorkerMetrics } from "./worker-metrics.js";

@@ -14,6 +14,8 @@ export interface RunStatus {
   readonly again: string | null;
   /** address of the control plane */
   readonly control: string | null;
+  /** address of the dashboard, without a token; null: none, or not known */
+  readonly dashboard: string | null;
   readonly startedAt: string | null;
   readonly lastEventAt: string | null;
   readonly step: number;
@@ -33,11 +35,12 @@ export interface RunStatus {
   readonly skippedSteps: number;
 }
 
-const NOTHING: RunStatus = {
+export const NOT_BEGUN: RunStatus = {
   ...{
     phase: "not begun",
     again: null,
     control: null,
+    dashboard: null,
     startedAt: null,
     lastEventAt: null,
     step: 0,
@@ -49,17 +52,21 @@ const NOTHING: RunStatus = {
 
 /** @param events in the order in which they were written */
 export async function runStatus(events: Iterable<TimedEvent> | AsyncIterable<TimedEvent>): Promise<RunStatus> {
-  let status = NOTHING;
-  for await (const event of events) status = { ...status, ...after(status, event), lastEventAt: event.time };
+  let status = NOT_BEGUN;
+  for await (const event of events) status = statusAfter(status, event);
   return status;
+}
+
+export function statusAfter(status: RunStatus, event: TimedEvent): RunStatus {
+  return { ...status, ...after(status, event), lastEventAt: event.time };
 }
 
 function after(status: RunStatus, event: TimedEvent): Partial<RunStatus> {
   switch (event.kind) {
     case "run-started": {
-      const { again, control, time: startedAt, step, reproducible } = event;
+      const { again, control, dashboard = null, time: startedAt, step, reproducible } = event;
       // Whoever was here comes back under a name of the new coordinator's.
-      return { phase: "running", again, control, startedAt, step, reproducible, workers: [], waiting: null };
+      return { phase: "running", again, control, dashboard, startedAt, step, reproducible, workers: [], waiting: null };
     }
     case "went-back":
       return { step: event.step, workers: [] };
@@ -92,6 +99,7 @@ function after(status: RunStatus, event: TimedEvent): Partial<RunStatus> {
       return { checkpoint: { step: event.step, directory: event.directory } };
     case "run-ended":
       return { phase: event.outcome, step: event.step ?? status.step, workers: [], waiting: null };
+    case "stages":
     case "events-lost":
     case "dropped":
     case "initialised":

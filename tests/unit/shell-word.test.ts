@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { expect, it } from "vitest";
-import { shellWord } from "../../src/cli/shell-word.js";
+import { shellWord } from "../../src/config/shell-word.js";
 
 it.each([
   "webdataset:a-{0..3}.tar,test=b.tar",

@@ -2,7 +2,7 @@
 import type { CommandModule } from "yargs";
 import { UserError } from "../../protocol/errors.js";
 import { once, pathOf } from "../run-options.js";
-import { shellWord } from "../shell-word.js";
+import { shellWord } from "../../config/shell-word.js";
 import { stopSignal } from "../stop-signal.js";
 import { ARCHIVE_NAMES, ARCHIVES, type Archive, type ArchiveName } from "./archives.js";
 import { fetchArchive } from "./fetch-archive.js";

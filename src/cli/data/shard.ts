@@ -10,7 +10,7 @@ import {
 } from "../../data/index.js";
 import { UserError } from "../../protocol/errors.js";
 import { once, pathOf } from "../run-options.js";
-import { shellWord } from "../shell-word.js";
+import { shellWord } from "../../config/shell-word.js";
 import { stopSignal } from "../stop-signal.js";
 import { withNewFolder } from "./new-folder.js";
 

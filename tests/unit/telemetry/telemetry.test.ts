@@ -1,9 +1,10 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import {
   EventFile,
+  EventTail,
   openLogger,
   Progress,
   progressLine,
@@ -86,6 +87,26 @@ describe("the event file", () => {
       '{"time":"1970-01-01T00:00:00.000Z","kind":"evaluated","step":3,"accuracy":0.5,"linear":null}',
       "",
     ]);
+  });
+});
+
+describe("who follows the event file", () => {
+  it("hears of each event once, and of a line when it is whole", async () => {
+    const path = join(folder, "followed.jsonl");
+    const tail = new EventTail(path);
+    const heard = async () => {
+      const kinds: string[] = [];
+      for await (const { kind } of tail.more()) kinds.push(kind);
+      return kinds;
+    };
+    expect(await heard()).toEqual([]);
+    const line = (kind: string) => JSON.stringify({ time: new Date(0).toISOString(), kind, reason: "é" });
+    const [first, second] = [Buffer.from(`${line("explained")}\n`), Buffer.from(`${line("dropped")}\n`)];
+    writeFileSync(path, Buffer.concat([first, second.subarray(0, -5)]));
+    expect(await heard()).toEqual(["explained"]);
+    appendFileSync(path, second.subarray(-5));
+    expect(await heard()).toEqual(["dropped"]);
+    expect(await heard()).toEqual([]);
   });
 });
 

@@ -1,5 +1,5 @@
 /** Where a worker's time goes, as the coordinator can tell: its own parts from its results, and what its idle time was for from when things happened here. */
-import type { Moment } from "../telemetry/index.js";
+import type { Moment } from "./timeline.js";
 
 /** In the order in which they follow each other. */
 export const STAGES = ["load", "forward", "backward", "wait", "send", "aggregate", "broadcast"] as const;
@@ -7,7 +7,10 @@ export type Stage = (typeof STAGES)[number];
 /** Shares of a worker's time, 0 to 1. */
 export type Shares = Readonly<Record<Stage, number>>;
 
-/** The last so many results of a worker count. */
+/** What a worker has done in a while: its ranks, where their time went in ms, and payload in bytes. */
+export type StageTotals = Readonly<Record<Stage | "ranks" | "sentBytes" | "receivedBytes", number>>;
+
+/** The last so many results of a worker count for its shares. */
 const WINDOW = 64;
 
 /** What one step had everybody wait for, in ms. */
@@ -18,10 +21,13 @@ interface Gap {
   readonly allDoneAt: number;
   readonly updateBegunAt: number;
   readonly updateDoneAt: number;
+  /** when the next step began: evaluations, and waiting for workers, lie between */
+  openedAt: number;
 }
 
 export class StageClock {
   private readonly recent = new Map<string, Shares[]>();
+  private totals = new Map<string, StageTotals>();
   private doneAt = new Map<string, number>();
   private updateBegunAt = 0;
   private gap: Gap | null = null;
@@ -45,12 +51,15 @@ export class StageClock {
           allDoneAt: Math.max(...this.doneAt.values()),
           updateBegunAt: this.updateBegunAt,
           updateDoneAt: this.now(),
+          openedAt: this.now(),
         };
         this.doneAt = new Map();
         this.told = new Set();
         return;
-      case "heard":
       case "step-opened":
+        if (this.gap !== null) this.gap.openedAt = this.now();
+        return;
+      case "heard":
     }
   }
 
@@ -67,25 +76,36 @@ export class StageClock {
     return all === 0 ? null : byStage((stage) => sum(stage) / all);
   }
 
+  /** What each worker has done since this was asked last. */
+  takeTotals(): ReadonlyMap<string, StageTotals> {
+    const { totals } = this;
+    this.totals = new Map();
+    return totals;
+  }
+
   private rankDone({ worker, metrics }: Extract<Moment, { kind: "rank-done" }>): void {
     this.doneAt.set(worker, this.now());
-    const { loadMs: load, forwardMs: forward, backwardMs: backward, exchangeMs } = metrics;
+    const { loadMs: load, forwardMs: forward, backwardMs: backward, exchangeMs, sentBytes, receivedBytes } = metrics;
     const isFirst = !this.told.has(worker);
     this.told.add(worker);
     const idle = isFirst ? this.split(worker, exchangeMs) : { wait: exchangeMs, send: 0, aggregate: 0, broadcast: 0 };
-    const parts = [...(this.recent.get(worker) ?? []), { load, forward, backward, ...idle }];
-    this.recent.set(worker, parts.slice(-WINDOW));
+    const part = { load, forward, backward, ...idle };
+    this.recent.set(worker, [...(this.recent.get(worker) ?? []), part].slice(-WINDOW));
+    const one: StageTotals = { ...part, ranks: 1, sentBytes, receivedBytes };
+    this.totals.set(worker, added(one, this.totals.get(worker)));
   }
 
   /**
    * Idle time between a worker's last result of a step and its first of the next: the others' work, then gradients that are still on their way after the last
-   * result, then the update; what is left of it is weights and keys on their way to the engine.
+   * result, then the update; what is left of it is weights and keys on their way to the engine. What lies between two steps, as an evaluation does, and before
+   * the first, is no step's time and left out.
    */
   private split(worker: string, idleMs: number): Pick<Shares, "wait" | "send" | "aggregate" | "broadcast"> {
     const { gap } = this;
     const doneAt = gap?.doneAt.get(worker);
+    if (gap === null) return { wait: 0, send: 0, aggregate: 0, broadcast: 0 };
     // It was not there, or had none of the ranks.
-    if (gap === null || doneAt === undefined) return { wait: idleMs, send: 0, aggregate: 0, broadcast: 0 };
+    if (doneAt === undefined) return { wait: idleMs, send: 0, aggregate: 0, broadcast: 0 };
     let left = idleMs;
     const take = (ms: number) => {
       const taken = Math.min(left, Math.max(0, ms));
@@ -95,10 +115,17 @@ export class StageClock {
     const wait = take(gap.allDoneAt - doneAt);
     const send = take(gap.updateBegunAt - gap.allDoneAt);
     const aggregate = take(gap.updateDoneAt - gap.updateBegunAt);
+    take(gap.openedAt - gap.updateDoneAt);
     return { wait, send, aggregate, broadcast: left };
   }
 }
 
 function byStage(make: (stage: Stage) => number): Shares {
   return Object.fromEntries(STAGES.map((stage) => [stage, make(stage)])) as unknown as Shares;
+}
+
+function added(one: StageTotals, to: StageTotals | undefined): StageTotals {
+  if (to === undefined) return one;
+  const names = Object.keys(one) as (keyof StageTotals)[];
+  return Object.fromEntries(names.map((name) => [name, one[name] + to[name]])) as StageTotals;
 }
