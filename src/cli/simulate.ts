@@ -4,6 +4,7 @@ import { holdsRun, readRunConfig } from "../checkpoint/index.js";
 import { updateRule } from "../config/optimizer.js";
 import { UserError } from "../protocol/errors.js";
 import type { CommandBody } from "./commands.js";
+import { WIRE_OPTIONS } from "./coordinator-options.js";
 import { writeOutput } from "./output-file.js";
 import { configOf, once, pathOf, wholeNumber, withRunOptions, type RunArguments } from "./run-options.js";
 import { shellWord } from "../config/shell-word.js";
@@ -26,6 +27,7 @@ interface SimulateArguments extends RunArguments {
   readonly gbits: number;
   readonly "latency-us": number;
   readonly oversubscription: number;
+  readonly "shared-memory": boolean;
   readonly "straggler-share": number;
   readonly "straggler-factor": number;
   readonly failures: number;
@@ -106,6 +108,7 @@ export const simulateCommand: CommandBody<SimulateArguments> = {
         requiresArg: true,
         describe: "Of the switch: all links over what it carries",
       })
+      .option("shared-memory", WIRE_OPTIONS["shared-memory"])
       .option("straggler-share", {
         type: "number",
         default: 0,
@@ -203,6 +206,7 @@ async function planOf(given: SimulateArguments): Promise<Plan> {
       network: {
         gbits: above("gbits", given.gbits),
         latencyMs: within("latency-us", given["latency-us"], 0, 1e6) / 1000,
+        sharesMemory: given["shared-memory"],
         oversubscription: within("oversubscription", given.oversubscription, 1, 1000),
       },
       costs: measureCosts(updateRule(config.optimizer)),

@@ -1,6 +1,6 @@
 /**
  * A network of machines in virtual time. A message takes its turn at its sender's link, at the switch between them and at its receiver's
- * link; messages too small to matter do not wait behind large ones, as packets of other connections would not. Messages of one
+ * link, whole; messages too small to matter do not wait behind large ones, as packets of other connections would not. Messages of one
  * connection keep their order.
  */
 import type { Agenda } from "./agenda.js";
@@ -12,6 +12,8 @@ export interface NetworkOptions {
   readonly latencyMs: number;
   /** what all links together could carry, over what the switch between them does; 1: all of it */
   readonly oversubscription: number;
+  /** whether processes of one machine share memory; otherwise they send */
+  readonly sharesMemory: boolean;
 }
 
 /** Payload of a packet over what it takes of an Ethernet link: 1448 bytes of 1514. */
@@ -23,19 +25,24 @@ const MEMORY_GBYTES = 8;
 
 /** Whatever carries one thing after another. */
 export class Line {
-  private freeAt = 0;
+  private takenUntil = 0;
   /** in ms, since `reset` */
   busyMs = 0;
 
   /** @param msPerByte 0: as fast as one likes */
   constructor(readonly msPerByte: number) {}
 
+  /** when what was given to it is through */
+  get freeAt(): number {
+    return this.takenUntil;
+  }
+
   /** @returns when bytes that come at `from` are through */
   take(from: number, bytes: number): number {
     const ms = bytes * this.msPerByte;
     this.busyMs += ms;
-    this.freeAt = Math.max(this.freeAt, from) + ms;
-    return this.freeAt;
+    this.takenUntil = Math.max(this.takenUntil, from) + ms;
+    return this.takenUntil;
   }
 
   reset(): void {
@@ -43,9 +50,34 @@ export class Line {
   }
 }
 
-export interface Machine {
+interface Waiting {
+  readonly way: Way;
+  readonly bytes: number;
+  readonly due: (time: number) => void;
+}
+
+export class Machine {
   readonly out: Line;
   readonly in: Line;
+  /** what is to leave, in its order */
+  readonly waiting: Waiting[] = [];
+  isSending = false;
+
+  constructor(msPerByte: number) {
+    this.out = new Line(msPerByte);
+    this.in = new Line(msPerByte);
+  }
+
+  /** What leaves next: what its receiver can take soonest, as TCP has it, whose connections go on where others stand still. */
+  next(): Waiting | undefined {
+    const { waiting } = this;
+    let chosen = 0;
+    for (const [index, { way }] of waiting.entries()) {
+      const soonest = waiting[chosen]?.way.to.machine.in.freeAt ?? 0;
+      if (way.to.machine.in.freeAt < soonest) chosen = index;
+    }
+    return waiting.splice(chosen, 1)[0];
+  }
 }
 
 /** One end of connections: what a process's network thread sends and receives takes that thread's time. */
@@ -105,7 +137,7 @@ export class Network {
   }
 
   newMachine(): Machine {
-    const machine = { out: new Line(this.msPerByte), in: new Line(this.msPerByte) };
+    const machine = new Machine(this.msPerByte);
     this.machines.push(machine);
     this.core = new Line((this.msPerByte * this.options.oversubscription) / this.machines.length);
     return machine;
@@ -123,25 +155,38 @@ export class Network {
     const deliver = (time: number) => {
       due(time + this.hopMs);
     };
+    const { latencyMs, sharesMemory } = this.options;
     if (from.machine === to.machine) {
-      deliver(at + bytes / (MEMORY_GBYTES * 1e6));
+      const through = () => Math.max(from.io.take(at, bytes), to.io.take(at, bytes));
+      deliver(sharesMemory ? at + bytes / (MEMORY_GBYTES * 1e6) : through());
       return;
     }
-    const { latencyMs } = this.options;
     if (bytes <= SMALL) {
       for (const line of [from.io, from.machine.out, this.core, to.machine.in, to.io]) line.take(at, bytes);
       deliver(at + latencyMs + bytes * this.msPerByte);
       return;
     }
-    // Its first byte is at each stage as soon as it has left the one before; its last cannot be through earlier than there.
-    const sent = Math.max(from.io.take(at, bytes), from.machine.out.take(at, bytes));
-    const begun = sent - bytes * this.msPerByte;
-    agenda.at(begun, () => {
-      const through = Math.max(sent, this.core.take(begun, bytes));
-      agenda.at(begun + latencyMs, () => {
-        const arrived = to.machine.in.take(begun + latencyMs, bytes);
-        deliver(Math.max(through + latencyMs, arrived, to.io.take(begun + latencyMs, bytes)));
-      });
+    agenda.at(at, () => {
+      from.machine.waiting.push({ way, bytes, due: deliver });
+      if (!from.machine.isSending) this.send(from.machine);
+    });
+  }
+
+  /** A message's first byte is at each stage as soon as it has left the one before; its last cannot be through earlier than there. */
+  private send(machine: Machine): void {
+    const message = machine.next();
+    machine.isSending = message !== undefined;
+    if (message === undefined) return;
+    const { agenda } = this;
+    const { way, bytes, due } = message;
+    const { from, to } = way;
+    const { now } = agenda;
+    const there = now + this.options.latencyMs;
+    const sent = Math.max(machine.out.take(now, bytes), from.io.take(now, bytes));
+    const through = Math.max(sent, this.core.take(now, bytes)) + this.options.latencyMs;
+    due(Math.max(through, to.machine.in.take(there, bytes), to.io.take(there, bytes)));
+    agenda.at(sent, () => {
+      this.send(machine);
     });
   }
 

@@ -25,7 +25,6 @@ import { KeyQueue } from "../../objectives/key-queue.js";
 import { VectorArena } from "../../optim/index.js";
 import { runId } from "../../protocol/identifiers.js";
 import type { AggregatorMessage, CoordinatorMessage, WorkerMessage } from "../../protocol/wire.js";
-import { median } from "../median.js";
 import { Agenda } from "./agenda.js";
 import { Network, Way, type Endpoint } from "./network.js";
 import { Processor } from "./processor.js";
@@ -159,7 +158,7 @@ class SimulatedRun {
     const counted = this.stepTimes.slice(WARM_UP_STEPS);
     const elapsed = agenda.now - this.measuredFrom;
     return {
-      stepMs: median(counted),
+      stepMs: counted.reduce((sum, ms) => sum + ms, 0) / counted.length,
       aggregators: this.aggregators,
       busy: this.busy(elapsed),
       idleShare: this.idleShare(elapsed),
@@ -282,17 +281,22 @@ class SimulatedRun {
         return { forwardMs: forwardMs * paces[device], backwardMs: backwardMs * paces[device] };
       },
       say: (message, frames, at) => {
-        this.network.carry(this.way(`${name}>`, home, coordinator), this.controlBytes(message), at, () => {
-          this.coordinator.post(costs.messageMs, () => {
-            this.server.received(name, message, frames);
-          });
-        });
+        this.network.carry(
+          this.way(`worker ${name} to coordinator`, home, coordinator),
+          this.controlBytes(message),
+          at,
+          () => {
+            this.coordinator.post(costs.messageMs, () => {
+              this.server.received(name, message, frames);
+            });
+          },
+        );
       },
       tell: (aggregator, message, frames, at) => {
         const isGradient = message.body === "gradient";
         const bytes = isGradient ? this.gradientBytes(aggregator) : HEADER_BYTES;
         const sumMs = isGradient ? (costs.sumMs * this.model.shards[aggregator].values) / 1e6 : 0;
-        const way = this.way(`${name}>${String(aggregator)}`, home, aggregators[aggregator]);
+        const way = this.way(`worker ${name} to aggregator ${String(aggregator)}`, home, aggregators[aggregator]);
         this.network.carry(way, bytes, at, () => {
           this.planeThreads[aggregator].post(costs.messageMs + sumMs, () => {
             this.planes[aggregator].received(name, message, frames);
@@ -328,7 +332,11 @@ class SimulatedRun {
           sent++;
         }
         thread.charge(costs.messageMs);
-        const way = this.way(`${String(index)}>${worker}`, this.homes.aggregators[index], this.home(worker));
+        const way = this.way(
+          `aggregator ${String(index)} to worker ${worker}`,
+          this.homes.aggregators[index],
+          this.home(worker),
+        );
         this.network.carry(way, this.weightsBytes(index, message), thread.time, () => {
           this.workers.get(worker)?.heardData(index, message, frames);
         });
@@ -421,7 +429,7 @@ class SimulatedRun {
         now: () => coordinator.time,
         send: (worker, message, frames) => {
           coordinator.charge(costs.messageMs);
-          const way = this.way(`>${worker}`, this.homes.coordinator, this.home(worker));
+          const way = this.way(`coordinator to worker ${worker}`, this.homes.coordinator, this.home(worker));
           this.network.carry(way, this.controlBytes(message), coordinator.time, () => {
             this.workers.get(worker)?.heard(message, frames);
           });

@@ -68,7 +68,7 @@ export interface Scenario {
 
 /** Where a step's time went. */
 export interface Simulated {
-  /** median of the steps that count, in ms */
+  /** mean of the steps that count, in ms */
   readonly stepMs: number;
   readonly aggregators: number;
   /** of the time, how much what is busiest was busy: what is named first limits the run */
