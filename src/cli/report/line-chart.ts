@@ -30,7 +30,7 @@ const [WIDTH, HEIGHT] = [760, 360];
 const [LEFT, RIGHT, TOP, BOTTOM] = [64, 190, 16, 52];
 const TICKS = 5;
 /** Okabe and Ito 2008, which the colour-blind tell apart; those that show on light and on dark. */
-const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
+export const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8f98"];
 /** Powers of two stand as far apart as they are doubled. */
 const doublings = (x: number) => Math.log2(x);
 

@@ -41,11 +41,6 @@ export function startCoordinator(args: readonly string[], config: string | null,
 /** What serves a run beside its coordinator. */
 export type Role = "worker" | "aggregator";
 
-/** A worker. What it prints comes to `onLine`, line by line. */
-export function startWorker(args: readonly string[], onLine: (line: string) => void): ChildProcess {
-  return startMember("worker", args, onLine);
-}
-
 /**
  * A worker, or an aggregator. What it prints comes to `onLine`, line by line.
  * @param namespace network namespace, as `ip netns` has it; null: ours
