@@ -173,10 +173,12 @@ function notesOf({ config, counts, rounds }: MeasureOptions, { cores, load }: Ma
       ? []
       : [`The load in the minute before was ${load.toFixed(1)} on ${cores} cores: other programs were in the way.`]),
     ...(counts.length < COUNTS_FOR_UNIVERSAL
-      ? [`The USL is not determined by ${counts.length} numbers of workers: give ${COUNTS_FOR_UNIVERSAL} or more.`]
+      ? [
+          `The USL needs ${COUNTS_FOR_UNIVERSAL} different numbers of workers, and is not fitted to ${counts.join(", ")}.`,
+        ]
       : []),
     ...(rounds < ROUNDS_FOR_INTERVALS
-      ? [`${rounds} rounds give no intervals: take ${ROUNDS_FOR_INTERVALS} or more.`]
+      ? [`Intervals need ${ROUNDS_FOR_INTERVALS} rounds, and are not given for fewer (--rounds ${rounds}).`]
       : []),
   ];
 }

@@ -1,4 +1,5 @@
 /** Stacked bars, as SVG for a report: what adds up goes up from 0, what takes away goes down. */
+import { roundTicks } from "./axis.js";
 import { COLOURS, shown } from "./line-chart.js";
 import { text, type Html } from "./html.js";
 
@@ -19,7 +20,6 @@ export interface BarChart {
 /** In pixels. */
 const [WIDTH, HEIGHT] = [760, 360];
 const [LEFT, RIGHT, TOP, BOTTOM] = [64, 190, 16, 52];
-const TICKS = 5;
 /** Of the room of a bar. */
 const BAR_SHARE = 0.6;
 const WIDEST = 90;
@@ -33,13 +33,10 @@ export function barChart({ title, xLabel, yLabel, parts, bars }: BarChart): Html
   const up = (value: number) => Number((TOP + ((top - value) / range) * (HEIGHT - BOTTOM - TOP)).toFixed(1));
   const room = (right - LEFT) / Math.max(1, bars.length);
   const width = Math.min(WIDEST, room * BAR_SHARE);
-  const grid = [...new Set([0, ...Array.from({ length: TICKS + 1 }, (_, index) => bottom + (range * index) / TICKS)])]
-    // Beside the line of 0 another's number would lie over its own.
-    .filter((value) => value === 0 || Math.abs(value) > range / (2 * TICKS))
-    .flatMap((value) => [
-      `<line x1="${LEFT}" x2="${right}" y1="${up(value)}" y2="${up(value)}" stroke="currentColor" opacity="${value === 0 ? 0.6 : 0.15}"/>`,
-      `<text x="${LEFT - 8}" y="${up(value) + 4}" text-anchor="end">${shown(value)}</text>`,
-    ]);
+  const grid = roundTicks(bottom, bottom + range).flatMap((value) => [
+    `<line x1="${LEFT}" x2="${right}" y1="${up(value)}" y2="${up(value)}" stroke="currentColor" opacity="${value === 0 ? 0.6 : 0.15}"/>`,
+    `<text x="${LEFT - 8}" y="${up(value) + 4}" text-anchor="end">${shown(value)}</text>`,
+  ]);
   const drawn = bars.flatMap(({ label, values }, index) => {
     const middle = LEFT + room * (index + 0.5);
     let [above, below] = [0, 0];

@@ -49,9 +49,9 @@ export function rowsOf(counts: readonly number[], rounds: readonly Round[]): Row
     const speedUps = rounds.map((round) => round[index] / round[0]);
     return {
       workers,
-      imagesPerSecond: spread(rounds.map((round) => round[index])),
-      speedUp: spread(speedUps),
-      efficiency: spread(speedUps.map((speedUp) => speedUp / workers)),
+      imagesPerSecond: spreadOf(rounds.map((round) => round[index])),
+      speedUp: spreadOf(speedUps),
+      efficiency: spreadOf(speedUps.map((speedUp) => speedUp / workers)),
     };
   });
 }
@@ -87,6 +87,6 @@ export function lawsOf(counts: readonly number[], rounds: readonly Round[]): Law
   return counts.length < COUNTS_FOR_UNIVERSAL ? [first] : [first, fitted("USL", universal)];
 }
 
-function spread(values: readonly number[]): Spread {
+export function spreadOf(values: readonly number[]): Spread {
   return { median: median(values), lowest: Math.min(...values), highest: Math.max(...values) };
 }

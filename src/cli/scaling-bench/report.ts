@@ -24,7 +24,7 @@ import {
 export async function reportOf(result: ScalingBenchmark, config: RunConfig, path: string): Promise<void> {
   const { scaling, notes, rounds, steps, warmup, command } = result;
   const method =
-    `${rounds} rounds of runs, all in turn and every other round backwards; of each run ${steps} steps after ${warmup} to warm up. ` +
+    `Rounds of runs (${rounds}), all in turn and every other round backwards; of each run ${steps} steps count, after ${warmup} to warm up. ` +
     "A run's step is the mean of the middle half of its steps. Figures are medians over the rounds, with the lowest and the highest.";
   const sections: Section[] = [
     {
@@ -32,7 +32,7 @@ export async function reportOf(result: ScalingBenchmark, config: RunConfig, path
       content: [paragraph(method), ...notes.map(paragraph), machineTable(result.machine)],
     },
     ...besidePeer(result),
-    ...scaling.map(sectionOf),
+    ...scaling.map((one) => sectionOf(one, result.samples)),
     {
       heading: "To repeat it",
       content: [listing([command]), paragraph("The config that the flags resolve to:"), listing([printConfig(config)])],
@@ -41,9 +41,9 @@ export async function reportOf(result: ScalingBenchmark, config: RunConfig, path
   await writeFile(path, page(titleOf(result), sections));
 }
 
-function sectionOf(scaling: Scaling): Section {
+function sectionOf(scaling: Scaling, samples: string): Section {
   const { kind, rows, laws } = scaling;
-  const content = [shownTable(speedTable(scaling)), speedUpChart(kind, [["measured", rows, laws]])];
+  const content = [shownTable(speedTable(scaling, samples)), speedUpChart(kind, [["measured", rows, laws]])];
   if (rows.length > 1) {
     content.push(
       efficiencyChart(kind, [["measured", rows]]),
@@ -64,7 +64,7 @@ function sectionOf(scaling: Scaling): Section {
       paragraph(
         "Extrapolation: what the laws foretell beyond what was measured, on cores and memory that nobody has tried.",
       ),
-      shownTable(predictionTable(laws)),
+      shownTable(predictionTable(laws, samples)),
     );
   }
   return { heading: headingOf(scaling), content };

@@ -1,5 +1,6 @@
 /** What the command says of its measurements: one object, which is also its JSON. */
-import { lawsOf, rowsOf, type LawFit, type Row } from "./curve.js";
+import { modalityOf } from "../../config/index.js";
+import { lawsOf, rowsOf, spreadOf, type LawFit, type Row, type Spread } from "./curve.js";
 import type { Machine } from "./machine.js";
 import type { Measurements, MeasureOptions } from "./measure.js";
 import { shapeName, shapeOf, type Kind } from "./plan.js";
@@ -7,7 +8,7 @@ import { byPart, meanTime, type Parts, type StepTime } from "./step-account.js";
 
 /** Means over the rounds, in ms of a step. */
 export interface StepCost {
-  readonly stepMs: number;
+  readonly meanMs: number;
   /** one worker's step: as it is in weak scaling, a share of N in strong */
   readonly idealMs: number;
   readonly lostMs: number;
@@ -17,6 +18,7 @@ export interface StepCost {
 
 export interface ScalingRow extends Row, StepCost {
   readonly worldSize: number;
+  readonly stepMs: Spread;
 }
 
 export interface Scaling {
@@ -27,6 +29,8 @@ export interface Scaling {
 
 export interface ScalingBenchmark {
   readonly encoder: string;
+  /** what figures called imagesPerSecond count */
+  readonly samples: "images" | "texts";
   readonly batch: number;
   readonly threads: number;
   readonly precision: string;
@@ -64,11 +68,13 @@ export function resultOf(
     const rows = rowsOf(counts, speeds).map((row, index) => ({
       ...row,
       worldSize: shapes[index].worldSize,
+      stepMs: spreadOf(byCount[index].map(({ stepMs }) => stepMs)),
       ...costOf(means[index], means[0], kind === "weak" ? 1 : row.workers),
     }));
     return { kind, rows, laws: lawsOf(counts, speeds) };
   });
   return {
+    samples: modalityOf(config) === "text" ? "texts" : "images",
     ...{ encoder: model.encoder, batch: parallel.batchSize, threads: parallel.threads },
     ...{ precision: engine.precision, mode: engine.mode, data: data.spec },
     ...{ rounds, steps, warmup, machine: described.machine, scaling },
@@ -84,7 +90,7 @@ export function resultOf(
 export function costOf(time: StepTime, alone: StepTime, share: number): StepCost {
   const idealMs = alone.stepMs / share;
   return {
-    stepMs: time.stepMs,
+    meanMs: time.stepMs,
     idealMs,
     lostMs: time.stepMs - idealMs,
     lost: byPart((part) => time.parts[part] - alone.parts[part] / share),

@@ -12,10 +12,10 @@ import {
 } from "./wording.js";
 
 export function asText(result: ScalingBenchmark): string {
-  const { rounds, scaling, notes } = result;
+  const { rounds, scaling, notes, samples } = result;
   const sections = scaling.flatMap((one) => [
-    `${headingOf(one)}; medians of ${rounds} rounds (lowest–highest)`,
-    aligned(speedTable(one)),
+    `${headingOf(one)}; medians over rounds, ${rounds} in all (lowest–highest)`,
+    aligned(speedTable(one, samples)),
     ...(one.rows.length < 2
       ? []
       : [
@@ -24,7 +24,7 @@ export function asText(result: ScalingBenchmark): string {
           "Laws of speed-up [95% interval over rounds]",
           aligned(lawTable(one.laws)),
           "Extrapolated, not measured",
-          aligned(predictionTable(one.laws)),
+          aligned(predictionTable(one.laws, samples)),
         ]),
   ]);
   const peer = peerTable(result);

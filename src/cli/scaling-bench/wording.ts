@@ -22,10 +22,10 @@ export function headingOf({ kind, rows }: Scaling): string {
     : `Strong scaling: N workers for W = ${rows[0].worldSize} ranks`;
 }
 
-export function speedTable({ rows }: Scaling): Table {
+export function speedTable({ rows }: Scaling, samples: string): Table {
   return {
-    head: ["workers", "images/s", "step ms", "speed-up", "efficiency"],
-    rows: rows.map((row) => [...cells(row).slice(0, 2), shown(row.stepMs), ...cells(row).slice(2)]),
+    head: ["workers", `${samples}/s`, "step ms", "speed-up", "efficiency"],
+    rows: rows.map((row) => [...cells(row).slice(0, 2), spread(row.stepMs, shown), ...cells(row).slice(2)]),
   };
 }
 
@@ -42,12 +42,12 @@ export function lostTable({ rows }: Scaling): Table {
 }
 
 /** Weak scaling of both, row by row. */
-export function peerTable({ scaling, peer }: ScalingBenchmark): Table | null {
+export function peerTable({ scaling, peer, samples }: ScalingBenchmark): Table | null {
   const weak = scaling.find(({ kind }) => kind === "weak");
   if (peer === null || weak === undefined) return null;
   const named = (name: string, rows: readonly Row[]) => rows.map((row) => [name, ...cells(row)]);
   return {
-    head: ["program", "workers", "images/s", "speed-up", "efficiency"],
+    head: ["program", "workers", `${samples}/s`, "speed-up", "efficiency"],
     rows: [...named("Tandem", weak.rows), ...named("peer", peer.rows)],
   };
 }
@@ -65,9 +65,9 @@ export function lawTable(laws: readonly LawFit[]): Table {
 }
 
 /** By law and number of workers. */
-export function predictionTable(laws: readonly LawFit[]): Table {
+export function predictionTable(laws: readonly LawFit[], samples: string): Table {
   return {
-    head: ["law", "workers", "speed-up", "images/s"],
+    head: ["law", "workers", "speed-up", `${samples}/s`],
     rows: laws.flatMap(({ law, predictions }) =>
       predictions.map(({ workers, speedUp, imagesPerSecond }) => [
         law,
