@@ -11,6 +11,7 @@ import type { Scaling, ScalingBenchmark } from "./result.js";
 import { PARTS } from "./step-account.js";
 import {
   headingOf,
+  lawNotes,
   lawTable,
   lostTable,
   others,
@@ -61,6 +62,7 @@ function sectionOf(scaling: Scaling, samples: string): Section {
       }),
       paragraph("Laws of speed-up, fitted to the medians, with 95% intervals of a bootstrap over rounds:"),
       shownTable(lawTable(laws)),
+      ...lawNotes(scaling).map(paragraph),
       paragraph(
         "Extrapolation: what the laws foretell beyond what was measured, on cores and memory that nobody has tried.",
       ),

@@ -2,6 +2,7 @@
 import type { ScalingBenchmark } from "./result.js";
 import {
   headingOf,
+  lawNotes,
   lawTable,
   lostTable,
   peerTable,
@@ -23,6 +24,7 @@ export function asText(result: ScalingBenchmark): string {
           aligned(lostTable(one)),
           "Laws of speed-up [95% interval over rounds]",
           aligned(lawTable(one.laws)),
+          ...lawNotes(one),
           "Extrapolated, not measured",
           aligned(predictionTable(one.laws, samples)),
         ]),

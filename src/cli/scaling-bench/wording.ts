@@ -64,6 +64,15 @@ export function lawTable(laws: readonly LawFit[]): Table {
   };
 }
 
+/** What a reader of the laws has to know. */
+export function lawNotes({ rows }: Scaling): string[] {
+  const faster = rows.filter(({ efficiency }) => efficiency.median > 1).map(({ workers }) => workers);
+  if (faster.length === 0) return [];
+  return [
+    `More than ideal with ${faster.join(", ")} workers: no law with σ, κ ≥ 0 describes a gain, and 0 stands for it.`,
+  ];
+}
+
 /** By law and number of workers. */
 export function predictionTable(laws: readonly LawFit[], samples: string): Table {
   return {
