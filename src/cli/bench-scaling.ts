@@ -12,11 +12,13 @@ import { configOf, once, pathOf, wholeNumber, withRunOptions, type RunArguments 
 import { ROUNDS_FOR_INTERVALS } from "./scaling-bench/bootstrap.js";
 import { COUNTS_FOR_UNIVERSAL } from "./scaling-bench/laws.js";
 import { thisMachine, type Machine } from "./scaling-bench/machine.js";
-import { configsOf, measure, type MeasureOptions } from "./scaling-bench/measure.js";
+import { configsOf, measure, type MeasureHooks, type MeasureOptions } from "./scaling-bench/measure.js";
 import { checkPeer } from "./scaling-bench/peer.js";
 import { KINDS, type Kind } from "./scaling-bench/plan.js";
+import { reportOf } from "./scaling-bench/report.js";
 import { resultOf } from "./scaling-bench/result.js";
 import { asText } from "./scaling-bench/text.js";
+import { duration } from "../telemetry/progress-line.js";
 import { shellWord } from "./shell-word.js";
 import { stopSignal } from "./stop-signal.js";
 
@@ -37,6 +39,7 @@ interface ScalingArguments extends Omit<RunArguments, "workers" | "steps" | "epo
 const MOST_WORKERS = 64;
 /** Load in the minute before, of each core, from which on other programs are in the way. */
 const BUSY = 0.5;
+const CLEAR_LINE = "\r\x1b[K";
 const RUN_OPTIONS = [
   ...(["preset", "config", "set", "data", "tokenizer", "method", "encoder", "optimizer", "world-size"] as const),
   ...(["batch", "threads", "precision", "eager", "seed"] as const),
@@ -73,31 +76,33 @@ export const scalingCommand: CommandModule<object, ScalingArguments> = {
   handler: async (given) => {
     const report = pathOf("--report", given.report);
     if (report !== undefined) await checkReport(report);
-    const signal = stopSignal();
-    const options = await optionsOf(given, signal);
+    const options = await optionsOf(given);
     await checkRuns(options);
     const machine = thisMachine();
-    const measured = await measure(options).catch((error: unknown) => {
-      if (!signal.aborted) throw error;
-      throw new BreakdownError(`stopped by ${String(signal.reason)} before all was measured: nothing is reported`);
-    });
+    const signal = stopSignal();
+    const measured = await measure(options, { signal, onRun: progress(() => performance.now()) })
+      .finally(clearProgress)
+      .catch((error: unknown) => {
+        if (!signal.aborted) throw error;
+        throw new BreakdownError(`stopped by ${String(signal.reason)} before all was measured: nothing is reported`);
+      });
     const command = ["npx", "tandem", ...process.argv.slice(2)].map(shellWord).join(" ");
     const result = resultOf(options, measured, { machine, command, notes: notesOf(options, machine) });
     if (report !== undefined) {
-      const { reportOf } = await import("./scaling-bench/report.js");
       await writeOutput(report, async (path) => reportOf(result, options.config, path));
     }
     process.stdout.write(given.json ? `${JSON.stringify(result)}\n` : asText(result));
   },
 };
 
-async function optionsOf(given: ScalingArguments, signal: AbortSignal): Promise<MeasureOptions> {
+async function optionsOf(given: ScalingArguments): Promise<MeasureOptions> {
   const counts = countsOf(once("workers", given.workers));
   const most = counts[counts.length - 1];
   const worldSize = wholeNumber("world-size", given["world-size"]) ?? most;
   if (worldSize < most) {
     throw new UserError("USAGE", `--world-size ${worldSize}: ${most} workers need a rank each, give ${most} or more`);
   }
+  aggregatorsOf(given.aggregators, most);
   const scaling = once("scaling", given.scaling);
   const peer = once("peer", given.peer) ?? null;
   if (peer !== null) checkPeer(peer);
@@ -117,12 +122,22 @@ async function optionsOf(given: ScalingArguments, signal: AbortSignal): Promise<
     warmup: wholeNumber("warmup", given.warmup, 0),
     devices: devicesOf(once("device", given.device), once("devices", given.devices)),
     aggregators: (workers) => aggregatorsOf(given.aggregators, workers),
-    ...{ wire: wireOf(given), overlaps: given.overlap, peer, signal },
-    onRun: ({ what, run, runs }) => {
-      if (process.stderr.isTTY)
-        process.stderr.write(`\r\x1b[Krun ${run} of ${runs}: ${what}${run === runs ? "\n" : ""}`);
-    },
+    ...{ wire: wireOf(given), overlaps: given.overlap, peer },
   };
+}
+
+/** Shows which run is on, and when the last will have been, on a terminal. @param now clock in ms */
+function progress(now: () => number): MeasureHooks["onRun"] {
+  const begunAt = now();
+  return ({ what, run, runs }) => {
+    if (!process.stderr.isTTY) return;
+    const left = run === 1 ? "?" : duration(((now() - begunAt) / (run - 1)) * (runs - run + 1));
+    process.stderr.write(`${CLEAR_LINE}run ${run} of ${runs}: ${what}  ETA ${left}`);
+  };
+}
+
+function clearProgress(): void {
+  if (process.stderr.isTTY) process.stderr.write(CLEAR_LINE);
 }
 
 /** @throws UserError where they are not whole numbers, ascending from 1 */

@@ -8,7 +8,7 @@ import { toAll } from "../../coordinator/observers.js";
 import type { RunObserver } from "../../coordinator/server.js";
 import type { RunConfig } from "../config/index.js";
 import type { Wire } from "../models/exchange.js";
-import { UserError } from "../protocol/errors.js";
+import { BreakdownError, UserError } from "../protocol/errors.js";
 import type { Devices } from "./device-choice.js";
 import { endWithin, startMember, type Role } from "./train/children.js";
 
@@ -29,10 +29,12 @@ export interface PassingRun {
 
 /** How long a process may take to leave once the run is over, in ms. */
 const FAREWELL_MS = 10_000;
+/** Exit code of a process of ours that finds a mistake of the user's. */
+const MISTAKE = 2;
 
 /**
  * Resolves once the run has finished and its processes have ended.
- * @throws UserError `NO_WORKERS` where one of them ended before the run did; what `runCoordinator` throws
+ * @throws UserError `NO_WORKERS` where one of them finds a mistake, BreakdownError where one ends otherwise before the run does; what `runCoordinator` throws
  * @throws the signal's reason, where it was aborted
  */
 export async function passingRun(options: PassingRun): Promise<void> {
@@ -40,7 +42,7 @@ export async function passingRun(options: PassingRun): Promise<void> {
   const directory = await mkdtemp(join(tmpdir(), "tandem-bench-"));
   const lost = new AbortController();
   const members: ChildProcess[] = [];
-  let failure: string | null = null;
+  let failure: Error | null = null;
   const start = (role: Role, number: number, args: readonly string[]) => {
     const name = `${role}-${number}`;
     let lastLine = "no word";
@@ -49,7 +51,8 @@ export async function passingRun(options: PassingRun): Promise<void> {
     members.push(member);
     member.on("exit", (code, killer) => {
       if (code === 0) return;
-      failure ??= `${name} has ended with ${code ?? killer ?? "nothing"}: ${lastLine}`;
+      const message = `${name} has ended with ${code ?? killer ?? "nothing"}: ${lastLine}`;
+      failure ??= code === MISTAKE ? new UserError("NO_WORKERS", message) : new BreakdownError(message);
       lost.abort();
     });
   };
@@ -82,7 +85,7 @@ export async function passingRun(options: PassingRun): Promise<void> {
   }
   if (outcome === "finished") return;
   signal?.throwIfAborted();
-  throw new UserError("NO_WORKERS", failure ?? `the run has ${outcome}`);
+  throw failure ?? new BreakdownError(`the run has ${outcome}`);
 }
 
 const ignore = () => undefined;

@@ -31,8 +31,8 @@ export function peakOf({ serial, crosstalk }: Law): number | null {
 }
 
 /**
- * Least squares on what each worker loses, N / S − 1 = σ (N − 1), as Gunther does it (2007, 5.3). Where workers are faster
- * than ideal, σ is 0.
+ * Least squares on what each worker loses, N / S − 1 = σ (N − 1), as Gunther does it (2007, chapter 5). Where workers are
+ * faster than ideal, σ is 0.
  * @param points at least one with N > 1
  */
 export function amdahl(points: readonly SpeedUp[]): Law {

@@ -22,6 +22,10 @@ export interface MeasureOptions extends Pick<PassingRun, "devices" | "wire" | "o
   readonly aggregators: (workers: number) => number | null;
   /** another program's command; null: there is none */
   readonly peer: string | null;
+}
+
+export interface MeasureHooks {
+  /** ends the run that is on */
   readonly signal: AbortSignal;
   /** is told before each run */
   readonly onRun: (progress: { readonly what: string; readonly run: number; readonly runs: number }) => void;
@@ -54,8 +58,8 @@ export async function configsOf(options: MeasureOptions): Promise<Map<string, Ru
 }
 
 /** @throws UserError where a process of a run has ended before it; what the runs throw; the signal's reason */
-export async function measure(options: MeasureOptions): Promise<Measurements> {
-  const { config, counts, kinds, worldSize, rounds, peer, signal, onRun } = options;
+export async function measure(options: MeasureOptions, { signal, onRun }: MeasureHooks): Promise<Measurements> {
+  const { config, counts, kinds, worldSize, rounds, peer } = options;
   const configs = await configsOf(options);
   const shapes = shapesOf(kinds, counts, worldSize);
   const times = new Map(shapes.map((shape) => [shapeName(shape), [] as StepTime[]]));
@@ -69,7 +73,7 @@ export async function measure(options: MeasureOptions): Promise<Measurements> {
     const what = shapeName(shape);
     const run = async () => {
       const own = configs.get(what);
-      if (own !== undefined) times.get(what)?.push(await timedRun(options, shape, own));
+      if (own !== undefined) times.get(what)?.push(await timedRun(options, shape, own, signal));
     };
     return { what, run };
   });
@@ -90,8 +94,13 @@ export async function measure(options: MeasureOptions): Promise<Measurements> {
   return { times, peer: peer === null ? null : speeds };
 }
 
-async function timedRun(options: MeasureOptions, { workers }: Shape, config: RunConfig): Promise<StepTime> {
-  const { devices, wire, overlaps, signal, warmup } = options;
+async function timedRun(
+  options: MeasureOptions,
+  { workers }: Shape,
+  config: RunConfig,
+  signal: AbortSignal,
+): Promise<StepTime> {
+  const { devices, wire, overlaps, warmup } = options;
   const account = new StepAccount(workers, () => performance.now());
   const due = warmup + options.steps;
   let lost: string | null = null;

@@ -9,6 +9,8 @@ import { byPart, meanTime, type Parts, type StepTime } from "./step-account.js";
 /** Means over the rounds, in ms of a step. */
 export interface StepCost {
   readonly meanMs: number;
+  /** add up to `meanMs` */
+  readonly parts: Parts;
   /** one worker's step: as it is in weak scaling, a share of N in strong */
   readonly idealMs: number;
   readonly lostMs: number;
@@ -91,6 +93,7 @@ export function costOf(time: StepTime, alone: StepTime, share: number): StepCost
   const idealMs = alone.stepMs / share;
   return {
     meanMs: time.stepMs,
+    parts: time.parts,
     idealMs,
     lostMs: time.stepMs - idealMs,
     lost: byPart((part) => time.parts[part] - alone.parts[part] / share),
