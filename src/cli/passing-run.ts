@@ -10,7 +10,7 @@ import type { RunConfig } from "../config/index.js";
 import type { Wire } from "../models/exchange.js";
 import { BreakdownError, UserError } from "../protocol/errors.js";
 import type { Devices } from "./device-choice.js";
-import { endWithin, startMember, type Role } from "./train/children.js";
+import { endWithin, SAYS_WHAT, startMember, type Role } from "./train/children.js";
 
 export interface PassingRun {
   /** says how many workers there are; none of them may be lost */
@@ -35,7 +35,7 @@ const MISTAKE = 2;
 /**
  * Resolves once the run has finished and its processes have ended.
  * @throws UserError `NO_WORKERS` where one of them finds a mistake, BreakdownError where one ends otherwise before the run does; what `runCoordinator` throws
- * @throws the signal's reason, where it was aborted
+ * @throws the signal's reason, where it was aborted and they have ended as they should
  */
 export async function passingRun(options: PassingRun): Promise<void> {
   const { config, aggregators, wire, overlaps, signal } = options;
@@ -47,7 +47,9 @@ export async function passingRun(options: PassingRun): Promise<void> {
     const name = `${role}-${number}`;
     let lastLine = "no word";
     const own = ["--name", name, "--log", join(directory, `${name}.jsonl`)];
-    const member = startMember(role, [...args, ...own], (line) => (lastLine = line));
+    const member = startMember(role, [...args, ...own], (line) => {
+      if (SAYS_WHAT.test(line)) lastLine = line;
+    });
     members.push(member);
     member.on("exit", (code, killer) => {
       if (code === 0) return;
@@ -72,8 +74,9 @@ export async function passingRun(options: PassingRun): Promise<void> {
         for (let number = 1; number <= config.parallel.workers; number++) {
           start("worker", number, ["--connect", control, ...flags]);
         }
-        for (let number = 1; number <= (aggregators ?? 0); number++)
+        for (let number = 1; number <= (aggregators ?? 0); number++) {
           start("aggregator", number, ["--connect", control]);
+        }
       },
       observer: toAll(SHOWS_FAULTS, options.observer),
     }));
@@ -84,7 +87,7 @@ export async function passingRun(options: PassingRun): Promise<void> {
     await rm(directory, { recursive: true, force: true });
   }
   if (outcome === "finished") return;
-  signal?.throwIfAborted();
+  if (failure === null) signal?.throwIfAborted();
   throw failure ?? new BreakdownError(`the run has ${outcome}`);
 }
 

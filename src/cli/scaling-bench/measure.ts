@@ -3,7 +3,7 @@ import { resolveConfig, type RunConfig } from "../../config/index.js";
 import { BreakdownError } from "../../protocol/errors.js";
 import { passingRun, type PassingRun } from "../passing-run.js";
 import { peerSpeed } from "./peer.js";
-import { ordered, shapeName, shapesOf, type Kind, type Shape } from "./plan.js";
+import { ordered, shapeName, shapesOf, type Kind } from "./plan.js";
 import { middleHalf, StepAccount, type StepTime } from "./step-account.js";
 
 export interface MeasureOptions extends Pick<PassingRun, "devices" | "wire" | "overlaps"> {
@@ -38,7 +38,7 @@ export interface Measurements {
   readonly peer: readonly (readonly number[])[] | null;
 }
 
-/** A config for each shape. @throws UserError where one contradicts itself, e.g. a queue that is smaller than W·B */
+/** A config for each shape, by its name. @throws UserError where one contradicts itself, e.g. a queue that is smaller than W·B */
 export async function configsOf(options: MeasureOptions): Promise<Map<string, RunConfig>> {
   const { config, kinds, counts, worldSize, steps, warmup } = options;
   const shapes = shapesOf(kinds, counts, worldSize);
@@ -57,34 +57,36 @@ export async function configsOf(options: MeasureOptions): Promise<Map<string, Ru
   return new Map(await Promise.all(resolved));
 }
 
-/** @throws UserError where a process of a run has ended before it; what the runs throw; the signal's reason */
+/** One of the things that a round consists of. */
+interface Case {
+  readonly what: string;
+  readonly run: (round: number) => Promise<void>;
+}
+
+/** @throws UserError, BreakdownError where a run or the peer fails; the signal's reason */
 export async function measure(options: MeasureOptions, { signal, onRun }: MeasureHooks): Promise<Measurements> {
-  const { config, counts, kinds, worldSize, rounds, peer } = options;
-  const configs = await configsOf(options);
-  const shapes = shapesOf(kinds, counts, worldSize);
-  const times = new Map(shapes.map((shape) => [shapeName(shape), [] as StepTime[]]));
-  const speeds = Array.from({ length: rounds }, () => counts.map(() => 0));
+  const { config, counts, rounds, peer, steps, warmup } = options;
+  const times = new Map<string, StepTime[]>();
+  const ours = [...(await configsOf(options))].map(([what, own]): Case => {
+    const runs: StepTime[] = [];
+    times.set(what, runs);
+    return {
+      what,
+      run: async () => {
+        runs.push(await timedRun(options, own, signal));
+      },
+    };
+  });
   const { batchSize: batch, threads } = config.parallel;
-  interface Case {
-    readonly what: string;
-    readonly run: (round: number) => Promise<void>;
-  }
-  const ours = shapes.map((shape): Case => {
-    const what = shapeName(shape);
-    const run = async () => {
-      const own = configs.get(what);
-      if (own !== undefined) times.get(what)?.push(await timedRun(options, shape, own, signal));
-    };
-    return { what, run };
-  });
-  const theirs = counts.map((workers, index): Case => {
-    const { steps, warmup } = options;
-    const run = async (round: number) => {
-      speeds[round][index] = await peerSpeed(peer ?? "", { workers, batch, threads, steps, warmup }, signal);
-    };
-    return { what: `peer N=${workers}`, run };
-  });
-  const cases = [...ours, ...(peer === null ? [] : theirs)];
+  const speeds = Array.from({ length: rounds }, () => counts.map(() => NaN));
+  const theirs = (command: string) =>
+    counts.map((workers, index): Case => ({
+      what: `peer N=${workers}`,
+      run: async (round) => {
+        speeds[round][index] = await peerSpeed(command, { workers, batch, threads, steps, warmup }, signal);
+      },
+    }));
+  const cases = [...ours, ...(peer === null ? [] : theirs(peer))];
   for (let round = 0; round < rounds; round++) {
     for (const [index, { what, run }] of ordered(cases, round).entries()) {
       onRun({ what, run: round * cases.length + index + 1, runs: rounds * cases.length });
@@ -94,28 +96,25 @@ export async function measure(options: MeasureOptions, { signal, onRun }: Measur
   return { times, peer: peer === null ? null : speeds };
 }
 
-async function timedRun(
-  options: MeasureOptions,
-  { workers }: Shape,
-  config: RunConfig,
-  signal: AbortSignal,
-): Promise<StepTime> {
+async function timedRun(options: MeasureOptions, config: RunConfig, signal: AbortSignal): Promise<StepTime> {
   const { devices, wire, overlaps, warmup } = options;
+  const { workers } = config.parallel;
   const account = new StepAccount(workers, () => performance.now());
   const due = warmup + options.steps;
-  let lost: string | null = null;
+  const lost = new AbortController();
   await passingRun({
-    ...{ config, devices, wire, overlaps, signal },
+    ...{ config, devices, wire, overlaps },
+    signal: AbortSignal.any([signal, lost.signal]),
     aggregators: options.aggregators(workers),
     observer: {
       happened: (moment) => {
         account.happened(moment);
       },
       workerLeft: (worker, reason) => {
-        if (account.steps.length < due) lost ??= `${worker} was lost for a while (${reason})`;
+        // It may come back, but the time of its steps says nothing.
+        if (account.steps.length < due) lost.abort(new BreakdownError(`${worker} was lost: ${reason}; measure again`));
       },
     },
   });
-  if (lost !== null) throw new BreakdownError(`${lost as string}, and the run says nothing: measure again`);
   return middleHalf(account.steps.slice(warmup));
 }

@@ -38,6 +38,9 @@ export function startCoordinator(args: readonly string[], config: string | null,
   return child;
 }
 
+/** Of what a process prints when it fails, a stack among it, the line that says what happened. */
+export const SAYS_WHAT = /^tandem: |Error\b.*: /;
+
 /** What serves a run beside its coordinator. */
 export type Role = "worker" | "aggregator";
 
