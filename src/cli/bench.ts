@@ -1,17 +1,15 @@
 /** `tandem bench step`: how fast one worker trains, by real steps between a coordinator and a worker process. */
-import { mkdtemp, rm } from "node:fs/promises";
-import { availableParallelism, tmpdir } from "node:os";
-import { join } from "node:path";
+import { availableParallelism } from "node:os";
 import type { Argv, CommandModule } from "yargs";
-import type { RunObserver, StepReport } from "../../coordinator/server.js";
-import { runCoordinator } from "../../coordinator/main.js";
+import type { StepReport } from "../../coordinator/server.js";
 import { resolveConfig, type RunConfig } from "../config/index.js";
-import { UserError } from "../protocol/errors.js";
 import { exchangeCommand } from "./bench-exchange.js";
 import { loaderCommand } from "./bench-loader.js";
+import { scalingCommand } from "./bench-scaling.js";
+import { devicesOf, type Devices } from "./device-choice.js";
 import { median } from "./median.js";
+import { passingRun } from "./passing-run.js";
 import { configOf, once, wholeNumber, withRunOptions, type RunArguments } from "./run-options.js";
-import { endWithin, startWorker } from "./train/children.js";
 import type { CommandBody } from "./commands.js";
 
 interface BenchArguments extends RunArguments {
@@ -78,7 +76,7 @@ const stepCommand: CommandModule<object, BenchArguments> = {
         "checkpoint.everySteps": 0,
       },
     });
-    const result = await benchmark(config, once("device", given.device), given.warmup);
+    const result = await benchmark(config, devicesOf(once("device", given.device), undefined), given.warmup);
     const { share } = result;
     const { overhead, ...parts } = share;
     const percent = (value: number) => `${(100 * value).toFixed(1)}%`;
@@ -99,45 +97,25 @@ export const benchCommand: CommandBody = {
       .command(stepCommand)
       .command(loaderCommand)
       .command(exchangeCommand)
-      .demandCommand(1, "say what: tandem bench step, loader or exchange"),
+      .command(scalingCommand)
+      .demandCommand(1, "say what: tandem bench step, loader, exchange or scaling"),
   handler: () => undefined,
 };
 
-async function benchmark(config: RunConfig, device: string, warmup: number): Promise<StepBenchmark> {
-  const directory = await mkdtemp(join(tmpdir(), "tandem-bench-"));
+async function benchmark(config: RunConfig, devices: Devices, warmup: number): Promise<StepBenchmark> {
   const steps: MeasuredStep[] = [];
-  const stop = new AbortController();
-  const lines: string[] = [];
-  let worker: ReturnType<typeof startWorker> | null = null;
   let before = performance.now();
-  try {
-    const { outcome } = await runCoordinator({
-      config,
-      listen: "tcp://127.0.0.1:*",
-      wire: { weights: "auto", sharesMemory: true },
-      overlaps: true,
-      streamsData: false,
-      aggregators: null,
-      out: join(directory, "run"),
-      resume: false,
-      keys: null,
-      signal: stop.signal,
-      onListening: ({ control }) => {
-        const log = join(directory, "worker.jsonl");
-        worker = startWorker(["--connect", control, "--device", device, "--log", log], (line) => lines.push(line));
-        worker.on("exit", (code) => code !== 0 && stop.abort());
-      },
-      observer: stepObserver((report) => {
+  await passingRun({
+    ...{ config, devices, aggregators: null, overlaps: true },
+    wire: { weights: "auto", sharesMemory: true },
+    observer: {
+      stepDone: (report) => {
         const now = performance.now();
         steps.push({ ...report, wallMs: now - before });
         before = now;
-      }),
-    });
-    if (outcome !== "finished") throw new UserError("NO_WORKERS", `the worker has ended: ${lines.at(-1) ?? "no word"}`);
-  } finally {
-    if (worker !== null) await endWithin(worker, 10_000);
-    await rm(directory, { recursive: true, force: true });
-  }
+      },
+    },
+  });
   return summary(config, steps.slice(warmup));
 }
 
@@ -159,28 +137,5 @@ function summary({ model, parallel, engine }: RunConfig, steps: readonly Measure
     imagesPerSecond: (parallel.batchSize / stepMs) * 1000,
     stepMs,
     share: { loading, forward, backward, exchange: 1 - loading - forward - backward, overhead },
-  };
-}
-
-/** Hears of steps, and shows what should not happen. */
-function stepObserver(stepDone: (report: StepReport) => void): RunObserver {
-  const ignore = () => undefined;
-  const show = (line: string) => process.stderr.write(`tandem: ${line}\n`);
-  return {
-    stepDone,
-    stepSkipped: ignore,
-    straggler: ignore,
-    notReproducible: ignore,
-    evaluated: ignore,
-    pictured: ignore,
-    notPictured: ignore,
-    workerJoined: ignore,
-    workerLeft: ignore,
-    wentBack: ignore,
-    happened: ignore,
-    explained: ignore,
-    checkpointed: ignore,
-    corrupt: (name) => show(`image ${name} cannot be decoded`),
-    dropped: (peer, reason) => show(`dropped from ${peer}: ${reason}`),
   };
 }

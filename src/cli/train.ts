@@ -29,6 +29,7 @@ import { DEVICE_OPTIONS, devicesOf, type Devices } from "./device-choice.js";
 import {
   ended,
   endWithin,
+  SAYS_WHAT,
   startCoordinator,
   startMember,
   type FromParent,
@@ -239,8 +240,7 @@ class Family {
     const own = role === "worker" ? [devices.length > 1 ? "--devices" : "--device", devices.join(",")] : [];
     const args = ["--connect", control, ...own, "--name", name, "--log", log];
     const member = startMember(role, args, (line) => {
-      // Of a stack, the line that says what happened.
-      if (/^tandem: |Error\b.*: /.test(line)) lastLine = line;
+      if (SAYS_WHAT.test(line)) lastLine = line;
       // A warning comes with the name already.
       this.note(line.startsWith(`${name}: `) ? line : `${name}: ${line}`);
     });

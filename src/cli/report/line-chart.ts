@@ -1,4 +1,5 @@
 /** Lines over numbers of workers, as SVG for a report. */
+import { roundTicks } from "./axis.js";
 import { text, type Html } from "./html.js";
 
 export interface Point {
@@ -28,9 +29,8 @@ export interface LineChart {
 /** In pixels. */
 const [WIDTH, HEIGHT] = [760, 360];
 const [LEFT, RIGHT, TOP, BOTTOM] = [64, 190, 16, 52];
-const TICKS = 5;
 /** Okabe and Ito 2008, which the colour-blind tell apart; those that show on light and on dark. */
-const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
+export const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8f98"];
 /** Powers of two stand as far apart as they are doubled. */
 const doublings = (x: number) => Math.log2(x);
 
@@ -48,7 +48,7 @@ export function lineChart({ title, xLabel, yLabel, series, most }: LineChart): H
       ),
     );
   const up = (y: number) => Number((HEIGHT - BOTTOM - (y / (top || 1)) * (HEIGHT - BOTTOM - TOP)).toFixed(1));
-  const grid = Array.from({ length: TICKS + 1 }, (_, index) => (top * index) / TICKS).flatMap((value) => [
+  const grid = roundTicks(0, top || 1).flatMap((value) => [
     `<line x1="${LEFT}" x2="${right}" y1="${up(value)}" y2="${up(value)}" stroke="currentColor" opacity="0.15"/>`,
     `<text x="${LEFT - 8}" y="${up(value) + 4}" text-anchor="end">${text(shown(value))}</text>`,
   ]);

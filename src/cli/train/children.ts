@@ -38,13 +38,11 @@ export function startCoordinator(args: readonly string[], config: string | null,
   return child;
 }
 
+/** Of what a process prints when it fails, a stack among it, the line that says what happened. */
+export const SAYS_WHAT = /^tandem: |Error\b.*: /;
+
 /** What serves a run beside its coordinator. */
 export type Role = "worker" | "aggregator";
-
-/** A worker. What it prints comes to `onLine`, line by line. */
-export function startWorker(args: readonly string[], onLine: (line: string) => void): ChildProcess {
-  return startMember("worker", args, onLine);
-}
 
 /**
  * A worker, or an aggregator. What it prints comes to `onLine`, line by line.
