@@ -19,7 +19,7 @@ import { reportOf } from "./scaling-bench/report.js";
 import { resultOf } from "./scaling-bench/result.js";
 import { asText } from "./scaling-bench/text.js";
 import { duration } from "../telemetry/progress-line.js";
-import { shellWord } from "./shell-word.js";
+import { shellWord } from "../config/shell-word.js";
 import { stopSignal } from "./stop-signal.js";
 
 interface ScalingArguments extends Omit<RunArguments, "workers" | "steps" | "epochs">, WireArguments {

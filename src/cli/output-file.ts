@@ -22,6 +22,7 @@ export async function writeOutput(path: string, write: (temporary: string) => Pr
     const problem = isFolder ? "a folder of that name is there" : cause.message;
     throw new UserError("OUTPUT", `cannot write ${path}: ${problem}; name another file`, { cause });
   } finally {
-    await rm(temporary, { recursive: true, force: true });
+    // Where nothing can be, nothing is left.
+    await rm(temporary, { recursive: true, force: true }).catch(() => undefined);
   }
 }
