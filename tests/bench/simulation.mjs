@@ -3,7 +3,7 @@
  * own behind a link of a known bandwidth, beside what is predicted. Ranks take a fixed time and compute nothing (engine.mode = synthetic),
  * so that many workers fit on few cores. Needs root and iproute2; leaves nothing behind.
  *
- * usage: node tests/bench/simulation.mjs [--workers 1,2,4,8] [--gbits 0.25,0.5,1] [--aggregation embedded,sharded] [--params 1000000]
+ * usage: node tests/bench/simulation.mjs [--workers 1,2,4,8] [--gbits 0.1,0.25,0.5] [--aggregation embedded,sharded] [--params 500000]
  *        [--rank-ms 200] [--steps 10] [--rounds 1] [--json]
  */
 import { spawn } from "node:child_process";
@@ -22,15 +22,15 @@ const PROGRAM = fileURLToPath(new URL("../../bin/tandem.js", import.meta.url));
 /** Steps that are not counted. */
 const WARMUP = 3;
 /** Much smaller than a gradient, so that it does not show. */
-const BURST = "64kb";
+const BURST = "32kb";
 const PORT = 7311;
 
 const { values } = parseArgs({
   options: {
     workers: { type: "string", default: "1,2,4,8" },
-    gbits: { type: "string", default: "0.25,0.5,1" },
+    gbits: { type: "string", default: "0.1,0.25,0.5" },
     aggregation: { type: "string", default: "embedded,sharded" },
-    params: { type: "string", default: "1000000" },
+    params: { type: "string", default: "500000" },
     "rank-ms": { type: "string", default: "200" },
     steps: { type: "string", default: "10" },
     rounds: { type: "string", default: "1" },

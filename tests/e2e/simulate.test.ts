@@ -99,6 +99,6 @@ it("says where a report cannot be written", async () => {
   writeFileSync(file, "");
   const report = join(file, "report.html");
   const { code, stderr } = await tandem(["simulate", "--rank-ms", "3", "--devices", "1", "--report", report]);
-  expect(code).toBe(1);
+  expect(code).toBe(2);
   expect(stderr).toMatch(/^tandem: cannot write .*report\.html: .*; name another file\n$/);
 });
