@@ -42,8 +42,9 @@ export class Namespaces {
   /**
    * @param {string | null} gbits each way; null: no limit
    * @param {string} burst that passes at once after a pause
+   * @param {string} latency that what waits may take; more is dropped
    */
-  limit(gbits, burst = "1mb") {
+  limit(gbits, burst = "1mb", latency = "50ms") {
     if (gbits === null) {
       for (const { name, port } of this.hosts) {
         run(`tc qdisc del dev ${port} root`);
@@ -51,7 +52,7 @@ export class Namespaces {
       }
       return;
     }
-    const tbf = `root tbf rate ${gbits}gbit burst ${burst} latency 50ms`;
+    const tbf = `root tbf rate ${gbits}gbit burst ${burst} latency ${latency}`;
     for (const { name, port } of this.hosts) {
       const isDone = run(`tc qdisc replace dev ${port} ${tbf}`) && run(`tc -n ${name} qdisc replace dev eth0 ${tbf}`);
       if (!isDone) throw new Error(`tc cannot limit ${port} to ${gbits} Gbit/s`);

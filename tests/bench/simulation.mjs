@@ -23,6 +23,8 @@ const PROGRAM = fileURLToPath(new URL("../../bin/tandem.js", import.meta.url));
 const WARMUP = 3;
 /** Much smaller than a gradient, so that it does not show. */
 const BURST = "32kb";
+/** Nothing is dropped: senders that all begin at once would wait for TCP to notice, 200 ms each time. */
+const QUEUE = "1000ms";
 const PORT = 7311;
 
 const { values } = parseArgs({
@@ -125,7 +127,7 @@ try {
   for (const aggregation of values.aggregation.split(","))
     for (const gbits of values.gbits.split(","))
       for (const workers of counts) {
-        namespaces.limit(gbits, BURST);
+        namespaces.limit(gbits, BURST, QUEUE);
         const rounds = [];
         for (let round = 0; round < Number(values.rounds); round++) rounds.push(await measured(workers, aggregation));
         const [real, simulated] = [median(rounds), predicted(workers, aggregation, gbits)];

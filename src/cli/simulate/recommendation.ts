@@ -1,7 +1,7 @@
 /** What the curves say, in words. */
 import { duration } from "../../telemetry/index.js";
 import { pointOf, type CurvePoint, type Plan } from "./curves.js";
-import { WEIGHT_BYTES, type Arrangement, type WeightsWire } from "./scenario.js";
+import { type Arrangement, type WeightsWire } from "./scenario.js";
 import type { GradientType } from "../../models/exchange.js";
 
 /** A gain that is worth a change. */
@@ -30,10 +30,11 @@ export function recommend(plan: Plan, points: readonly CurvePoint[], leastEffici
   const { arrangement, devices } = found;
   const alone = found.imagesPerSecond / (found.efficiency * devices);
   const { gradients, weights } = plan.scenario.payload;
-  const options = wires(gradients, weights).map((wire) => {
+  const others = otherWires(gradients, weights).map((wire) => {
     const payload = { ...plan.scenario.payload, ...wire };
     return { wire, point: pointOf({ ...plan, scenario: { ...plan.scenario, payload } }, arrangement, devices, alone) };
   });
+  const options = [{ wire: { gradients, weights }, point: found }, ...others];
   // What changes least comes first, and is only left for what is clearly faster.
   const best = options.reduce((a, b) => (b.point.imagesPerSecond > WORTH_IT * a.point.imagesPerSecond ? b : a));
   const percent = (share: number) => `${(100 * share).toFixed(0)}%`;
@@ -59,13 +60,10 @@ interface WireChoice {
 }
 
 /** Weights are rounded only where steps round them anyway; gradients at a price that the user may pay. */
-function wires(gradients: GradientType, weights: WeightsWire): readonly WireChoice[] {
-  const own = { gradients, weights };
-  const weightsToo =
-    weights === "fp32" ? [] : (["bf16", "delta"] as const).filter((wire) => WEIGHT_BYTES[wire] < WEIGHT_BYTES[weights]);
-  const others = weightsToo.map((wire) => ({ gradients, weights: wire }));
-  const all: readonly WireChoice[] = [own, ...others];
-  return gradients === "bf16" ? all : [...all, ...all.map((wire) => ({ ...wire, gradients: "bf16" as const }))];
+function otherWires(gradients: GradientType, weights: WeightsWire): readonly WireChoice[] {
+  const ways = weights === "fp32" ? [weights] : ([weights, "delta"] as const);
+  const sums = gradients === "bf16" ? [gradients] : ([gradients, "bf16"] as const);
+  return ways.flatMap((way) => sums.map((sum) => ({ gradients: sum, weights: way }))).slice(1);
 }
 
 function wireWords({ gradients, weights }: WireChoice): string {

@@ -26,7 +26,7 @@ import { VectorArena } from "../../optim/index.js";
 import { runId } from "../../protocol/identifiers.js";
 import type { AggregatorMessage, CoordinatorMessage, WorkerMessage } from "../../protocol/wire.js";
 import { Agenda } from "./agenda.js";
-import { Network, Way, type Endpoint } from "./network.js";
+import { Network, Way, type Endpoint, type Machine } from "./network.js";
 import { Processor } from "./processor.js";
 import { random, type Random } from "./random.js";
 import { GRADIENT_BYTES, WEIGHT_BYTES, type RankTime, type Scenario, type Simulated } from "./scenario.js";
@@ -41,12 +41,21 @@ const QUEUE_STEPS = 2;
 /** The first step begins while workers still join. */
 const WARM_UP_STEPS = 2;
 /** Steps that count; of so many devices on, fewer do. */
-const [STEPS, FEW_STEPS, MANY_DEVICES] = [8, 2, 128];
+const [STEPS, FEW_STEPS, MANY_DEVICES] = [8, 2, 64];
 const MOST_EVENTS = 200_000_000;
 /** Between two threads of a process, in ms. */
 const THREAD_HOP_MS = 0.02;
 /** A worker that is welcomed one after the other, in ms. */
 const JOINS_EVERY_MS = 0.5;
+
+/** Where a worker is, and its connections. */
+interface WorkerHome {
+  readonly endpoint: Endpoint;
+  readonly toCoordinator: Way;
+  readonly fromCoordinator: Way;
+  readonly toAggregators: readonly Way[];
+  readonly fromAggregators: readonly Way[];
+}
 
 /** A shard of the real model, as it travels. */
 interface ShardBytes {
@@ -110,11 +119,10 @@ class SimulatedRun {
   private readonly aggregators: number;
   private readonly stepTimes: number[] = [];
   private measuredFrom = 0;
-  private readonly ways = new Map<string, Way>();
   private readonly homes: {
     readonly coordinator: Endpoint;
     readonly aggregators: Endpoint[];
-    readonly workers: Map<string, Endpoint>;
+    readonly workers: Map<string, WorkerHome>;
   };
   private readonly workerCount: number;
   private readonly deviceCount: number;
@@ -142,7 +150,7 @@ class SimulatedRun {
     for (const [machine, workers] of present.entries())
       for (const devices of workers) {
         const own = ++number;
-        this.homes.workers.set(String(own), this.network.newEndpoint(machines[machine]));
+        this.homes.workers.set(String(own), this.newHome(machines[machine]));
         this.agenda.later(own * JOINS_EVERY_MS, () => {
           this.startWorker(own, devices);
         });
@@ -174,7 +182,7 @@ class SimulatedRun {
   private busy(elapsed: number): Simulated["busy"] {
     const { coordinator, aggregators, workers } = this.homes;
     const isEmbedded = this.scenario.arrangement === "embedded";
-    const processes = [...workers.values()];
+    const processes = [...workers.values()].map(({ endpoint }) => endpoint);
     const most = (what: string, times: readonly number[]) => ({
       what,
       share: Math.min(1, Math.max(...times) / elapsed),
@@ -219,21 +227,22 @@ class SimulatedRun {
     this.coordinator.reset();
     for (const thread of this.planeThreads) thread.reset();
     for (const worker of this.workers.values()) worker.reset();
-    for (const { io } of [this.homes.coordinator, ...this.homes.aggregators, ...this.homes.workers.values()])
+    const { coordinator, aggregators, workers } = this.homes;
+    for (const { io } of [coordinator, ...aggregators, ...[...workers.values()].map(({ endpoint }) => endpoint)])
       io.reset();
   }
 
-  // --- Ways.
-
-  private way(name: string, from: Endpoint, to: Endpoint): Way {
-    const known = this.ways.get(name);
-    if (known !== undefined) return known;
-    const way = new Way(from, to);
-    this.ways.set(name, way);
-    return way;
+  private newHome(machine: Machine): WorkerHome {
+    const endpoint = this.network.newEndpoint(machine);
+    const { coordinator, aggregators } = this.homes;
+    return {
+      ...{ endpoint, toCoordinator: new Way(endpoint, coordinator), fromCoordinator: new Way(coordinator, endpoint) },
+      toAggregators: aggregators.map((aggregator) => new Way(endpoint, aggregator)),
+      fromAggregators: aggregators.map((aggregator) => new Way(aggregator, endpoint)),
+    };
   }
 
-  private home(worker: string): Endpoint {
+  private home(worker: string): WorkerHome {
     const home = this.homes.workers.get(worker);
     if (home === undefined) throw new Error(`no worker ${worker}`);
     return home;
@@ -269,7 +278,6 @@ class SimulatedRun {
     const { costs, rankTimes, stragglers, worldSize, payload } = scenario;
     const name = String(number);
     const home = this.home(name);
-    const { coordinator, aggregators } = this.homes;
     const million = payload.tensors.reduce((sum, size) => sum + size, 0) / 1e6;
     const paces = Array.from({ length: devices }, () => (draw.chance(stragglers.share) ? stragglers.factor : 1));
     const worker = new SimulatedWorker(number, devices, {
@@ -281,22 +289,17 @@ class SimulatedRun {
         return { forwardMs: forwardMs * paces[device], backwardMs: backwardMs * paces[device] };
       },
       say: (message, frames, at) => {
-        this.network.carry(
-          this.way(`worker ${name} to coordinator`, home, coordinator),
-          this.controlBytes(message),
-          at,
-          () => {
-            this.coordinator.post(costs.messageMs, () => {
-              this.server.received(name, message, frames);
-            });
-          },
-        );
+        this.network.carry(home.toCoordinator, this.controlBytes(message), at, () => {
+          this.coordinator.post(costs.messageMs, () => {
+            this.server.received(name, message, frames);
+          });
+        });
       },
       tell: (aggregator, message, frames, at) => {
         const isGradient = message.body === "gradient";
         const bytes = isGradient ? this.gradientBytes(aggregator) : HEADER_BYTES;
         const sumMs = isGradient ? (costs.sumMs * this.model.shards[aggregator].values) / 1e6 : 0;
-        const way = this.way(`worker ${name} to aggregator ${String(aggregator)}`, home, aggregators[aggregator]);
+        const way = home.toAggregators[aggregator];
         this.network.carry(way, bytes, at, () => {
           this.planeThreads[aggregator].post(costs.messageMs + sumMs, () => {
             this.planes[aggregator].received(name, message, frames);
@@ -332,11 +335,7 @@ class SimulatedRun {
           sent++;
         }
         thread.charge(costs.messageMs);
-        const way = this.way(
-          `aggregator ${String(index)} to worker ${worker}`,
-          this.homes.aggregators[index],
-          this.home(worker),
-        );
+        const way = this.home(worker).fromAggregators[index];
         this.network.carry(way, this.weightsBytes(index, message), thread.time, () => {
           this.workers.get(worker)?.heardData(index, message, frames);
         });
@@ -429,7 +428,7 @@ class SimulatedRun {
         now: () => coordinator.time,
         send: (worker, message, frames) => {
           coordinator.charge(costs.messageMs);
-          const way = this.way(`coordinator to worker ${worker}`, this.homes.coordinator, this.home(worker));
+          const way = this.home(worker).fromCoordinator;
           this.network.carry(way, this.controlBytes(message), coordinator.time, () => {
             this.workers.get(worker)?.heard(message, frames);
           });
@@ -473,13 +472,13 @@ const DEAD_AFTER_MS = 3_600_000;
 /** Heartbeats are as seldom as they may be without a step that notices: they cost the simulation more than the run. */
 function heartbeatOf(scenario: Scenario): number {
   const { heartbeatMs: usual } = PRESETS.quickstart.membership;
-  const { payload, network, devices, worldSize } = scenario;
+  const { payload, network, costs, devices, worldSize } = scenario;
   const values = payload.tensors.reduce((sum, size) => sum + size, 0);
   const bytes = values * (GRADIENT_BYTES[payload.gradients] + WEIGHT_BYTES[payload.weights]);
   const keys = payload.keyBytesPerRank * worldSize * devices;
   const busiest = Math.max(keys, (bytes * devices) / aggregatorsOf(scenario));
-  // The time that these take.
-  return Math.min(MOST_HEARTBEAT_MS, Math.max(usual, Math.round((8 * busiest) / (network.gbits * 1e6))));
+  const bytesPerMs = Math.min(network.gbits / 8, costs.ioGbytes) * 1e6;
+  return Math.min(MOST_HEARTBEAT_MS, Math.max(usual, Math.round(busiest / bytesPerMs)));
 }
 
 function configOf(scenario: Scenario, queueSize: number): RunConfig {
