@@ -2,6 +2,8 @@
 import { spawnSync } from "node:child_process";
 
 const BRIDGE = "tandem-bridge";
+/** Which every kernel lets a namespace have, and which fills a link: BBR, which some machines are set to, begins anew after each pause. */
+const CONGESTION_CONTROL = "reno";
 
 /** @param {string} line @returns {boolean} whether it was done */
 function run(line) {
@@ -32,6 +34,7 @@ export class Namespaces {
         `ip -n ${name} addr add ${address}/24 dev eth0`,
         `ip -n ${name} link set eth0 up`,
         `ip -n ${name} link set lo up`,
+        `ip netns exec ${name} sysctl -qw net.ipv4.tcp_congestion_control=${CONGESTION_CONTROL}`,
       ]),
     ];
     const isUp = lines.every(run);
