@@ -42,6 +42,8 @@ export default defineConfig(
         URL: "readonly",
         Buffer: "readonly",
         console: "readonly",
+        fetch: "readonly",
+        AbortController: "readonly",
       },
     },
     rules: {

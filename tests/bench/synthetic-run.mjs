@@ -1,0 +1,66 @@
+/** A run whose ranks compute nothing (engine.mode = synthetic): a coordinator's process and workers' on this machine. */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const PROGRAM = fileURLToPath(new URL("../../bin/tandem.js", import.meta.url));
+
+/** @param {string[]} args */
+function start(args) {
+  return spawn(process.execPath, [PROGRAM, ...args], { stdio: ["ignore", "ignore", "pipe"] });
+}
+
+/**
+ * @param {object} of
+ * @param {number} of.workers as many as the run has ranks
+ * @param {number | string} of.steps
+ * @param {string[]} of.flags of `tandem coordinator`
+ * @param {(index: number) => string[]} [of.workerFlags]
+ * @param {(stderr: string) => (() => void)} [of.begun] hears what the coordinator has said once it listens; what it returns is called at the end
+ * @returns {Promise<Record<string, any>[]>} the run's events
+ */
+export async function syntheticRun({ workers, steps, flags, workerFlags = () => [], begun = () => () => undefined }) {
+  const folder = mkdtempSync(join(tmpdir(), "tandem-synthetic-"));
+  const out = join(folder, "run");
+  const config = ["--preset", "quickstart", "--batch", "2", "--set", "moco.queueSize=1024", "--steps", `${steps}`];
+  const synthetic = ["--set", "engine.mode=synthetic", "--set", "engine.synthetic.parameters=10000"];
+  const whole = ["--world-size", `${workers}`, "--set", `membership.minWorkers=${workers}`];
+  const quiet = ["--set", "evaluation.everyEpochs=0", "--set", "checkpoint.everySteps=0"];
+  const where = ["--listen", "tcp://127.0.0.1:*", "--out", out];
+  const run = start(["coordinator", ...config, ...synthetic, ...whole, ...quiet, ...flags, ...where]);
+  let stderr = "";
+  const address = new Promise((resolve) => {
+    run.stderr.on("data", (bytes) => {
+      stderr += bytes;
+      const found = /listening at (tcp:\S+)/.exec(stderr)?.[1];
+      if (found !== undefined) resolve(found);
+    });
+  });
+  const ended = once(run, "close");
+  const connect = await Promise.race([address, ended.then(() => Promise.reject(new Error(stderr)))]);
+  const members = Array.from({ length: workers }, (_, index) =>
+    start(["worker", "--connect", connect, "--device", "cpu", ...workerFlags(index)]),
+  );
+  for (const member of members) member.stderr.resume();
+  const stop = begun(stderr);
+  const [code] = await ended;
+  stop();
+  await Promise.all(members.map((member) => member.exitCode ?? once(member, "close")));
+  if (code !== 0) throw new Error(stderr);
+  const lines = readFileSync(join(out, "events.jsonl"), "utf8").trim().split("\n");
+  rmSync(folder, { recursive: true });
+  return lines.map((line) => JSON.parse(line));
+}
+
+/** Share of the steps that are not counted: processes warm up. */
+const WARMUP = 0.25;
+
+/** @param {Record<string, any>[]} events @returns {number} ms from one step's end to the next one's, on average */
+export function stepTime(events) {
+  const done = events.filter(({ kind }) => kind === "step");
+  const counted = done.slice(Math.floor(WARMUP * done.length));
+  return (Date.parse(counted.at(-1)?.time) - Date.parse(counted[0]?.time)) / (counted.length - 1);
+}
