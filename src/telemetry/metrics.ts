@@ -12,6 +12,9 @@ import {
   type PrometheusContentType,
 } from "prom-client";
 
+/** How often the event loop's lag is looked at, in ms: every 10 would wake each process a hundred times a second. */
+const LAG_EVERY_MS = 100;
+
 /** A process's metrics: its own (`process_…`, `nodejs_…`), and what is registered beside them. */
 export class Metrics {
   private readonly registry = new Registry<PrometheusContentType | OpenMetricsContentType>();
@@ -19,7 +22,7 @@ export class Metrics {
   private last: Promise<unknown> = Promise.resolve();
 
   constructor() {
-    collectDefaultMetrics({ register: this.registry });
+    collectDefaultMetrics({ register: this.registry, eventLoopMonitoringPrecision: LAG_EVERY_MS });
   }
 
   gauge<Label extends string>(name: string, help: string, ...labelNames: readonly Label[]): Gauge<Label> {

@@ -4,16 +4,18 @@
  * so that many workers fit on few cores. Needs root and iproute2; leaves nothing behind.
  *
  * usage: node tests/bench/simulation.mjs [--workers 1,2,4,8] [--gbits 0.25,0.5,1] [--aggregation embedded,sharded] [--params 2000000]
- *        [--rank-ms 200] [--steps 10] [--rounds 1] [--json]
+ *        [--rank-ms 200] [--steps 10] [--rounds 1] [--json] [--report FILE]
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { listing, page, paragraph, table } from "../../dist/src/cli/report/html.js";
+import { lineChart } from "../../dist/src/cli/report/line-chart.js";
 import { lastLine } from "./last-line.mjs";
 import { median } from "./median.mjs";
 import { Namespaces } from "./namespaces.mjs";
@@ -37,6 +39,7 @@ const { values } = parseArgs({
     steps: { type: "string", default: "10" },
     rounds: { type: "string", default: "1" },
     json: { type: "boolean", default: false },
+    report: { type: "string" },
   },
 });
 const counts = values.workers.split(",").map(Number);
@@ -123,6 +126,38 @@ if (!namespaces.setUp()) {
   process.stderr.write("skipped: network namespaces cannot be made here (root and iproute2 are needed)\n");
   process.exit(0);
 }
+/** @typedef {{ aggregation: string, gbits: string, workers: number, real: number, simulated: number }} Compared */
+
+/** @param {readonly Compared[]} found @returns {string} a page */
+function reportOf(found) {
+  const cases = [...new Set(found.map(({ aggregation, gbits }) => `${aggregation}, ${gbits} Gbit/s`))];
+  const charts = cases.map((name) => {
+    const own = found.filter(({ aggregation, gbits }) => `${aggregation}, ${gbits} Gbit/s` === name);
+    const points = (of) => own.map((each) => ({ x: each.workers, y: of(each) }));
+    const series = [
+      { name: "measured", points: points(({ real }) => real) },
+      { name: "predicted", points: points(({ simulated }) => simulated), isModel: true },
+    ];
+    return lineChart({ title: `Step time, ${name}`, xLabel: `workers (${name})`, yLabel: "ms", series });
+  });
+  const rows = found.map(({ aggregation, gbits, workers, real, simulated }) => [
+    ...[`${aggregation}, ${gbits} Gbit/s, ${workers} workers`, real.toFixed(0), simulated.toFixed(0)],
+    `${(100 * (simulated / real - 1)).toFixed(1)}%`,
+  ]);
+  const worst = Math.max(...found.map(({ real, simulated }) => Math.abs(simulated / real - 1)));
+  const size = `${values.params} parameters, ranks of ${values["rank-ms"]} ms; the farthest from what was measured is ${(100 * worst).toFixed(1)}%.`;
+  return page("Simulated and measured steps", [
+    {
+      heading: "In figures",
+      content: [paragraph(size), table(["", "measured ms", "predicted ms", "difference"], rows)],
+    },
+    { heading: "Curves", content: charts },
+    { heading: "Again", content: [listing([["node", ...process.argv.slice(1)].join(" ")])] },
+  ]);
+}
+
+/** @type {Compared[]} */
+const compared = [];
 try {
   for (const aggregation of values.aggregation.split(","))
     for (const gbits of values.gbits.split(","))
@@ -132,6 +167,7 @@ try {
         for (let round = 0; round < Number(values.rounds); round++) rounds.push(await measured(workers, aggregation));
         const [real, simulated] = [median(rounds), predicted(workers, aggregation, gbits)];
         const ratio = simulated / real;
+        compared.push({ aggregation, gbits, workers, real, simulated });
         console.log(
           values.json
             ? JSON.stringify({
@@ -145,6 +181,7 @@ try {
             : `${aggregation.padEnd(9)} ${gbits.padStart(4)} Gbit/s ${String(workers).padStart(2)} workers: measured ${real.toFixed(0)} ms, predicted ${simulated.toFixed(0)} ms (${ratio.toFixed(3)})`,
         );
       }
+  if (values.report !== undefined) writeFileSync(values.report, reportOf(compared));
 } finally {
   namespaces.tearDown();
 }

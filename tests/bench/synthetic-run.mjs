@@ -19,7 +19,7 @@ function start(args) {
  * @param {number | string} of.steps
  * @param {string[]} of.flags of `tandem coordinator`
  * @param {(index: number) => string[]} [of.workerFlags]
- * @param {(stderr: string) => (() => void)} [of.begun] hears what the coordinator has said once it listens; what it returns is called at the end
+ * @param {() => (() => void)} [of.begun] called once the coordinator listens; what it returns is called at the end
  * @returns {Promise<Record<string, any>[]>} the run's events
  */
 export async function syntheticRun({ workers, steps, flags, workerFlags = () => [], begun = () => () => undefined }) {
@@ -40,16 +40,22 @@ export async function syntheticRun({ workers, steps, flags, workerFlags = () => 
     });
   });
   const ended = once(run, "close");
-  const connect = await Promise.race([address, ended.then(() => Promise.reject(new Error(stderr)))]);
-  const members = Array.from({ length: workers }, (_, index) =>
-    start(["worker", "--connect", connect, "--device", "cpu", ...workerFlags(index)]),
-  );
-  for (const member of members) member.stderr.resume();
-  const stop = begun(stderr);
-  const [code] = await ended;
-  stop();
-  await Promise.all(members.map((member) => member.exitCode ?? once(member, "close")));
-  if (code !== 0) throw new Error(stderr);
+  const processes = [run];
+  try {
+    const connect = await Promise.race([address, ended.then(() => Promise.reject(new Error(stderr)))]);
+    for (let index = 0; index < workers; index++) {
+      const worker = start(["worker", "--connect", connect, "--device", "cpu", ...workerFlags(index)]);
+      worker.stderr.resume();
+      processes.push(worker);
+    }
+    const stop = begun();
+    const [code] = await ended;
+    stop();
+    if (code !== 0) throw new Error(stderr);
+    await Promise.all(processes.map((member) => member.exitCode ?? once(member, "close")));
+  } finally {
+    for (const member of processes) if (member.exitCode === null) member.kill("SIGKILL");
+  }
   const lines = readFileSync(join(out, "events.jsonl"), "utf8").trim().split("\n");
   rmSync(folder, { recursive: true });
   return lines.map((line) => JSON.parse(line));
