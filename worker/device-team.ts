@@ -56,6 +56,8 @@ export async function startDeviceTeam(
   checkDeviceMemory(layout, choices.length);
   const team = [first, ...(await Promise.all(otherChoices.map((choice, index) => start(choice, index + 1))))];
   for (const [index, { found: own }] of team.entries()) expectSame(found, own, [firstChoice, choices[index]], config);
+  // The run may be over by now: what is made after the others were closed would keep the process.
+  signal.throwIfAborted();
   const sums = new ThreadClient<SumsCalls>(new URL("./sums-thread.js", import.meta.url));
   threads.push(sums);
   const { worldSize, gradients } = config.parallel;

@@ -90,7 +90,7 @@ export const COMMANDS: CommandModule[] = [
   ),
   command(
     "bench",
-    "Measure speed: bench step, bench loader, bench exchange",
+    "Measure speed: bench step, bench loader, bench exchange, bench scaling",
     async () => (await import("./bench.js")).benchCommand,
   ),
   command(

@@ -28,8 +28,10 @@ describe("under a supervisor", { timeout: 120_000 }, () => {
     expect((await tandem(["train", ...RUN, "--workers=1", "--out", calm])).code).toBe(0);
     const out = join(folder, "run");
     const command = (listen: string) => ["coordinator", ...RUN, "--supervised", "--listen", listen, "--out", out]; // prettier-ignore
-    const first = start(command("tcp://127.0.0.1:*"));
-    const connect = await addressOf(first);
+    // Later ones take the same port again, and the one behind it.
+    const connect = `tcp://127.0.0.1:${await freePorts()}`;
+    const first = start(command(connect));
+    await addressOf(first);
     const worker = start(["worker", "--connect", connect]);
     const steps = () => stepsOf(out);
     await vi.waitUntil(() => steps() > 12, { timeout: 40_000 });

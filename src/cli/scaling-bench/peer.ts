@@ -41,13 +41,17 @@ export async function peerSpeed(command: string, run: PeerRun, signal: AbortSign
     if (child.pid !== undefined) killGroup(child.pid, name);
   };
   const closed = once(child, "close");
-  const stop = () => {
-    end("SIGTERM");
-  };
+  let stop: () => void = () => undefined;
+  const stopped = new Promise<never>((_, reject) => {
+    stop = () => {
+      end("SIGTERM");
+      reject(signal.reason as Error);
+    };
+  });
   signal.addEventListener("abort", stop, { once: true });
   if (signal.aborted) stop();
   try {
-    const [code] = (await Promise.race([closed, stopped(signal)])) as [number | null];
+    const [code] = (await Promise.race([closed, stopped])) as [number | null];
     const last = lastLine(stderr);
     if (code !== 0) throw failed(`it has ended with ${code ?? child.signalCode}${last === "" ? "" : `: ${last}`}`);
     const speed = speedIn(lastLine(stdout));
@@ -59,11 +63,6 @@ export async function peerSpeed(command: string, run: PeerRun, signal: AbortSign
     // What it may have left behind.
     end("SIGKILL");
   }
-}
-
-async function stopped(signal: AbortSignal): Promise<never> {
-  if (!signal.aborted) await once(signal, "abort");
-  throw signal.reason;
 }
 
 function killGroup(leader: number, name: NodeJS.Signals): void {
