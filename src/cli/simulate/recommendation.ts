@@ -77,16 +77,16 @@ function wireWords({ gradients, weights }: WireChoice): string {
   return sentence.slice(0, 1).toUpperCase() + sentence.slice(1);
 }
 
+/** The next number of devices, aggregated as it is best there. */
 function beyond(points: readonly CurvePoint[], found: CurvePoint, leastEfficiency: number): string {
-  const more = points.filter(
-    ({ arrangement, devices }) => arrangement === found.arrangement && devices > found.devices,
-  );
-  const [next] = more;
+  const more = points.filter(({ devices }) => devices > found.devices);
+  const fewest = Math.min(...more.map(({ devices }) => devices));
+  const [next] = more.filter(({ devices }) => devices === fewest).sort((a, b) => b.efficiency - a.efficiency);
   if (next === undefined)
     return `That is the most devices asked for: efficiency is still above ${(100 * leastEfficiency).toFixed(0)}%.`;
   return (
-    `With ${String(next.devices)} devices efficiency falls to ${(100 * next.efficiency).toFixed(0)}%: ` +
-    `what is busiest there is ${limit(next)}.`
+    `With ${String(next.devices)} devices efficiency falls to ${(100 * next.efficiency).toFixed(0)}% ` +
+    `(${next.arrangement}): what is busiest there is ${limit(next)}.`
   );
 }
 

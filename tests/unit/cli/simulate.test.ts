@@ -132,7 +132,9 @@ describe("curves", () => {
     expect(words[1]).toContain("the most devices asked for");
     const strict = recommend(PLAN, points, 0.99);
     expect(strict.point.devices).toBe(1);
-    expect(strict.words[1]).toMatch(/^With 2 devices efficiency falls to \d+%: what is busiest there is the /);
+    expect(strict.words[1]).toMatch(
+      /^With 2 devices efficiency falls to \d+% \(sharded\): what is busiest there is the /,
+    );
     const hopeless = recommend(PLAN, points.slice(1, 3), 0.99);
     expect(hopeless.words[1]).toMatch(/^No number of devices reaches 99%/);
     expect(recommend(PLAN, points.slice(5), 0.01)).toMatchObject({ gradients: "bf16", weights: "fp32" });
