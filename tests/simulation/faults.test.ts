@@ -28,5 +28,5 @@ it.each(MUTATIONS)("$fault", { timeout: 300_000 }, async ({ fault, file, find, r
   writeFileSync(path, source.replace(find, replace));
   const { code, output } = await run(copy, SCHEDULES, { from });
   expect(code, output).toBe(1);
-  expect(output).toContain("FAILED: npm run simulate -- --seed");
+  expect(output).toContain("FAILED: npm run schedules -- --seed");
 });

@@ -1,4 +1,4 @@
-/** `npm run simulate` of the build in a directory, which `npm test` has brought up to date. */
+/** `npm run schedules` of the build in a directory, which `npm test` has brought up to date. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";

@@ -1,6 +1,6 @@
 /**
- * `npm run simulate`: schedules by the thousand, on all cores. A schedule that breaks a promise is told with its seed:
- * `npm run simulate -- --seed SEED` plays it again. After `--failures N` (3) of them, or after `--seconds S`, no more are played.
+ * `npm run schedules`: schedules by the thousand, on all cores. A schedule that breaks a promise is told with its seed:
+ * `npm run schedules -- --seed SEED` plays it again. After `--failures N` (3) of them, or after `--seconds S`, no more are played.
  */
 import { availableParallelism } from "node:os";
 import { once } from "node:events";
@@ -99,7 +99,7 @@ export function report({ schedules, events, virtualMs, stepsRepeated, troubles, 
   return [
     `${schedules} schedules, ${(events / 1e6).toFixed(1)} million events, ${(virtualMs / 3.6e6).toFixed(1)} hours of virtual time`,
     `troubles: ${counts.join(", ")}; steps computed again: ${stepsRepeated}`,
-    ...failures.map(({ seed, message }) => `FAILED: npm run simulate -- --seed ${seed}\n${message}`),
+    ...failures.map(({ seed, message }) => `FAILED: npm run schedules -- --seed ${seed}\n${message}`),
     failures.length === 0 ? "no violation" : `${failures.length} violations`,
     "",
   ].join("\n");
