@@ -1,9 +1,8 @@
 /** Several observers of one run. */
 import type { RunObserver } from "./server.js";
 
-/** @returns one that passes all it is told to `first`, and to the others what they care for */
-export function toAll(first: RunObserver, ...others: readonly Partial<RunObserver>[]): RunObserver {
-  const all = [first, ...others];
+/** @returns one that tells each of them what it cares for */
+export function toAll(...all: readonly Partial<RunObserver>[]): RunObserver {
   const tell =
     <Name extends keyof RunObserver>(name: Name) =>
     (...args: Parameters<RunObserver[Name]>): void => {

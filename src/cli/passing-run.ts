@@ -91,23 +91,9 @@ export async function passingRun(options: PassingRun): Promise<void> {
   throw failure ?? new BreakdownError(`the run has ${outcome}`);
 }
 
-const ignore = () => undefined;
 const show = (line: string) => process.stderr.write(`tandem: ${line}\n`);
 
-const SHOWS_FAULTS: RunObserver = {
-  stepDone: ignore,
-  stepSkipped: ignore,
-  straggler: ignore,
-  notReproducible: ignore,
-  evaluated: ignore,
-  pictured: ignore,
-  notPictured: ignore,
-  workerJoined: ignore,
-  workerLeft: ignore,
-  wentBack: ignore,
-  happened: ignore,
-  explained: ignore,
-  checkpointed: ignore,
+const SHOWS_FAULTS: Partial<RunObserver> = {
   corrupt: (name) => show(`image ${name} cannot be decoded`),
   dropped: (peer, reason) => show(`dropped from ${peer}: ${reason}`),
 };

@@ -1,10 +1,12 @@
 /** `tandem simulate`: how a run would scale on machines that are described and not there. */
 import { writeFile } from "node:fs/promises";
-import { holdsRun, readRunConfig } from "../checkpoint/index.js";
+import { readRunConfig } from "../checkpoint/index.js";
 import { updateRule } from "../config/optimizer.js";
+import type { RunConfig } from "../config/schema.js";
 import { UserError } from "../protocol/errors.js";
 import type { CommandBody } from "./commands.js";
 import { WIRE_OPTIONS } from "./coordinator-options.js";
+import { existingRun } from "./existing-run.js";
 import { writeOutput } from "./output-file.js";
 import { configOf, once, pathOf, wholeNumber, withRunOptions, type RunArguments } from "./run-options.js";
 import { shellWord } from "../config/shell-word.js";
@@ -150,7 +152,8 @@ export const simulateCommand: CommandBody<SimulateArguments> = {
         "ResNet-50 on machines of eight GPUs, with the price of an epoch",
       ),
   handler: async (given) => {
-    const plan = await planOf(given);
+    const config = await configFor(given);
+    const plan = await planOf(given, config);
     const efficiency = within("efficiency", given.efficiency, 0, 1);
     const report = pathOf("--report", given.report);
     const isQuiet = given.json;
@@ -163,31 +166,27 @@ export const simulateCommand: CommandBody<SimulateArguments> = {
     else process.stdout.write(`\n${recommendation.words.join("\n")}\n`);
     if (report === undefined) return;
     const command = ["tandem", ...process.argv.slice(2).map(shellWord)].join(" ");
-    const html = reportPage({ plan, points, recommendation, subject: await subjectOf(given), command });
+    const html = reportPage({ plan, points, recommendation, subject: subjectOf(config), command });
     await writeOutput(report, (temporary) => writeFile(temporary, html));
   },
 };
 
-async function configFor(given: SimulateArguments) {
-  const run = pathOf("the run directory", given.run);
-  if (run === undefined) return configOf(given, null);
-  if (!(await holdsRun(run)))
-    throw new UserError("RUN_MISSING", `${run} holds no run (no config.yaml): give the directory that --out named`);
+async function configFor(given: SimulateArguments): Promise<RunConfig> {
+  if (given.run === undefined) return configOf(given, null);
+  const run = await existingRun(given.run);
   const named = CONFIG_FLAGS.find((name) => name !== "world-size" && given[name] !== undefined);
   if (named !== undefined)
     throw new UserError("USAGE", `--${named} does not go with a run, whose config is taken: leave out one of the two`);
   return readRunConfig(run);
 }
 
-async function subjectOf(given: SimulateArguments): Promise<string> {
-  const { model, parallel } = await configFor(given);
+function subjectOf({ model, parallel }: RunConfig): string {
   return `${model.encoder}, batch ${String(parallel.batchSize)}`;
 }
 
 /** @throws UserError where a flag makes no sense */
-async function planOf(given: SimulateArguments): Promise<Plan> {
-  const config = await configFor(given);
-  const seed = config.seed;
+async function planOf(given: SimulateArguments, config: RunConfig): Promise<Plan> {
+  const { seed } = config;
   const devicesPerMachine = wholeNumber("devices-per-machine", given["devices-per-machine"]);
   const arrangements = arrangementsOf(given.aggregation, devicesPerMachine);
   const rankMs = once("rank-ms", given["rank-ms"]);

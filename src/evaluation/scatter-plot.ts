@@ -1,4 +1,5 @@
 /** A scatter plot coloured by class, as SVG. */
+import { escaped } from "./markup.js";
 
 export interface ScatterPlot {
   readonly title: string;
@@ -88,10 +89,4 @@ function scale(points: Float64Array, axis: 0 | 1, from: number, to: number): (va
   // A little room, so that no point lies on the frame.
   const inset = 0.03 * (to - from);
   return (value) => (from + inset + ((value - least) / range) * (to - from - 2 * inset)).toFixed(1);
-}
-
-const ENTITIES: Readonly<Record<string, string>> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
-
-function escaped(text: string): string {
-  return text.replace(/[&<>"]/g, (character) => ENTITIES[character] ?? character);
 }

@@ -1,5 +1,5 @@
 /** `tandem simulate`: the curves, the words and the report of runs on machines that are not there. */
-import { readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { SMALL_RUN, tandem, temporaryFolder } from "./tandem.js";
@@ -54,6 +54,17 @@ it("takes a run's own config and times", { timeout: 60_000 }, async () => {
   }
 });
 
+it("takes no times of a run that has not made a step", async () => {
+  const empty = join(folder, "empty");
+  mkdirSync(empty);
+  copyFileSync(join(folder, "run", "config.yaml"), join(empty, "config.yaml"));
+  const { code, stderr } = await tandem(["simulate", empty]);
+  expect([code, stderr]).toEqual([
+    2,
+    `tandem: ${empty} has 0 steps, and a profile takes 10: let it train longer, or give --rank-ms instead\n`,
+  ]);
+});
+
 it("simulates 1,024 devices", { timeout: 120_000 }, async () => {
   const devices = ["--devices", "128,1024", "--devices-per-machine", "8", "--aggregation", "hierarchical"];
   const { code, stdout, stderr } = await tandem([
@@ -84,7 +95,7 @@ it.each([
   ],
   [["--rank-ms", "3", "--straggler-share", "1.1"], "--straggler-share 1.1: give a number from 0 to 1"],
   [["--rank-ms", "3", "--gbits", "0"], "--gbits 0: give a number above 0"],
-  [["no-such-run"], "no-such-run holds no run (no config.yaml): give the directory that --out named"],
+  [["no-such-run"], "no-such-run is no directory: give the directory that --out named"],
   [
     ["--rank-ms", "3", "--set", "model.syncBatchNorm=true"],
     "method moco-v2 shows embeddings between ranks within a step, which is not simulated: take one with a queue and no shuffling across ranks, e.g. --method moco-v2",

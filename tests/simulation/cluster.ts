@@ -13,6 +13,7 @@ import { DataPlane } from "../../coordinator/data-plane.js";
 import type { OpenEvaluation } from "../../coordinator/evaluation.js";
 import type { Scores } from "../../coordinator/evaluation-thread.js";
 import { Membership } from "../../coordinator/membership.js";
+import { toAll } from "../../coordinator/observers.js";
 import { featureChunks } from "../../coordinator/planning.js";
 import { initialState, type RunPlan } from "../../coordinator/run-state.js";
 import { Server, type RunObserver } from "../../coordinator/server.js";
@@ -593,7 +594,6 @@ class Cluster implements Surroundings {
   }
 
   private observerOf(aggregators: readonly Aggregator[], queue: KeyQueue): RunObserver {
-    const ignore = () => undefined;
     const stepOver = (step: number) => {
       must(step === this.furthest + 1, () => `step ${String(step)} came after ${String(this.furthest)}`);
       this.furthest = step;
@@ -603,7 +603,7 @@ class Cluster implements Surroundings {
       const bits = stateFingerprint(wholeState(aggregators), queue.keys);
       must(bits === this.reference.after[step], () => `other bits after step ${String(step)}`);
     };
-    return {
+    return toAll({
       stepDone: ({ step }) => {
         must(!this.reference.skipped.has(step - 1), () => `step ${String(step)} should have been skipped`);
         stepOver(step);
@@ -612,24 +612,7 @@ class Cluster implements Surroundings {
         must(this.reference.skipped.has(step - 1), () => `step ${String(step)} was skipped for nothing`);
         stepOver(step);
       },
-      ...{
-        evaluated: ignore,
-        pictured: ignore,
-        notPictured: ignore,
-        workerJoined: ignore,
-        workerLeft: ignore,
-        straggler: ignore,
-        notReproducible: ignore,
-      },
-      ...{
-        wentBack: ignore,
-        happened: ignore,
-        explained: ignore,
-        dropped: ignore,
-        corrupt: ignore,
-        checkpointed: ignore,
-      },
-    };
+    });
   }
 
   /** What holds after every event. */

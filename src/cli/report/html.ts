@@ -1,13 +1,12 @@
 /** A report as one HTML file that needs nothing else: no script, no font, no image from elsewhere; light and dark. */
+import { escaped } from "../../evaluation/markup.js";
 import { SOFTWARE_VERSION } from "../../protocol/version.js";
 
 /** HTML that is safe to put into a page. */
 export type Html = string & { readonly __html: unique symbol };
 
-const ENTITIES: Readonly<Record<string, string>> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
-
 export function text(plain: string): Html {
-  return plain.replace(/[&<>"]/g, (character) => ENTITIES[character] ?? character) as Html;
+  return escaped(plain) as Html;
 }
 
 export function paragraph(plain: string): Html {

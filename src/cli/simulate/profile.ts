@@ -1,10 +1,9 @@
 /** What a run is like: its model, what of it travels, and how long its ranks take. */
-import { runFiles } from "../../checkpoint/index.js";
 import { queueRowLength, usesExchange } from "../../config/derived.js";
 import type { RunConfig } from "../../config/schema.js";
 import { architectureOf } from "../../models/architecture.js";
 import { UserError } from "../../protocol/errors.js";
-import { readEvents } from "../../telemetry/index.js";
+import { eventsIn } from "../existing-run.js";
 import { random } from "./random.js";
 import type { Payload, RankTime } from "./scenario.js";
 
@@ -24,7 +23,7 @@ const DRAWS = 512;
 export async function measuredRankTimes(directory: string): Promise<readonly RankTime[]> {
   const times: RankTime[] = [];
   let seen = 0;
-  for await (const event of readEvents(runFiles(directory).events)) {
+  for await (const event of eventsIn(directory)) {
     if (event.kind !== "step" || ++seen <= WARM_UP_STEPS) continue;
     times.push({ forwardMs: event.forwardMs, backwardMs: event.backwardMs });
   }

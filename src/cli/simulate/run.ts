@@ -13,7 +13,8 @@ import { DataPlane } from "../../../coordinator/data-plane.js";
 import { Membership } from "../../../coordinator/membership.js";
 import { PackedWeights } from "../../../coordinator/packed-weights.js";
 import { initialState } from "../../../coordinator/run-state.js";
-import { Server, type RunObserver } from "../../../coordinator/server.js";
+import { toAll } from "../../../coordinator/observers.js";
+import { Server } from "../../../coordinator/server.js";
 import { WeightsOut } from "../../../coordinator/weights-out.js";
 import { PRESETS } from "../../config/presets.js";
 import type { RunConfig } from "../../config/schema.js";
@@ -438,7 +439,11 @@ class SimulatedRun {
         },
         ...{ openEvaluation: nothing, classify: nothing, checkpoint: nothing, digest: () => "" },
         ...{ countCorrupt: () => undefined, ended: () => undefined },
-        observer: this.observer(),
+        observer: toAll({
+          stepDone: ({ stepMs }) => {
+            this.stepDone(stepMs);
+          },
+        }),
       },
     );
     const tick = () => {
@@ -450,18 +455,6 @@ class SimulatedRun {
     };
     tick();
     return server;
-  }
-
-  private observer(): RunObserver {
-    const ignore = () => undefined;
-    return {
-      stepDone: ({ stepMs }) => {
-        this.stepDone(stepMs);
-      },
-      ...{ stepSkipped: ignore, evaluated: ignore, workerJoined: ignore, workerLeft: ignore, straggler: ignore },
-      ...{ notReproducible: ignore, explained: ignore, dropped: ignore, corrupt: ignore, checkpointed: ignore },
-      ...{ wentBack: ignore, happened: ignore, pictured: ignore, notPictured: ignore },
-    };
   }
 }
 
