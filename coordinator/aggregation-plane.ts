@@ -224,14 +224,14 @@ export class AggregationPlane {
   }
 
   private async serve(): Promise<void> {
-    for await (const { peer: address, message, frames } of this.socket) {
+    await this.socket.listen((address, message, frames) => {
       try {
         this.hear(address, message, frames);
       } catch (error) {
         if (!(error instanceof WireError)) throw error;
         this.drops.count(PLANE, error.message);
       }
-    }
+    });
   }
 
   private hear(address: string, message: ReportMessage, frames: readonly Uint8Array[]): void {

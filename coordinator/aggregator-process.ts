@@ -166,15 +166,15 @@ class Link {
   }
 
   private async listen(): Promise<void> {
-    for await (const { message, frames } of this.socket) {
+    await this.socket.listen((message, frames) => {
       // Whoever is not known there is told so by no number of this connection's.
       if (message.body === "dropped") this.lose(message.dropped.reason ?? "the coordinator has dropped it");
       const arrival = this.incoming.arrived(message.number);
       if (arrival === "gap") this.lose("an order is missing");
-      if (arrival !== "due") continue;
+      if (arrival !== "due") return;
       this.heardAt = performance.now();
       this.hear(message, frames);
-    }
+    });
   }
 
   private hear(order: OrderMessage, frames: readonly Uint8Array[]): void {

@@ -96,7 +96,9 @@ try {
       report({ kind: "failed", code: ORDER_INVALID, message: error.message });
     }
   });
-  for await (const { peer, message, frames } of socket) plane.received(peer, message, frames);
+  await socket.listen((peer, message, frames) => {
+    plane.received(peer, message, frames);
+  });
 } catch (error) {
   const { code, message } = error as { code?: unknown; message: string };
   report({ kind: "failed", code: typeof code === "string" ? code : "AGGREGATOR_FAILED", message });

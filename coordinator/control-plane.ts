@@ -94,13 +94,13 @@ export class ControlSocket {
   turnedAwayAt: number | null = null;
 
   private async listen(): Promise<void> {
-    for await (const { peer, message, frames } of this.socket) {
+    await this.socket.listen((peer, message, frames) => {
       if (this.server !== null) this.server.received(peer, message, frames);
       else if (message.body === "hello") {
         this.turnedAwayAt = performance.now();
         this.socket.post(peer, this.farewell, [], () => undefined);
       }
-    }
+    });
   }
 
   close(): void {

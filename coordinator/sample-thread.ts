@@ -60,14 +60,14 @@ try {
     socket.close();
     coordinator.close();
   });
-  for await (const { peer, message } of socket) {
+  await socket.listen((peer, message) => {
     try {
       server.received(peer, message);
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
       drop(peer, error);
     }
-  }
+  });
 } catch (error) {
   const { message } = error as Error;
   report({ kind: "failed", code: error instanceof UserError ? error.code : "SAMPLES_FAILED", message });

@@ -134,7 +134,7 @@ export class Connection {
     hear: (message: In, frames: readonly Uint8Array[]) => void,
   ): Promise<void> {
     try {
-      for await (const { message, frames } of socket) hear(message, frames);
+      await socket.listen(hear);
     } catch (error) {
       this.failed(error);
     }

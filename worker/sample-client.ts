@@ -137,14 +137,14 @@ export class SampleClient {
   }
 
   private async listen(socket: DealerSocket<SampleMessage, SampleRequest>): Promise<void> {
-    for await (const { message, frames } of socket) {
+    await socket.listen((message, frames) => {
       if (socket !== this.socket) return;
       this.heardAt = performance.now();
       if (message.body === "listing") {
         this.listed?.resolve({ listing: message.listing, labels: Buffer.concat(frames) });
         this.listed = null;
       } else if (message.body === "sample") this.take(message.sample, frames);
-    }
+    });
   }
 
   private take({ test, key, index, name, pixels, code, message }: Sample, frames: readonly Uint8Array[]): void {

@@ -32,14 +32,6 @@ const LIMITS = {
   linger: LINGER_MS,
 } as const;
 
-/** A message from a peer of a router. */
-export interface Received<Message> {
-  /** the peer's address on this socket: opaque bytes as hex */
-  readonly peer: string;
-  readonly message: Message;
-  readonly frames: readonly Uint8Array[];
-}
-
 /** What a server's socket tells its owner beside messages. */
 export interface ServerListener {
   /** null: whoever reaches the port may speak */
@@ -97,13 +89,15 @@ export class RouterSocket<In, Out> {
     return this.socket.lastEndpoint ?? endpoint;
   }
 
-  async *[Symbol.asyncIterator](): AsyncGenerator<Received<In>> {
-    for await (const [id, head, ...frames] of this.socket as AsyncIterable<Message[]>) {
-      const peer = id?.toString("hex") ?? "";
+  /** Resolves once the socket is closed. @throws whatever `hear` throws, and then listens no more */
+  async listen(hear: (peer: string, message: In, frames: readonly Uint8Array[]) => void): Promise<void> {
+    for (let parts = await next(this.socket); parts !== null; parts = await next(this.socket)) {
+      const [id, head, ...frames] = parts;
+      const peer = id.toString("hex");
       const message = decoded(this.incoming, head, (error) => {
         this.listener.misread(peer, error);
       });
-      if (message !== null) yield { peer, message, frames };
+      if (message !== null) hear(peer, message, frames);
     }
   }
 
@@ -153,8 +147,9 @@ export interface ClientListener {
 /** Client side of a plane: one connection to one peer. Once that is closed the socket is of no more use. */
 export class DealerSocket<In, Out> {
   private readonly socket: Dealer;
-  private sending: Promise<void> = Promise.resolve();
-  private waiting = 0;
+  private readonly outbox: Uint8Array[][] = [];
+  /** null: ZeroMQ has accepted everything */
+  private sending: Promise<void> | null = null;
   private isOpen = true;
 
   constructor(
@@ -183,30 +178,35 @@ export class DealerSocket<In, Out> {
     }
   }
 
-  async *[Symbol.asyncIterator](): AsyncGenerator<Omit<Received<In>, "peer">> {
-    for await (const [head, ...frames] of this.socket as AsyncIterable<Message[]>) {
+  /** Resolves once the socket is closed. @throws whatever `hear` throws, and then listens no more */
+  async listen(hear: (message: In, frames: readonly Uint8Array[]) => void): Promise<void> {
+    for (let parts = await next(this.socket); parts !== null; parts = await next(this.socket)) {
+      const [head, ...frames] = parts;
       const message = decoded(this.incoming, head, this.listener.misread);
-      if (message !== null) yield { message, frames };
+      if (message !== null) hear(message, frames);
     }
   }
 
   /** Sends in the order of the calls. */
   post(message: Out, frames: readonly Uint8Array[] = []): void {
     if (!this.isOpen) return;
-    if (++this.waiting > MOST_WAITING) {
+    if (this.outbox.length >= MOST_WAITING) {
       this.listener.closed("too much waits to be sent");
       return;
     }
-    const parts = [this.outgoing.encode(message), ...frames];
-    this.sending = this.sending
-      .then(async () => {
-        if (this.isOpen) await this.socket.send(parts);
-        this.waiting--;
-      })
+    this.outbox.push([this.outgoing.encode(message), ...frames]);
+    this.sending ??= this.send();
+  }
+
+  private async send(): Promise<void> {
+    try {
+      for (let parts = this.outbox.shift(); parts !== undefined && this.isOpen; parts = this.outbox.shift())
+        await this.socket.send(parts);
+      this.sending = null;
+    } catch (error) {
       // Closed amid sending: whoever closed it knows.
-      .catch((error: unknown) => {
-        if (this.isOpen) this.listener.closed(String(error));
-      });
+      if (this.isOpen) this.listener.closed(String(error));
+    }
   }
 
   /** Resolves once ZeroMQ has accepted everything posted so far. */
@@ -234,6 +234,17 @@ export class DealerSocket<In, Out> {
         );
       }
     }
+  }
+}
+
+/** @returns the frames of the next message; null: the socket is closed */
+async function next(socket: Dealer | Router): Promise<Message[] | null> {
+  if (socket.closed) return null;
+  try {
+    return await socket.receive();
+  } catch (error) {
+    if (socket.closed && (error as NodeJS.ErrnoException).code === "EAGAIN") return null;
+    throw error;
   }
 }
 

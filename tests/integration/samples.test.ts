@@ -77,10 +77,9 @@ async function serve(spec: string, config: RunConfig, endpoint = "tcp://127.0.0.
   );
   const bound = await socket.bind(endpoint);
   let unheard = deaf;
-  const listen = async () => {
-    for await (const { peer, message } of socket) if (unheard-- <= 0) server.received(peer, message);
-  };
-  void listen();
+  void socket.listen((peer, message) => {
+    if (unheard-- <= 0) server.received(peer, message);
+  });
   const close = () => {
     socket.close();
   };

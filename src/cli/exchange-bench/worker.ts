@@ -99,9 +99,11 @@ for (const [aggregator, { socket, endpoint, memory }] of links.entries()) {
   });
 }
 await Promise.all(
-  links.map(async ({ socket }, aggregator) => {
-    for await (const { message, frames } of socket) hear(aggregator, message, frames);
-  }),
+  links.map(({ socket }, aggregator) =>
+    socket.listen((message, frames) => {
+      hear(aggregator, message, frames);
+    }),
+  ),
 );
 
 function hear(aggregator: number, message: AggregatorMessage, frames: readonly Uint8Array[]): void {
