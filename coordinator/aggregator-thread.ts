@@ -34,8 +34,24 @@ export type ThreadReport = AggregatorReport | FirstReport;
 const { options, wire, runId, endpoint, deadAfterMs, guard } = workerData as AggregatorThreadData;
 if (parentPort === null) throw new Error("the aggregator runs in a thread of the coordinator");
 const coordinator = parentPort;
+/** gradients that have come in this turn of the loop: the coordinator is woken once for them */
+let held: Extract<ThreadReport, { kind: "held" }> | null = null;
+const tellHeld = () => {
+  if (held !== null) coordinator.postMessage(held);
+  held = null;
+};
 const report = (message: ThreadReport) => {
-  coordinator.postMessage(message);
+  if (message.kind === "held" && message.step === held?.step) {
+    held = { ...held, ranks: [...held.ranks, ...message.ranks] };
+    return;
+  }
+  tellHeld();
+  if (message.kind !== "held") {
+    coordinator.postMessage(message);
+    return;
+  }
+  held = message;
+  setImmediate(tellHeld);
 };
 
 const { layout } = options;

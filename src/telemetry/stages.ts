@@ -8,7 +8,10 @@ export type Stage = (typeof STAGES)[number];
 export type Shares = Readonly<Record<Stage, number>>;
 
 /** What a worker has done in a while: its ranks, where their time went in ms, and payload in bytes. */
-export type StageTotals = Readonly<Record<Stage | "ranks" | "sentBytes" | "receivedBytes", number>>;
+export type StageTotals = Readonly<Totals>;
+type Totals = Record<Stage | "ranks" | "sentBytes" | "receivedBytes", number>;
+
+const NOTHING: StageTotals = { ...byStage(() => 0), ranks: 0, sentBytes: 0, receivedBytes: 0 };
 
 /** The last so many results of a worker count for its shares. */
 const WINDOW = 64;
@@ -27,7 +30,7 @@ interface Gap {
 
 export class StageClock {
   private readonly recent = new Map<string, Shares[]>();
-  private totals = new Map<string, StageTotals>();
+  private totals = new Map<string, Totals>();
   private doneAt = new Map<string, number>();
   private updateBegunAt = 0;
   private gap: Gap | null = null;
@@ -90,9 +93,15 @@ export class StageClock {
     this.told.add(worker);
     const idle = isFirst ? this.split(worker, exchangeMs) : { wait: exchangeMs, send: 0, aggregate: 0, broadcast: 0 };
     const part = { load, forward, backward, ...idle };
-    this.recent.set(worker, [...(this.recent.get(worker) ?? []), part].slice(-WINDOW));
-    const one: StageTotals = { ...part, ranks: 1, sentBytes, receivedBytes };
-    this.totals.set(worker, added(one, this.totals.get(worker)));
+    const recent = this.recent.get(worker) ?? [];
+    if (recent.push(part) > WINDOW) recent.shift();
+    this.recent.set(worker, recent);
+    const totals = this.totals.get(worker) ?? { ...NOTHING };
+    this.totals.set(worker, totals);
+    for (const stage of STAGES) totals[stage] += part[stage];
+    totals.ranks++;
+    totals.sentBytes += sentBytes;
+    totals.receivedBytes += receivedBytes;
   }
 
   /**
@@ -122,10 +131,4 @@ export class StageClock {
 
 function byStage(make: (stage: Stage) => number): Shares {
   return Object.fromEntries(STAGES.map((stage) => [stage, make(stage)])) as unknown as Shares;
-}
-
-function added(one: StageTotals, to: StageTotals | undefined): StageTotals {
-  if (to === undefined) return one;
-  const names = Object.keys(one) as (keyof StageTotals)[];
-  return Object.fromEntries(names.map((name) => [name, one[name] + to[name]])) as StageTotals;
 }

@@ -1,8 +1,9 @@
 /**
  * The orchestration's ceiling: steps a second where ranks take no time at all (engine.mode = synthetic, 0 ms) and the model has 10,000
- * parameters, with real processes and sockets; and where a step's time goes. All of them share this machine's cores.
+ * parameters, with real sockets; and where a step's time goes. All share this machine's cores, which so many processes as workers
+ * would spend on taking turns: WORKERS/PROCESSES lets that many processes have the workers, each of which has its session and sockets.
  *
- * usage: node tests/bench/ceiling.mjs [--workers 1,8,64] [--steps 6000,3000,800] [--rounds 3] [--json] [-- FLAGS OF tandem coordinator]
+ * usage: node tests/bench/ceiling.mjs [--workers 1,8/2,64/2,64] [--steps 6000,3000,2000,800] [--rounds 3] [--json] [-- FLAGS OF tandem coordinator]
  */
 import { parseArgs } from "node:util";
 import { median } from "./median.mjs";
@@ -13,20 +14,27 @@ const STAGES = ["load", "forward", "backward", "wait", "send", "aggregate", "bro
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
-    workers: { type: "string", default: "1,8,64" },
-    steps: { type: "string", default: "6000,3000,800" },
+    workers: { type: "string", default: "1,8/2,64/2,64" },
+    steps: { type: "string", default: "6000,3000,2000,800" },
     rounds: { type: "string", default: "3" },
     json: { type: "boolean", default: false },
   },
 });
-const counts = values.workers.split(",").map(Number);
+const counts = values.workers.split(",").map((said) => {
+  const [workers, processes = workers] = said.split("/").map(Number);
+  return { workers, processes };
+});
 const lengths = values.steps.split(",");
 
 const QUIET = ["--ui", "off", "--no-tensorboard", ...positionals];
 
-/** @param {number} workers @param {string} steps @returns {Promise<{ perSecond: number, stages: Record<string, number> }>} */
-async function measure(workers, steps) {
-  const events = await syntheticRun({ workers, steps, flags: QUIET });
+/**
+ * @param {{ workers: number, processes: number }} count
+ * @param {string} steps
+ * @returns {Promise<{ perSecond: number, stages: Record<string, number> }>}
+ */
+async function measure(count, steps) {
+  const events = await syntheticRun({ ...count, steps, flags: QUIET });
   return { perSecond: 1000 / stepTime(events), stages: shares(events.filter(({ kind }) => kind === "stages")) };
 }
 
@@ -41,9 +49,9 @@ function shares(said) {
 
 const rounds = counts.map(() => []);
 for (let round = 0; round < Number(values.rounds); round++)
-  for (const [index, workers] of counts.entries())
-    rounds[index].push(await measure(workers, lengths[index] ?? lengths.at(-1)));
-for (const [index, workers] of counts.entries()) {
+  for (const [index, count] of counts.entries())
+    rounds[index].push(await measure(count, lengths[index] ?? lengths.at(-1)));
+for (const [index, { workers, processes }] of counts.entries()) {
   const perSecond = median(rounds[index].map((round) => round.perSecond));
   const stages = Object.fromEntries(
     STAGES.map((stage) => [stage, median(rounds[index].map((round) => round.stages[stage]))]),
@@ -53,7 +61,7 @@ for (const [index, workers] of counts.entries()) {
   );
   console.log(
     values.json
-      ? JSON.stringify({ workers, stepsPerSecond: perSecond, stages })
-      : `${String(workers).padStart(2)} workers: ${perSecond.toFixed(1)} steps/s (${parts.join(", ")})`,
+      ? JSON.stringify({ workers, processes, stepsPerSecond: perSecond, stages })
+      : `${String(workers).padStart(2)} workers in ${processes} process${processes === 1 ? "" : "es"}: ${perSecond.toFixed(1)} steps/s (${parts.join(", ")})`,
   );
 }

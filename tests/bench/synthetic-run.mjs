@@ -7,10 +7,16 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const PROGRAM = fileURLToPath(new URL("../../bin/tandem.js", import.meta.url));
+const CROWD = fileURLToPath(new URL("worker-crowd.mjs", import.meta.url));
+/**
+ * Messages lie outside of V8's heap, which is small: by its own measure it would collect all of it for every 8 MB of them, which
+ * is a third of what a crowd does; and threads that help to collect take the cores from what is measured.
+ */
+const CROWD_FLAGS = ["--initial-old-space-size=512", "--single-threaded-gc"];
 
 /** @param {string[]} args */
 function start(args) {
-  return spawn(process.execPath, [PROGRAM, ...args], { stdio: ["ignore", "ignore", "pipe"] });
+  return spawn(process.execPath, args, { stdio: ["ignore", "ignore", "pipe"] });
 }
 
 /**
@@ -18,11 +24,19 @@ function start(args) {
  * @param {number} of.workers as many as the run has ranks
  * @param {number | string} of.steps
  * @param {string[]} of.flags of `tandem coordinator`
- * @param {(index: number) => string[]} [of.workerFlags]
+ * @param {number} [of.processes] that the workers share evenly; if it is not said, each has its own, which is `tandem worker`
+ * @param {(index: number) => string[]} [of.workerFlags] where each has its own
  * @param {() => (() => void)} [of.begun] called once the coordinator listens; what it returns is called at the end
  * @returns {Promise<Record<string, any>[]>} the run's events
  */
-export async function syntheticRun({ workers, steps, flags, workerFlags = () => [], begun = () => () => undefined }) {
+export async function syntheticRun({
+  workers,
+  steps,
+  flags,
+  processes = workers,
+  workerFlags = () => [],
+  begun = () => () => undefined,
+}) {
   const folder = mkdtempSync(join(tmpdir(), "tandem-synthetic-"));
   const out = join(folder, "run");
   const config = ["--preset", "quickstart", "--batch", "2", "--set", "moco.queueSize=1024", "--steps", `${steps}`];
@@ -30,7 +44,7 @@ export async function syntheticRun({ workers, steps, flags, workerFlags = () => 
   const whole = ["--world-size", `${workers}`, "--set", `membership.minWorkers=${workers}`];
   const quiet = ["--set", "evaluation.everyEpochs=0", "--set", "checkpoint.everySteps=0"];
   const where = ["--listen", "tcp://127.0.0.1:*", "--out", out];
-  const run = start(["coordinator", ...config, ...synthetic, ...whole, ...quiet, ...flags, ...where]);
+  const run = start([PROGRAM, "coordinator", ...config, ...synthetic, ...whole, ...quiet, ...flags, ...where]);
   let stderr = "";
   const address = new Promise((resolve) => {
     run.stderr.on("data", (bytes) => {
@@ -40,21 +54,25 @@ export async function syntheticRun({ workers, steps, flags, workerFlags = () => 
     });
   });
   const ended = once(run, "close");
-  const processes = [run];
+  const members = [run];
   try {
     const connect = await Promise.race([address, ended.then(() => Promise.reject(new Error(stderr)))]);
-    for (let index = 0; index < workers; index++) {
-      const worker = start(["worker", "--connect", connect, "--device", "cpu", ...workerFlags(index)]);
+    for (let index = 0; index < processes; index++) {
+      const worker = start(
+        processes < workers
+          ? [...CROWD_FLAGS, CROWD, connect, `${workers / processes}`]
+          : [PROGRAM, "worker", "--connect", connect, "--device", "cpu", ...workerFlags(index)],
+      );
       worker.stderr.resume();
-      processes.push(worker);
+      members.push(worker);
     }
     const stop = begun();
     const [code] = await ended;
     stop();
     if (code !== 0) throw new Error(stderr);
-    await Promise.all(processes.map((member) => member.exitCode ?? once(member, "close")));
+    await Promise.all(members.map((member) => member.exitCode ?? once(member, "close")));
   } finally {
-    for (const member of processes) if (member.exitCode === null) member.kill("SIGKILL");
+    for (const member of members) if (member.exitCode === null) member.kill("SIGKILL");
   }
   const lines = readFileSync(join(out, "events.jsonl"), "utf8").trim().split("\n");
   rmSync(folder, { recursive: true });
