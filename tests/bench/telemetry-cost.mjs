@@ -2,7 +2,7 @@
  * What looking costs: steps of 8 workers with a dashboard that a page is open on, TensorBoard's files, and /metrics of all processes scraped every 15 s,
  * as Prometheus is mostly told to, beside the same without any of it, in turn. Ranks take a fixed time and compute nothing.
  *
- * usage: node tests/bench/telemetry-cost.mjs [--workers 8] [--rank-ms 100] [--steps 300] [--rounds 5]
+ * usage: node tests/bench/telemetry-cost.mjs [--workers 8] [--rank-ms 100] [--steps 600] [--rounds 3]
  */
 import { clearInterval, setInterval } from "node:timers";
 import { parseArgs } from "node:util";
@@ -15,8 +15,8 @@ const { values } = parseArgs({
   options: {
     workers: { type: "string", default: "8" },
     "rank-ms": { type: "string", default: "100" },
-    steps: { type: "string", default: "300" },
-    rounds: { type: "string", default: "5" },
+    steps: { type: "string", default: "600" },
+    rounds: { type: "string", default: "3" },
   },
 });
 const workers = Number(values.workers);
