@@ -37,6 +37,7 @@ export async function syntheticRun({
   workerFlags = () => [],
   begun = () => () => undefined,
 }) {
+  if (workers % processes !== 0) throw new Error(`${workers} workers cannot share ${processes} processes evenly`);
   const folder = mkdtempSync(join(tmpdir(), "tandem-synthetic-"));
   const out = join(folder, "run");
   const config = ["--preset", "quickstart", "--batch", "2", "--set", "moco.queueSize=1024", "--steps", `${steps}`];
