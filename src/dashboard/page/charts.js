@@ -1,7 +1,7 @@
 /** Charts over time, with the run's events on their time axis. */
 
 /** @typedef {{ time: number, kind: string, text: string }} Mark */
-/** @typedef {{ id: string, title: string, unit?: string, columns: readonly { name: string, label: string, color: string }[], digits?: number, log?: boolean, range?: readonly [number, number] }} Chart */
+/** @typedef {{ id: string, title: string, unit?: string, columns: readonly { name: string, label: string, color: string }[], digits?: number, range?: readonly [number, number] }} Chart */
 
 /** Events that explain a kink, and how they are drawn. */
 const DRAWN = {
@@ -15,6 +15,22 @@ const DRAWN = {
 
 /** A line of few points is easily none. */
 const POINTS = { show: (plot) => plot.data[0].length < 40 };
+
+/** Values beside an axis, with as many digits as tell them apart. @param {number} increment from one to the next */
+function tickLabels(_plot, splits, _axis, _space, increment) {
+  const maximumFractionDigits = Math.min(12, Math.max(0, 1 - Math.floor(Math.log10(increment))));
+  return splits.map((value) => value.toLocaleString("en", { maximumFractionDigits }));
+}
+
+/** A line that changes by less than this share of itself is drawn flat. */
+const LEAST_SPAN = 0.02;
+
+/** What a chart without limits of its own shows of its values. @param {number | null} min of them @param {number | null} max */
+function spanOf(_plot, min, max) {
+  if (min === null || max === null) return [null, null];
+  const missing = Math.max(0, LEAST_SPAN * Math.max(Math.abs(min), Math.abs(max)) - (max - min));
+  return uPlot.rangeNum(min - missing / 2, max + missing / 2, 0.1, true);
+}
 
 /** @param {string} name of a custom property @returns its colour as it is now, in light or dark */
 function colour(name) {
@@ -53,13 +69,13 @@ export class TimeChart {
     this.plot?.destroy();
     const faint = colour("--faint");
     const axis = { stroke: faint, grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line") } };
-    const { columns, log, range } = this.chart;
+    const { columns, range } = this.chart;
     const hooks = { draw: [(plot) => this.drawMarks(plot)] };
     this.plot = new uPlot(
       {
         ...this.size(),
-        scales: { y: { distr: log ? 3 : 1, ...(range === undefined ? {} : { range: [...range] }) } },
-        axes: [axis, { ...axis, size: 56 }],
+        scales: { y: { range: range === undefined ? spanOf : [...range] } },
+        axes: [axis, { ...axis, size: 56, values: tickLabels }],
         legend: { show: false },
         cursor: { y: false },
         series: [
