@@ -262,7 +262,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
         { stop: AbortSignal.any([options.signal, ...(samples === null ? [] : [samples.failed])]), lost: lock.lost },
       );
     };
-    let lastCheckpoint: string | null = null;
+    let lastCheckpoint = options.resume ? checkpointDirectory(out, step) : null;
     let now: Begun = begun;
     pulse = setInterval(() => {
       options.health?.turned(provided === null ? "waiting for aggregators" : null);
@@ -273,6 +273,8 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
       await linger(control, supply, options);
       return { outcome, step, totalSteps, checkpoint: checkpointDirectory(out, step) };
     }
+    if (step >= totalSteps)
+      observer.explained(`all ${String(totalSteps)} steps were made before: nothing is left to do`);
     for (;;) {
       provided ??= await supply.provide({ ...need, state: handOver(now) });
       if (provided === null) {

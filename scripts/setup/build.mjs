@@ -31,7 +31,7 @@ function line(root, name) {
 
 /** @param {string} root @returns {string | null} */
 export function buildPending(root) {
-  return readIfThere(join(root, STAMP)) === digest(root) ? null : "sources have changed";
+  return readIfThere(join(root, STAMP)) === digest(root) ? null : "not made from the sources as they are";
 }
 
 /** @param {string} root @param {number} lock */

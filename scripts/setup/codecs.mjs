@@ -43,7 +43,7 @@ function isPending(root, module) {
 
 /** @param {string} root @returns {string | null} */
 export function codecsPending(root) {
-  return MODULES.some((module) => isPending(root, module)) ? "proto/ has changed" : null;
+  return MODULES.some((module) => isPending(root, module)) ? "not made from proto/ as it is" : null;
 }
 
 /** @param {string} root @param {number} lock */

@@ -22,7 +22,9 @@ function digest(root) {
 /** @param {string} root @returns {string | null} */
 export function kernelsPending(root) {
   const there = existsSync(join(root, FOLDER, "kernels.wasm"));
-  return there && readIfThere(join(root, FOLDER, ".stamp")) === digest(root) ? null : "their source has changed";
+  return there && readIfThere(join(root, FOLDER, ".stamp")) === digest(root)
+    ? null
+    : "not made from their source as it is";
 }
 
 /** @param {string} root @param {number} lock */

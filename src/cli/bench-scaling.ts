@@ -186,7 +186,9 @@ function notesOf({ config, counts, rounds }: MeasureOptions, { cores, load }: Ma
       : [`With ${crowded.join(", ")} workers there are more threads than the ${cores} cores: they share them.`]),
     ...(load < BUSY * cores
       ? []
-      : [`The load in the minute before was ${load.toFixed(1)} on ${cores} cores: other programs were in the way.`]),
+      : [
+          `The load in the minute before was ${load.toFixed(1)} on ${cores} cores: other programs, or what ran before, may have been in the way.`,
+        ]),
     ...(counts.length < COUNTS_FOR_UNIVERSAL
       ? [
           `The USL needs ${COUNTS_FOR_UNIVERSAL} different numbers of workers, and is not fitted to ${counts.join(", ")}.`,

@@ -57,7 +57,7 @@ function told(
   const parts = Object.entries(clock).filter(([, share]) => share >= 0.001);
   const head: readonly (readonly [name: string, text: string])[] = [
     ["run", `${directory}: ${phase} at step ${String(step)}${totalSteps === null ? "" : ` of ${String(totalSteps)}`}, ${time(wallMs(summary))} by the clock`], // prettier-ignore
-    ["speed", speed === null ? "no step yet" : `${speed.samplesPerSecond.toFixed(1)} ${samples}/s; a step takes ${time(speed.stepMs.median)} in the median, 95% of them at most ${time(speed.stepMs.p95)}`], // prettier-ignore
+    ["speed", speed === null ? "no step yet" : `${speed.samplesPerSecond.toFixed(1)} ${samples}/s in the median step, of ${time(speed.stepMs.median)}; 95% of steps take at most ${time(speed.stepMs.p95)}`], // prettier-ignore
     ["a step", stages === null ? "the events do not say where its time goes" : STAGES.map((stage) => `${stage} ${percent(stages[stage])}`).join(", ")], // prettier-ignore
     ["the clock", parts.map(([piece, share]) => `${piece} ${percent(share)}`).join(", ")],
     ["limit", limit ?? "the events do not say"],

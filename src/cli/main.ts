@@ -5,9 +5,18 @@ import { BreakdownError, UserError } from "../protocol/errors.js";
 import { SOFTWARE_VERSION } from "../protocol/version.js";
 import { COMMANDS } from "./commands.js";
 
-/** yargs spreads some messages over several lines. */
+/** What yargs has to say, in one line that names the command. */
 function misuse(message: string): UserError {
-  return new UserError("USAGE", `${message.trim().replace(/\s*\n\s*/g, " ")} (see tandem --help)`);
+  const words = hideBin(process.argv);
+  const options = words.findIndex((word) => word.startsWith("-"));
+  const typed = words.slice(0, options === -1 ? undefined : options).join(" ");
+  const command = COMMANDS.map((one) => String(one.command).split(" ")[0]).find((name) => name === words[0]);
+  const text = message
+    .trim()
+    .replace(/\s*\n\s*/g, " ")
+    .replace(/^Not enough non-option arguments.*/, "an argument is missing")
+    .replace(/^Did you mean/, `there is no command "${typed}"; did you mean`);
+  return new UserError("USAGE", `${text} (see tandem ${command === undefined ? "" : `${command} `}--help)`);
 }
 
 /** A user's mistake exits 2 with one line, a breakdown exits 1 with one; a bug exits 1 with its stack. */

@@ -254,16 +254,21 @@ function arrangementsOf(given: string, devicesPerMachine: number): readonly Arra
   throw new UserError("USAGE", "--aggregation hierarchical sums over a machine's devices: give --devices-per-machine");
 }
 
+/** yargs makes NaN of whatever is no number. */
+function shown(name: string, value: number): string {
+  return Number.isNaN(value) ? `--${name} is no number` : `--${name} ${String(value)}`;
+}
+
 function within(name: string, given: number, least: number, most: number): number {
   const value = once(name, given);
   if (value >= least && value <= most) return value;
-  throw new UserError("USAGE", `--${name} ${String(value)}: give a number from ${String(least)} to ${String(most)}`);
+  throw new UserError("USAGE", `${shown(name, value)}: give a number from ${String(least)} to ${String(most)}`);
 }
 
 function above(name: string, given: number): number {
   const value = once(name, given);
   if (value > 0 && Number.isFinite(value)) return value;
-  throw new UserError("USAGE", `--${name} ${String(value)}: give a number above 0`);
+  throw new UserError("USAGE", `${shown(name, value)}: give a number above 0`);
 }
 
 const WIDTHS = [7, 10, 9, 10, 8, 8] as const;

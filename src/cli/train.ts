@@ -73,7 +73,7 @@ export const trainCommand: CommandBody<TrainArguments> = {
       .option("tensorboard", TENSORBOARD_OPTION)
       .option("ui", UI_OPTION)
       .options(DEVICE_OPTIONS)
-      .example("$0 train", "The quickstart: a synthetic data set, two workers, about two minutes on two cores")
+      .example("$0 train", "The quickstart: a synthetic data set, two workers, two to four minutes on two cores")
       .example("$0 train --preset cifar10 --data cifar10:cifar-10-batches-bin --workers 4", "MoCo v2 on CIFAR-10")
       .example("$0 train --data folder:photos --encoder resnet18 --set data.imageSize=64", "Your own pictures")
       .example("$0 train --resume --out runs/a", "Go on with a run that was stopped"),

@@ -64,9 +64,17 @@ export function learning(summary: RunSummary, config: RunConfig): Finding {
   const [positive, negative] = [last("positiveSimilarity"), last("negativeSimilarity")];
   const knn = evaluations.map(({ accuracy }) => accuracy);
   const best = Math.max(...knn);
-  const hasFallen = first("loss") - last("loss") > FALLEN * (chance?.loss ?? first("loss"));
-  const isBetter = isMore(last("accuracy"), first("accuracy"), width * batch);
   const { maxTest } = config.evaluation;
+  const fallen = FALLEN * (chance?.loss ?? first("loss"));
+  const changes: readonly Change[] = [
+    {
+      what: "the loss",
+      isBetter: first("loss") - last("loss") > fallen,
+      isWorse: last("loss") - first("loss") > fallen,
+    },
+    { what: "contrast accuracy", ...changeOf(first("accuracy"), last("accuracy"), width * batch) },
+    ...(knn.length > 1 ? [{ what: "kNN accuracy", ...changeOf(knn.at(0) ?? 0, knn.at(-1) ?? 0, maxTest) }] : []),
+  ];
   const verdict: Verdict =
     made < LEAST_STEPS
       ? "too early to say"
@@ -74,7 +82,7 @@ export function learning(summary: RunSummary, config: RunConfig): Finding {
         ? "collapsed"
         : knn.length > 1 && isMore(0.95 * best, knn.at(-1) ?? 0, maxTest)
           ? "falls back"
-          : (knn.length > 1 && isMore(knn.at(-1) ?? 0, knn.at(0) ?? 0, maxTest)) || hasFallen || isBetter
+          : changes.some(({ isBetter }) => isBetter)
             ? "learns"
             : "stands still";
   const ofLoss =
@@ -92,10 +100,32 @@ export function learning(summary: RunSummary, config: RunConfig): Finding {
     kind: "learning",
     title: TITLES[verdict],
     seen: `${ofLoss}; ${ofKnn}`,
-    why: WHY[verdict],
+    why: verdict === "learns" ? changed(changes) : WHY[verdict],
     tries: [...remedies(verdict, config), ...(knn.length < 2 && config.evaluation.everyEpochs === 0 ? [`1 for ${key(config, "evaluation.everyEpochs")}: kNN accuracy says more than the loss`] : [])], // prettier-ignore
     gain: null,
   };
+}
+
+/** What has changed by more than noise. */
+interface Change {
+  readonly what: string;
+  readonly isBetter: boolean;
+  readonly isWorse: boolean;
+}
+
+/** Of a share. @param of how many each is */
+function changeOf(before: number, after: number, of: number): Pick<Change, "isBetter" | "isWorse"> {
+  return { isBetter: isMore(after, before, of), isWorse: isMore(before, after, of) };
+}
+
+function changed(changes: readonly Change[]): string {
+  const named = (those: readonly Change[]) => those.map(({ what }) => what).join(" and ");
+  const better = changes.filter(({ isBetter }) => isBetter);
+  const worse = changes.filter(({ isWorse }) => isWorse);
+  const has = (those: readonly Change[]) => (those.length === 1 ? "has" : "have");
+  const good = `${named(better)} ${has(better)} become better by more than noise`;
+  if (worse.length === 0) return good;
+  return `${good}; ${named(worse)} ${has(worse)} become worse, as happens while negatives become harder`;
 }
 
 /** @param of how many each share is */
@@ -112,8 +142,7 @@ const TITLES: Readonly<Record<Verdict, string>> = {
   "too early to say": "too early to say whether it learns",
 };
 
-const WHY: Readonly<Record<Verdict, string>> = {
-  learns: "loss, contrast accuracy or kNN accuracy have become better by more than noise",
+const WHY: Readonly<Record<Exclude<Verdict, "learns">, string>> = {
   collapsed: "negative pairs are as similar as positive ones: all samples are put at about one point",
   "stands still": "neither loss, nor contrast accuracy, nor kNN accuracy have become better by more than noise",
   "falls back":

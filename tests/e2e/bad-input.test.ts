@@ -63,7 +63,7 @@ describe("a mistake", () => {
     [["train", "--workers", "0", ...out], "parallel.workers = 0: too small"],
     [["train", "--resume"], "--resume needs --out"],
     [["train", "--resume", "--out", "none"], "none holds no run to resume"],
-    [["trane"], "Did you mean train?"],
+    [["trane"], 'there is no command "trane"; did you mean train?'],
     [[], "give a command"],
     [["evaluate"], "say how"],
     [["evaluate", "knn"], "give either --checkpoint DIR or --pixels"],

@@ -46,6 +46,7 @@ function sectionOf(scaling: Scaling, samples: string): Section {
   const { kind, rows, laws } = scaling;
   const content = [shownTable(speedTable(scaling, samples)), speedUpChart(kind, [["measured", rows, laws]])];
   if (rows.length > 1) {
+    const predictions = predictionTable(scaling, samples);
     content.push(
       efficiencyChart(kind, [["measured", rows]]),
       paragraph(
@@ -63,10 +64,14 @@ function sectionOf(scaling: Scaling, samples: string): Section {
       paragraph("Laws of speed-up, fitted to the medians, with 95% intervals of a bootstrap over rounds:"),
       shownTable(lawTable(laws)),
       ...lawNotes(scaling).map(paragraph),
-      paragraph(
-        "Extrapolation: what the laws foretell beyond what was measured, on cores and memory that nobody has tried.",
-      ),
-      shownTable(predictionTable(laws, samples)),
+      ...(predictions === null
+        ? []
+        : [
+            paragraph(
+              "Extrapolation: what the laws foretell beyond what was measured, on cores and memory that nobody has tried.",
+            ),
+            shownTable(predictions),
+          ]),
     );
   }
   return { heading: headingOf(scaling), content };

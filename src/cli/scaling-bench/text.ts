@@ -25,13 +25,16 @@ export function asText(result: ScalingBenchmark): string {
           "Laws of speed-up [95% interval over rounds]",
           aligned(lawTable(one.laws)),
           ...lawNotes(one),
-          "Extrapolated, not measured",
-          aligned(predictionTable(one.laws, samples)),
+          ...extrapolated(predictionTable(one, samples)),
         ]),
   ]);
   const peer = peerTable(result);
   const beside = peer === null ? [] : ["Beside the peer, weak scaling", aligned(peer)];
   return `${[titleOf(result), ...sections, ...beside, ...notes].join("\n\n")}\n`;
+}
+
+function extrapolated(predictions: Table | null): string[] {
+  return predictions === null ? [] : ["Extrapolated, not measured", aligned(predictions)];
 }
 
 function aligned({ head, rows }: Table): string {

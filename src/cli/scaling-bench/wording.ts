@@ -64,20 +64,26 @@ export function lawTable(laws: readonly LawFit[]): Table {
   };
 }
 
+/** More than ideal by more than this is nothing to extrapolate from. */
+const GAIN = 1.05;
+
+const gainsOf = ({ rows }: Scaling) => rows.filter(({ efficiency }) => efficiency.median > GAIN);
+
 /** What a reader of the laws has to know. */
-export function lawNotes({ rows }: Scaling): string[] {
-  const faster = rows.filter(({ efficiency }) => efficiency.median > 1).map(({ workers }) => workers);
-  if (faster.length === 0) return [];
+export function lawNotes(scaling: Scaling): string[] {
+  const gains = gainsOf(scaling).map(({ workers }) => workers);
+  if (gains.length === 0) return [];
   return [
-    `More than ideal with ${faster.join(", ")} workers: no law with σ, κ ≥ 0 describes a gain, and 0 stands for it.`,
+    `More than ideal with ${gains.join(", ")} workers: no law describes a gain, so nothing is extrapolated; more --rounds show whether it is noise.`,
   ];
 }
 
-/** By law and number of workers. */
-export function predictionTable(laws: readonly LawFit[], samples: string): Table {
+/** By law and number of workers; null: there is nothing to extrapolate from. */
+export function predictionTable(scaling: Scaling, samples: string): Table | null {
+  if (gainsOf(scaling).length > 0) return null;
   return {
     head: ["law", "workers", "speed-up", `${samples}/s`],
-    rows: laws.flatMap(({ law, predictions }) =>
+    rows: scaling.laws.flatMap(({ law, predictions }) =>
       predictions.map(({ workers, speedUp, imagesPerSecond }) => [
         law,
         String(workers),

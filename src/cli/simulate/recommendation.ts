@@ -1,6 +1,7 @@
 /** What the curves say, in words. */
 import { duration } from "../../telemetry/index.js";
 import { pointOf, type CurvePoint, type Plan } from "./curves.js";
+import { DEVICES } from "./run.js";
 import { type Arrangement, type WeightsWire } from "./scenario.js";
 import type { GradientType } from "../../models/exchange.js";
 
@@ -46,7 +47,7 @@ export function recommend(plan: Plan, points: readonly CurvePoint[], leastEffici
       (found.epochCost === null ? "." : `, at a price of ${found.epochCost.toFixed(2)}.`),
     efficient.length > 0
       ? beyond(points, found, leastEfficiency)
-      : `No number of devices reaches ${percent(leastEfficiency)}: what is busiest is ${limit(found)}.`,
+      : `No number of devices reaches ${percent(leastEfficiency)}: ${limit(found)}.`,
     best === options[0]
       ? `What travels may stay as it is (gradients ${gradients}, weights ${weights}): nothing else gains 5% there.`
       : `${wireWords(best.wire)}: ${percent(best.point.imagesPerSecond / found.imagesPerSecond - 1)} more images/s there (${percent(best.point.efficiency)} efficiency).`,
@@ -86,11 +87,21 @@ function beyond(points: readonly CurvePoint[], found: CurvePoint, leastEfficienc
     return `That is the most devices asked for: efficiency is still above ${(100 * leastEfficiency).toFixed(0)}%.`;
   return (
     `With ${String(next.devices)} devices efficiency falls to ${(100 * next.efficiency).toFixed(0)}% ` +
-    `(${next.arrangement}): what is busiest there is ${limit(next)}.`
+    `(${next.arrangement}): ${limit(next)}.`
   );
 }
 
+/** Of the time; something that is less busy holds nobody up by itself. */
+const BUSY = 0.5;
+
+/** What stands in the way. Devices that are busy do not. */
 function limit({ busy }: CurvePoint): string {
-  const [first] = busy;
-  return first === undefined ? "nothing" : `the ${first.what} (${(100 * first.share).toFixed(0)}% of the time)`;
+  const shareOf = (share: number) => `${(100 * share).toFixed(0)}% of the time`;
+  const devices = busy.find(({ what }) => what === DEVICES);
+  const rest = busy.find(({ what }) => what !== DEVICES);
+  const computing = devices === undefined ? "" : `devices compute ${shareOf(devices.share)}, and `;
+  if (rest === undefined) return `${computing}nothing else is busy`;
+  return rest.share < BUSY
+    ? `${computing}nothing else is busy for more than ${shareOf(rest.share)} (${rest.what}): the parts of a step wait for each other`
+    : `${computing}what is busiest beside them is the ${rest.what} (${shareOf(rest.share)})`;
 }

@@ -106,6 +106,9 @@ export function simulateRun(scenario: Scenario): Simulated {
   return new SimulatedRun(scenario).run();
 }
 
+/** What is busy where all is well. */
+export const DEVICES = "devices";
+
 class SimulatedRun {
   private readonly agenda = new Agenda();
   private readonly arena = new VectorArena();
@@ -195,7 +198,7 @@ class SimulatedRun {
       );
     const found = [
       most(
-        "devices",
+        DEVICES,
         [...this.workers.values()].map(({ computeMs, devices }) => computeMs / devices),
       ),
       most("coordinator's thread", [this.coordinator.busyMs]),
