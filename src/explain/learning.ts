@@ -73,7 +73,7 @@ export function learning(summary: RunSummary, config: RunConfig): Finding {
       isWorse: last("loss") - first("loss") > fallen,
     },
     { what: "contrast accuracy", ...changeOf(first("accuracy"), last("accuracy"), width * batch) },
-    ...(knn.length > 1 ? [{ what: "kNN accuracy", ...changeOf(knn.at(0) ?? 0, knn.at(-1) ?? 0, maxTest) }] : []),
+    ...(knn.length > 1 ? [{ what: KNN, ...changeOf(knn.at(0) ?? 0, knn.at(-1) ?? 0, maxTest) }] : []),
   ];
   const verdict: Verdict =
     made < LEAST_STEPS
@@ -106,6 +106,8 @@ export function learning(summary: RunSummary, config: RunConfig): Finding {
   };
 }
 
+const KNN = "kNN accuracy";
+
 /** What has changed by more than noise. */
 interface Change {
   readonly what: string;
@@ -125,7 +127,8 @@ function changed(changes: readonly Change[]): string {
   const has = (those: readonly Change[]) => (those.length === 1 ? "has" : "have");
   const good = `${named(better)} ${has(better)} become better by more than noise`;
   if (worse.length === 0) return good;
-  return `${good}; ${named(worse)} ${has(worse)} become worse, as happens while negatives become harder`;
+  const hint = better.some(({ what }) => what === KNN) ? ", in a comparison with negatives that change too" : "";
+  return `${good}; ${named(worse)} ${has(worse)} become worse${hint}`;
 }
 
 /** @param of how many each share is */
