@@ -1,13 +1,11 @@
 /** `tandem bench scaling`: how much faster several workers of this machine are than one, and where the rest goes. */
-import { access, constants, stat } from "node:fs/promises";
-import { dirname } from "node:path";
 import type { CommandModule } from "yargs";
 import { checkAgainstDataset } from "../config/resolve.js";
 import { labelledLength, openRunDataset } from "../data/index.js";
 import { BreakdownError, UserError } from "../protocol/errors.js";
 import { AGGREGATORS_OPTION, aggregatorsOf, WIRE_OPTIONS, wireOf, type WireArguments } from "./coordinator-options.js";
 import { DEVICE_OPTIONS, devicesOf } from "./device-choice.js";
-import { writeOutput } from "./output-file.js";
+import { checkOutput, writeOutput } from "./output-file.js";
 import { configOf, once, pathOf, wholeNumber, withRunOptions, type RunArguments } from "./run-options.js";
 import { ROUNDS_FOR_INTERVALS } from "./scaling-bench/bootstrap.js";
 import { COUNTS_FOR_UNIVERSAL } from "./scaling-bench/laws.js";
@@ -75,7 +73,7 @@ export const scalingCommand: CommandModule<object, ScalingArguments> = {
       .example("$0 bench scaling --preset cifar10 --encoder resnet18 --batch 32", "Your own config"),
   handler: async (given) => {
     const report = pathOf("--report", given.report);
-    if (report !== undefined) await checkReport(report);
+    if (report !== undefined) await checkOutput("--report", report);
     const options = await optionsOf(given);
     await checkRuns(options);
     const machine = thisMachine();
@@ -152,19 +150,6 @@ function countsOf(text: string): number[] {
   if (twice !== undefined) throw refused(`${twice} is there twice: give each number once`);
   if (counts[0] !== 1) throw refused("put 1 in front, with which the others are compared");
   return counts;
-}
-
-/** Before hours of measuring. */
-async function checkReport(path: string): Promise<void> {
-  const refused = (reason: string) => new UserError("OUTPUT", `--report ${path}: ${reason}`);
-  const folder = dirname(path);
-  const found = await stat(folder).catch(() => null);
-  if (found === null || !found.isDirectory()) throw refused(`there is no folder ${folder}: make it first`);
-  if ((await stat(path).catch(() => null))?.isDirectory() === true)
-    throw refused("that is a folder: name a file in it");
-  await access(folder, constants.W_OK).catch((cause: unknown) => {
-    throw new UserError("OUTPUT", `--report ${path}: cannot write to ${folder}: name another folder`, { cause });
-  });
 }
 
 /** Every run's config and data, before the first of them. @throws UserError */

@@ -219,7 +219,14 @@ async function serveRun({
     show: (line) => progress.note(line),
   });
   const view = ui === null ? null : await viewOf(config, runFiles(out).events);
-  const events = new EventFile(runFiles(out).events, undefined, (event) => view?.take(event));
+  const events = new EventFile(
+    runFiles(out).events,
+    undefined,
+    (event) => view?.take(event),
+    (message) => {
+      logger.warn(message);
+    },
+  );
   const planned = new AbortController();
   const onStep = (step: number) => {
     if (step === stopAfter) planned.abort();

@@ -33,7 +33,9 @@ function report(error: unknown): void {
 
 // Whoever reads our output may have seen enough: `tandem config | head`.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code !== "EPIPE") throw error;
+  if (error.code === "EPIPE") return;
+  process.stderr.write(`tandem: standard output cannot be written: ${error.message}\n`);
+  process.exit(1);
 });
 
 const page = yargs(hideBin(process.argv))

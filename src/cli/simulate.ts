@@ -7,12 +7,12 @@ import { UserError } from "../protocol/errors.js";
 import type { CommandBody } from "./commands.js";
 import { WIRE_OPTIONS } from "./coordinator-options.js";
 import { existingRun } from "./existing-run.js";
-import { writeOutput } from "./output-file.js";
+import { checkOutput, writeOutput } from "./output-file.js";
 import { configOf, once, pathOf, wholeNumber, withRunOptions, type RunArguments } from "./run-options.js";
 import { shellWord } from "../config/shell-word.js";
 import { measureCosts } from "./simulate/costs.js";
 import { curves, type CurvePoint, type Plan } from "./simulate/curves.js";
-import { assumedRankTimes, measuredRankTimes, payloadOf } from "./simulate/profile.js";
+import { assumedRankTimes, LEAST_RANK_MS, measuredRankTimes, MOST_RANK_MS, payloadOf } from "./simulate/profile.js";
 import { recommend } from "./simulate/recommendation.js";
 import { cellsOf, POINT_COLUMNS, reportPage } from "./simulate/report.js";
 import { ARRANGEMENTS, type Arrangement } from "./simulate/scenario.js";
@@ -156,6 +156,7 @@ export const simulateCommand: CommandBody<SimulateArguments> = {
     const plan = await planOf(given, config);
     const efficiency = within("efficiency", given.efficiency, 0, 1);
     const report = pathOf("--report", given.report);
+    if (report !== undefined) await checkOutput("--report", report);
     const isQuiet = given.json;
     if (!isQuiet) process.stdout.write(`${heading()}\n`);
     const points = curves(plan, (point) => {
@@ -192,7 +193,7 @@ async function planOf(given: SimulateArguments, config: RunConfig): Promise<Plan
   const rankMs = once("rank-ms", given["rank-ms"]);
   if (rankMs === undefined && given.run === undefined)
     throw new UserError("USAGE", "how long a rank takes is not known: name a run's directory, or give --rank-ms");
-  if (rankMs !== undefined) above("rank-ms", rankMs);
+  if (rankMs !== undefined) within("rank-ms", rankMs, LEAST_RANK_MS, MOST_RANK_MS);
   const spread = within("spread", given.spread, 0, 10);
   const rankTimes =
     rankMs === undefined ? await measuredRankTimes(given.run ?? "") : assumedRankTimes(rankMs, spread, seed);
@@ -203,7 +204,7 @@ async function planOf(given: SimulateArguments, config: RunConfig): Promise<Plan
       mostAggregators: wholeNumber("most-aggregators", given["most-aggregators"]),
       payload: await payloadOf(config),
       network: {
-        gbits: above("gbits", given.gbits),
+        gbits: within("gbits", given.gbits, 0.001, 1e5),
         latencyMs: within("latency-us", given["latency-us"], 0, 1e6) / 1000,
         sharesMemory: given["shared-memory"],
         oversubscription: within("oversubscription", given.oversubscription, 1, 1000),
@@ -219,7 +220,7 @@ async function planOf(given: SimulateArguments, config: RunConfig): Promise<Plan
     },
     arrangements,
     devices: devicesOf(given.devices),
-    ranks: given.scaling === "weak" ? { kind: "weak" } : { kind: "strong", worldSize },
+    ranks: once("scaling", given.scaling) === "weak" ? { kind: "weak" } : { kind: "strong", worldSize },
     batchSize: config.parallel.batchSize,
     failures: {
       failuresPerDay: within("failures", given.failures, 0, 1e4),
@@ -254,21 +255,12 @@ function arrangementsOf(given: string, devicesPerMachine: number): readonly Arra
   throw new UserError("USAGE", "--aggregation hierarchical sums over a machine's devices: give --devices-per-machine");
 }
 
-/** yargs makes NaN of whatever is no number. */
-function shown(name: string, value: number): string {
-  return Number.isNaN(value) ? `--${name} is no number` : `--${name} ${String(value)}`;
-}
-
 function within(name: string, given: number, least: number, most: number): number {
   const value = once(name, given);
   if (value >= least && value <= most) return value;
-  throw new UserError("USAGE", `${shown(name, value)}: give a number from ${String(least)} to ${String(most)}`);
-}
-
-function above(name: string, given: number): number {
-  const value = once(name, given);
-  if (value > 0 && Number.isFinite(value)) return value;
-  throw new UserError("USAGE", `${shown(name, value)}: give a number above 0`);
+  // yargs makes NaN of whatever is no number.
+  const shown = Number.isNaN(value) ? " is no number" : ` ${String(value)}`;
+  throw new UserError("USAGE", `--${name}${shown}: give a number from ${String(least)} to ${String(most)}`);
 }
 
 const WIDTHS = [7, 10, 9, 10, 8, 8] as const;

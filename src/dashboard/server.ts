@@ -3,9 +3,10 @@ import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { createRequire } from "node:module";
+import { isIPv4 } from "node:net";
 import { dirname, join } from "node:path";
 import { PACKAGE_ROOT } from "../protocol/version.js";
-import { listenAt, PICTURE_KINDS, type AddressFlag, type HttpAddress } from "../telemetry/index.js";
+import { boundingUnread, listenAt, PICTURE_KINDS, type AddressFlag, type HttpAddress } from "../telemetry/index.js";
 import type { RunView } from "./run-view.js";
 import { changingOf, snapshotOf, type Described } from "./snapshot.js";
 
@@ -65,9 +66,11 @@ export async function serveDashboard(options: DashboardOptions): Promise<Dashboa
   const { address, flag } = options;
   const token = options.token ?? (isLoopback(address.host) ? null : randomBytes(16).toString("hex"));
   const site = new Site(options, token);
-  const server = createServer((request, response) => {
-    site.answer(request, response);
-  });
+  const server = createServer(
+    boundingUnread((request, response) => {
+      site.answer(request, response);
+    }),
+  );
   const url = `http://${await listenAt(server, address, flag)}/`;
   return {
     address: url,
@@ -81,7 +84,7 @@ export async function serveDashboard(options: DashboardOptions): Promise<Dashboa
 }
 
 function isLoopback(host: string): boolean {
-  return host === "localhost" || host === "[::1]" || /^127\./.test(host);
+  return host === "localhost" || host === "[::1]" || (isIPv4(host) && host.startsWith("127."));
 }
 
 class Site {

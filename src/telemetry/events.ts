@@ -3,7 +3,7 @@ import { closeSync, createReadStream, fstatSync, mkdirSync, openSync, readSync, 
 import { dirname } from "node:path";
 import { createInterface } from "node:readline";
 import type { RankMetrics } from "../protocol/rank-metrics.js";
-import type { StageTotals } from "./stages.js";
+import { STAGES, type StageTotals } from "./stages.js";
 
 export type RunEvent =
   /**
@@ -115,8 +115,38 @@ export async function* readEvents(path: string): AsyncGenerator<TimedEvent> {
   }
 }
 
-/** What a step says as numbers; what is not finite is null in JSON. */
-const NUMBERS = ["totalSteps", "loss", "stepMs", "imagesPerSecond"] as const;
+/** What an event of each kind has, by the type that it has in JSON, where what is not finite is null. */
+const FIELDS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>> = {
+  "run-started": { string: ["again", "control"], number: ["step"] },
+  initialised: { string: ["sha256"], number: ["matched"] },
+  step: { number: ["step"], "number or null": ["totalSteps", "loss", "stepMs", "imagesPerSecond"] },
+  stages: { number: ["seconds"] },
+  evaluated: { number: ["step", "accuracy"] },
+  pictured: { string: ["picture", "legend", "alt"], number: ["step", "width", "height"] },
+  "worker-joined": { string: ["worker", "device", "host"], number: ["devices", "pid", "workers"] },
+  "worker-left": { string: ["worker", "reason"] },
+  "step-skipped": { number: ["step"] },
+  straggler: { string: ["worker"], boolean: ["slow"] },
+  "not-reproducible": { string: ["worker"] },
+  explained: { string: ["reason"] },
+  "events-lost": { number: ["events"] },
+  dropped: { string: ["peer", "reason"] },
+  checkpointed: { string: ["directory"], number: ["step"] },
+  "went-back": { number: ["step"] },
+  "run-ended": { string: ["outcome"] },
+};
+const WORKER_FIELDS = { string: ["worker"], number: [...STAGES, "ranks", "sentBytes", "receivedBytes"] };
+
+function has(entry: unknown, fields: Readonly<Record<string, readonly string[]>>): boolean {
+  if (typeof entry !== "object" || entry === null) return false;
+  const typeOf = (name: string) => {
+    const value = (entry as Record<string, unknown>)[name];
+    return value === null ? "null" : typeof value;
+  };
+  return Object.entries(fields).every(([types, names]) =>
+    names.every((name) => types.split(" or ").includes(typeOf(name))),
+  );
+}
 
 /** @returns null where the line is none of ours */
 function parsed(line: string): TimedEvent | null {
@@ -126,10 +156,12 @@ function parsed(line: string): TimedEvent | null {
   } catch {
     return null;
   }
-  if (typeof event?.["time"] !== "string" || typeof event["kind"] !== "string") return null;
-  const isNumber = (name: string) => typeof event[name] === "number" || event[name] === null;
-  if (event["kind"] === "step" && !(typeof event["step"] === "number" && NUMBERS.every(isNumber))) return null;
-  return event as unknown as TimedEvent;
+  if (typeof event?.["time"] !== "string" || Number.isNaN(Date.parse(event["time"]))) return null;
+  const { kind, workers } = event;
+  if (typeof kind !== "string" || !has(event, FIELDS[kind] ?? {})) return null;
+  const isWhole =
+    kind !== "stages" || (Array.isArray(workers) && workers.every((worker) => has(worker, WORKER_FIELDS)));
+  return isWhole ? (event as unknown as TimedEvent) : null;
 }
 
 const NEWLINE = 0x0a;
@@ -173,6 +205,8 @@ export class EventFile {
     private readonly now: () => Date = () => new Date(),
     /** hears of each, whether the disk takes it or not */
     private readonly onEvent: (event: TimedEvent) => void = () => undefined,
+    /** hears when the disk begins to refuse */
+    private readonly warn: (message: string) => void = () => undefined,
   ) {}
 
   append(event: RunEvent): void {
@@ -187,7 +221,7 @@ export class EventFile {
     } catch (error) {
       // Errors of the system carry its number: a full disk, a read-only one.
       if (!(error instanceof Error && "errno" in error)) throw error;
-      this.lost++;
+      if (this.lost++ === 0) this.warn(`${this.path} cannot be written, and events are lost: ${error.message}`);
     }
   }
 

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { request, type IncomingMessage } from "node:http";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { chromium, type Browser, type Page } from "playwright-core";
@@ -201,6 +202,12 @@ describe("whoever may look", () => {
     expect(cookie).toMatch(/HttpOnly; SameSite=Strict/);
     expect((await fetch(bare, { headers: { cookie: cookie.split(";")[0] ?? "" } })).status).toBe(200);
     expect((await fetch(bare, { method: "POST" })).status).toBe(405);
+    // A hundred requests at once, before an answer is read: the connection is closed, and no other one.
+    const hasty = connect(Number(url.port), url.hostname).resume();
+    hasty.write(`GET /api/run HTTP/1.1\r\nhost: x\r\ncookie: ${cookie.split(";")[0] ?? ""}\r\n\r\n`.repeat(100));
+    hasty.on("error", () => undefined);
+    await once(hasty, "close");
+    expect((await fetch(bare)).status).toBe(401);
     for (const path of ["//", "//elsewhere/", "http://[", "/../../package.json", "/%"]) {
       const asked = request({ host: url.hostname, port: url.port, path, headers: { cookie: cookie.split(";")[0] } }).end(); // prettier-ignore
       const [answer] = (await once(asked, "response")) as [IncomingMessage];
@@ -208,6 +215,28 @@ describe("whoever may look", () => {
       expect([path, answer.statusCode]).toEqual([path, 404]);
     }
     open.process.kill("SIGKILL");
+  });
+
+  it("on loopback, asks for this machine by its own name", { timeout: 60_000 }, async () => {
+    const flags = [...SMALL_RUN, "--steps=4", "--listen=tcp://127.0.0.1:*"];
+    const own = start(["coordinator", ...flags, "--ui", "127.0.0.1:0", "--out", join(folder, "own")]);
+    await vi.waitUntil(() => own.stderr().includes("dashboard at"), { timeout: 20_000 });
+    const { hostname, port } = new URL(urlOf(own));
+    const answers = [];
+    for (const host of [
+      `127.0.0.1:${port}`,
+      "localhost",
+      "elsewhere.example",
+      "127.0.0.1.elsewhere.example",
+      "127.elsewhere.example",
+    ]) {
+      const asked = request({ host: hostname, port, path: "/api/run", headers: { host } }).end();
+      const [answer] = (await once(asked, "response")) as [IncomingMessage];
+      answer.resume();
+      answers.push(answer.statusCode);
+    }
+    expect(answers).toEqual([200, 200, 421, 421, 421]);
+    own.process.kill("SIGKILL");
   });
 
   it.each([

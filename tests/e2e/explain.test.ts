@@ -64,6 +64,10 @@ describe("explain", { timeout: 60_000 }, () => {
       /^a higher data\.cacheMiB \(now 0; --resume --set changes it\): it holds 0 /,
     );
     expect(findingOf(told, "learning")?.why).toMatch(/^fewer than 100 steps/);
+    // Nothing is left to do, and nothing is lost by asking for it.
+    const again = await tandem(["train", "--resume", "--workers=1", "--ui=off", "--out", out]);
+    expect([again.code, again.stderr]).toEqual([0, expect.stringContaining("all 16 steps were made before")]);
+    expect(again.stdout).toContain(`checkpoint  ${join(out, "checkpoints", "step-16")}\n`);
   });
 
   it("finds who is slow, while the run goes on and after", async () => {

@@ -84,7 +84,10 @@ it("simulates 1,024 devices", { timeout: 120_000 }, async () => {
 
 it.each([
   [[], "how long a rank takes is not known: name a run's directory, or give --rank-ms"],
-  [["--rank-ms", "0"], "--rank-ms 0: give a number above 0"],
+  [["--rank-ms", "0"], "--rank-ms 0: give a number from 0.001 to 3600000"],
+  [["--rank-ms", "3600001"], "--rank-ms 3600001: give a number from 0.001 to 3600000"],
+  [["--rank-ms", "soon"], "--rank-ms is no number: give a number from 0.001 to 3600000"],
+  [["--rank-ms", "3", "--scaling", "weak", "--scaling", "weak"], "--scaling is given 2 times: give it once"],
   [["--rank-ms", "3", "--devices", "0"], "--devices 0: give different whole numbers from 1 to 4096, as 1,2,4,8"],
   [["--rank-ms", "3", "--devices", "2,2"], "--devices 2,2: give different whole numbers from 1 to 4096, as 1,2,4,8"],
   [["--rank-ms", "3", "--devices", "4097"], "--devices 4097: give different whole numbers from 1 to 4096, as 1,2,4,8"],
@@ -94,7 +97,7 @@ it.each([
     "--aggregation hierarchical sums over a machine's devices: give --devices-per-machine",
   ],
   [["--rank-ms", "3", "--straggler-share", "1.1"], "--straggler-share 1.1: give a number from 0 to 1"],
-  [["--rank-ms", "3", "--gbits", "0"], "--gbits 0: give a number above 0"],
+  [["--rank-ms", "3", "--gbits", "0"], "--gbits 0: give a number from 0.001 to 100000"],
   [["no-such-run"], "no-such-run is no directory: give the directory that --out named"],
   [
     ["--rank-ms", "3", "--set", "model.syncBatchNorm=true"],
@@ -111,5 +114,7 @@ it("says where a report cannot be written", async () => {
   const report = join(file, "report.html");
   const { code, stderr } = await tandem(["simulate", "--rank-ms", "3", "--devices", "1", "--report", report]);
   expect(code).toBe(2);
-  expect(stderr).toMatch(/^tandem: cannot write .*report\.html: .*; name another file\n$/);
+  expect(stderr).toBe(`tandem: --report ${report}: there is no folder ${file}: make it first\n`);
+  const device = await tandem(["simulate", "--rank-ms", "3", "--devices", "1", "--report", "/dev/null"]);
+  expect([device.code, device.stderr]).toEqual([2, "tandem: --report /dev/null: that is no file: name one\n"]);
 });

@@ -120,6 +120,19 @@ describe("findings", () => {
   });
 });
 
+describe("evaluations", () => {
+  /** One at each of these steps of 100, of 1 s each like the steps. */
+  const of = (...steps: number[]) =>
+    at([0, STARTED], [0, joined("worker-1", 1)], ...steps.map((at, index): [number, RunEvent] => [2 * index + 1, { kind: "evaluated", step: at, accuracy: 0.5, linear: null }]), [20, step(100, 1000)]); // prettier-ignore
+  const tries = async (...steps: number[]) => (await kinds(of(...steps)))["evaluations"]?.tries[0];
+
+  it("are fewer at twice the interval, but for the first and the last", async () => {
+    expect(await tries(0)).toMatch(/^a lower evaluation.maxTrain/);
+    expect(await tries(0, 30, 60)).toMatch(/: 1 evaluation less, /);
+    expect(await tries(0, 30, 60, 90)).toMatch(/: 2 evaluations less, /);
+  });
+});
+
 describe("learning", () => {
   /** Steps after the queue is filled; numbers of a step go from the first to the last. */
   const run = (from: Partial<RankMetrics>, to: Partial<RankMetrics>, accuracies: readonly number[] = []) =>
@@ -140,6 +153,15 @@ describe("learning", () => {
     expect(await titleOf(guessing, {}, [0.2, 0.3])).toBe("the run learns");
     expect(await titleOf(guessing, {}, [0.2, 0.205])).toBe("no sign that the run learns");
     expect(await titleOf(guessing, { loss: 6 }, [0.2, 0.5, 0.3])).toBe("kNN accuracy falls again");
+  });
+
+  it("says what has become better, and what worse", async () => {
+    const why = async (...args: Parameters<typeof run>) => (await kinds(run(...args)))["learning"]?.why;
+    const better = { ...guessing, loss: 7 };
+    expect(await why(guessing, { loss: 6, accuracy: 0.2 })).toBe("the loss and contrast accuracy have become better by more than noise"); // prettier-ignore
+    expect(await why({ ...better, accuracy: 0.2 }, { loss: 7.5, accuracy: 0 }, [0.2, 0.5])).toBe(
+      "kNN accuracy has become better by more than noise; the loss and contrast accuracy have become worse, in a comparison with negatives that change too",
+    );
   });
 
   it("has ended where all embeddings are alike", async () => {

@@ -13,6 +13,9 @@ const WARM_UP_STEPS = 5;
 const LEAST_STEPS = 5;
 /** Of a rank's time, the forward pass of both encoders and the loss, where it was not measured. */
 const FORWARD_SHARE = 0.4;
+/** What a rank may take, in ms. */
+export const LEAST_RANK_MS = 0.001;
+export const MOST_RANK_MS = 3_600_000;
 /** Draws that stand for a distribution. */
 const DRAWS = 512;
 
@@ -25,7 +28,11 @@ export async function measuredRankTimes(directory: string): Promise<readonly Ran
   let seen = 0;
   for await (const event of eventsIn(directory)) {
     if (event.kind !== "step" || ++seen <= WARM_UP_STEPS) continue;
-    times.push({ forwardMs: event.forwardMs, backwardMs: event.backwardMs });
+    const { forwardMs, backwardMs } = event;
+    const both = forwardMs + backwardMs;
+    if (!(forwardMs >= 0 && backwardMs >= 0 && both >= LEAST_RANK_MS && both <= MOST_RANK_MS))
+      throw new UserError("PROFILE_DAMAGED", `${directory}: step ${String(event.step)} has no times of a rank: give --rank-ms instead`); // prettier-ignore
+    times.push({ forwardMs, backwardMs });
   }
   if (times.length >= LEAST_STEPS) return times;
   throw new UserError(

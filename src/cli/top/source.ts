@@ -80,7 +80,9 @@ export class DashboardSource implements RunSource {
       text = await answer.text();
     } catch (cause) {
       const { message, cause: why } = cause as Error;
-      const reason = why instanceof Error ? why.message || String((why as NodeJS.ErrnoException).code) : message;
+      const reason = (why instanceof Error ? why.message || String((why as NodeJS.ErrnoException).code) : message)
+        .trim()
+        .replace(/\s+/g, " ");
       throw new BreakdownError(`${this.address} does not answer (${reason}): is its coordinator running?`, { cause });
     }
     if (answer.status === 401) {

@@ -8,6 +8,7 @@ import {
   openLogger,
   Progress,
   progressLine,
+  readEvents,
   runStatus,
   type TimedEvent,
 } from "../../../src/telemetry/index.js";
@@ -90,6 +91,39 @@ describe("the event file", () => {
   });
 });
 
+describe("lines of an event file that are none of ours", () => {
+  const stages = { load: 1, forward: 1, backward: 1, wait: 1, send: 1, aggregate: 1, broadcast: 1 };
+  const totals = { ...stages, ranks: 1, sentBytes: 0, receivedBytes: 0 };
+  it.each([
+    ["no time", { time: "yesterday", kind: "step-skipped", step: 1 }],
+    ["no step", { kind: "step-skipped" }],
+    ["a step in words", { kind: "checkpointed", step: "zero", directory: "d" }],
+    ["no reason", { kind: "explained" }],
+    ["no list of workers", { kind: "stages", seconds: 1, workers: 5 }],
+    ["no worker", { kind: "stages", seconds: 1, workers: [{ worker: "w", ...totals }, null] }],
+    ["a worker without times", { kind: "stages", seconds: 1, workers: [{ worker: "w", ...totals, wait: null }] }],
+    ["no accuracy", { kind: "evaluated", step: 1 }],
+  ])("are left out: %s", async (_, line) => {
+    const path = join(folder, "events.jsonl");
+    const time = new Date(0).toISOString();
+    const sound = { time, kind: "stages", seconds: 1, workers: [{ worker: "w", ...totals }] };
+    writeFileSync(path, [{ time, ...line }, sound].map((entry) => `${JSON.stringify(entry)}\n`).join(""));
+    const read: TimedEvent[] = [];
+    for await (const event of readEvents(path)) read.push(event);
+    expect(read).toEqual([sound]);
+  });
+});
+
+describe("an event file that cannot be", () => {
+  it("is spoken of once, and costs its events alone", () => {
+    const told: string[] = [];
+    const events = new EventFile(folder, undefined, undefined, (message) => told.push(message));
+    for (const step of [1, 2]) events.append({ kind: "step-skipped", step });
+    events.close();
+    expect(told).toEqual([expect.stringMatching(/cannot be written, and events are lost: EISDIR/)]);
+  });
+});
+
 describe("who follows the event file", () => {
   it("hears of each event once, and of a line when it is whole", async () => {
     const path = join(folder, "followed.jsonl");
@@ -100,7 +134,7 @@ describe("who follows the event file", () => {
       return kinds;
     };
     expect(await heard()).toEqual([]);
-    const line = (kind: string) => JSON.stringify({ time: new Date(0).toISOString(), kind, reason: "é" });
+    const line = (kind: string) => JSON.stringify({ time: new Date(0).toISOString(), kind, peer: "p", reason: "é" });
     const [first, second] = [Buffer.from(`${line("explained")}\n`), Buffer.from(`${line("dropped")}\n`)];
     writeFileSync(path, Buffer.concat([first, second.subarray(0, -5)]));
     expect(await heard()).toEqual(["explained"]);
