@@ -35,23 +35,21 @@ const { options, wire, runId, endpoint, deadAfterMs, guard } = workerData as Agg
 if (parentPort === null) throw new Error("the aggregator runs in a thread of the coordinator");
 const coordinator = parentPort;
 /** gradients that have come in this turn of the loop: the coordinator is woken once for them */
-let held: Extract<ThreadReport, { kind: "held" }> | null = null;
+let held: { readonly kind: "held"; readonly step: number; readonly ranks: number[] } | null = null;
 const tellHeld = () => {
-  if (held !== null) coordinator.postMessage(held);
+  if (held !== null) coordinator.postMessage(held satisfies ThreadReport);
   held = null;
 };
 const report = (message: ThreadReport) => {
-  if (message.kind === "held" && message.step === held?.step) {
-    held = { ...held, ranks: [...held.ranks, ...message.ranks] };
-    return;
-  }
-  tellHeld();
   if (message.kind !== "held") {
+    tellHeld();
     coordinator.postMessage(message);
-    return;
+  } else if (message.step === held?.step) held.ranks.push(...message.ranks);
+  else {
+    tellHeld();
+    held = { ...message, ranks: [...message.ranks] };
+    setImmediate(tellHeld);
   }
-  held = message;
-  setImmediate(tellHeld);
 };
 
 const { layout } = options;

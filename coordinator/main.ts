@@ -271,7 +271,7 @@ async function coordinate(options: CoordinatorOptions, lock: RunHold): Promise<C
       // Nobody is needed for what is over.
       outcome = "finished";
       await linger(control, supply, options);
-      return { outcome, step, totalSteps, checkpoint: checkpointDirectory(out, step) };
+      return { outcome, step, totalSteps, checkpoint: lastCheckpoint };
     }
     if (step >= totalSteps)
       observer.explained(`all ${String(totalSteps)} steps were made before: nothing is left to do`);

@@ -24,19 +24,18 @@ export async function checkOutput(flag: string, path: string): Promise<void> {
  */
 export async function writeOutput(path: string, write: (temporary: string) => Promise<void>): Promise<void> {
   const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(4).toString("hex")}.tmp`);
+  const there = await stat(path).catch(() => null);
+  // A device or a pipe would be replaced by a file.
+  if (there !== null && !there.isFile() && !there.isDirectory())
+    throw new UserError("OUTPUT", `cannot write ${path}: that is no file; name one`);
   try {
     await mkdir(dirname(path), { recursive: true });
-    const found = await stat(path).catch(() => null);
-    // A device or a pipe would be replaced by a file.
-    if (found !== null && !found.isFile() && !found.isDirectory())
-      throw new UserError("OUTPUT", `cannot write ${path}: that is no file; name one`);
     await write(temporary);
     await rename(temporary, path);
   } catch (cause) {
     // Errors of the system carry its number: a full disk, a folder of that name.
     if (!(cause instanceof Error && "errno" in cause)) throw cause;
-    const isFolder = await stat(path).then((found) => found.isDirectory(), () => false); // prettier-ignore
-    const problem = isFolder ? "a folder of that name is there" : cause.message;
+    const problem = there?.isDirectory() ? "a folder of that name is there" : cause.message;
     throw new UserError("OUTPUT", `cannot write ${path}: ${problem}; name another file`, { cause });
   } finally {
     // Where nothing can be, nothing is left.

@@ -1,12 +1,12 @@
 /** Serves the dashboard: one page with what it needs (no other host is asked for anything), the run as JSON, and what changes as server-sent events. */
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import { createRequire } from "node:module";
 import { isIPv4 } from "node:net";
 import { dirname, join } from "node:path";
 import { PACKAGE_ROOT } from "../protocol/version.js";
-import { boundingUnread, listenAt, PICTURE_KINDS, type AddressFlag, type HttpAddress } from "../telemetry/index.js";
+import { PICTURE_KINDS, serveAt, type AddressFlag, type HttpAddress } from "../telemetry/index.js";
 import type { RunView } from "./run-view.js";
 import { changingOf, snapshotOf, type Described } from "./snapshot.js";
 
@@ -66,19 +66,16 @@ export async function serveDashboard(options: DashboardOptions): Promise<Dashboa
   const { address, flag } = options;
   const token = options.token ?? (isLoopback(address.host) ? null : randomBytes(16).toString("hex"));
   const site = new Site(options, token);
-  const server = createServer(
-    boundingUnread((request, response) => {
-      site.answer(request, response);
-    }),
-  );
-  const url = `http://${await listenAt(server, address, flag)}/`;
+  const server = await serveAt(address, flag, (request, response) => {
+    site.answer(request, response);
+  });
+  const url = `http://${server.address}/`;
   return {
     address: url,
     url: token === null ? url : `${url}?token=${token}`,
     close: () => {
       site.close();
       server.close();
-      server.closeAllConnections();
     },
   };
 }

@@ -115,36 +115,42 @@ export async function* readEvents(path: string): AsyncGenerator<TimedEvent> {
   }
 }
 
-/** What an event of each kind has, by the type that it has in JSON, where what is not finite is null. */
-const FIELDS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>> = {
-  "run-started": { string: ["again", "control"], number: ["step"] },
-  initialised: { string: ["sha256"], number: ["matched"] },
-  step: { number: ["step"], "number or null": ["totalSteps", "loss", "stepMs", "imagesPerSecond"] },
-  stages: { number: ["seconds"] },
-  evaluated: { number: ["step", "accuracy"] },
-  pictured: { string: ["picture", "legend", "alt"], number: ["step", "width", "height"] },
-  "worker-joined": { string: ["worker", "device", "host"], number: ["devices", "pid", "workers"] },
-  "worker-left": { string: ["worker", "reason"] },
-  "step-skipped": { number: ["step"] },
-  straggler: { string: ["worker"], boolean: ["slow"] },
-  "not-reproducible": { string: ["worker"] },
-  explained: { string: ["reason"] },
-  "events-lost": { number: ["events"] },
-  dropped: { string: ["peer", "reason"] },
-  checkpointed: { string: ["directory"], number: ["step"] },
-  "went-back": { number: ["step"] },
-  "run-ended": { string: ["outcome"] },
-};
-const WORKER_FIELDS = { string: ["worker"], number: [...STAGES, "ranks", "sentBytes", "receivedBytes"] };
+/** What an entry of JSON has, and of which types; what is not finite is null there. */
+type Fields = Readonly<Record<string, readonly string[]>>;
+const TEXT = ["string"];
+const NUMBER = ["number"];
+const FLOAT = ["number", "null"];
 
-function has(entry: unknown, fields: Readonly<Record<string, readonly string[]>>): boolean {
+const FIELDS: Readonly<Record<RunEvent["kind"], Fields>> = {
+  "run-started": { again: TEXT, control: TEXT, step: NUMBER },
+  initialised: { sha256: TEXT, matched: NUMBER },
+  step: { step: NUMBER, totalSteps: FLOAT, loss: FLOAT, stepMs: FLOAT, imagesPerSecond: FLOAT },
+  stages: { seconds: NUMBER },
+  evaluated: { step: NUMBER, accuracy: NUMBER },
+  pictured: { step: NUMBER, picture: TEXT, width: NUMBER, height: NUMBER, legend: TEXT, alt: TEXT },
+  "worker-joined": { worker: TEXT, devices: NUMBER, device: TEXT, host: TEXT, pid: NUMBER, workers: NUMBER },
+  "worker-left": { worker: TEXT, reason: TEXT },
+  "step-skipped": { step: NUMBER },
+  straggler: { worker: TEXT, slow: ["boolean"] },
+  "not-reproducible": { worker: TEXT },
+  explained: { reason: TEXT },
+  "events-lost": { events: NUMBER },
+  dropped: { peer: TEXT, reason: TEXT },
+  checkpointed: { step: NUMBER, directory: TEXT },
+  "went-back": { step: NUMBER },
+  "run-ended": { outcome: TEXT },
+};
+/** Of each worker in `stages`. */
+const WORKER_FIELDS: Fields = {
+  worker: TEXT,
+  ...Object.fromEntries([...STAGES, "ranks", "sentBytes", "receivedBytes"].map((name) => [name, NUMBER])),
+};
+
+function has(entry: unknown, fields: Fields): boolean {
   if (typeof entry !== "object" || entry === null) return false;
-  const typeOf = (name: string) => {
-    const value = (entry as Record<string, unknown>)[name];
-    return value === null ? "null" : typeof value;
-  };
-  return Object.entries(fields).every(([types, names]) =>
-    names.every((name) => types.split(" or ").includes(typeOf(name))),
+  const values = entry as Record<string, unknown>;
+  return Object.entries(fields).every(([name, types]) =>
+    types.includes(values[name] === null ? "null" : typeof values[name]),
   );
 }
 
@@ -158,7 +164,7 @@ function parsed(line: string): TimedEvent | null {
   }
   if (typeof event?.["time"] !== "string" || Number.isNaN(Date.parse(event["time"]))) return null;
   const { kind, workers } = event;
-  if (typeof kind !== "string" || !has(event, FIELDS[kind] ?? {})) return null;
+  if (typeof kind !== "string" || !has(event, (FIELDS as Record<string, Fields | undefined>)[kind] ?? {})) return null;
   const isWhole =
     kind !== "stages" || (Array.isArray(workers) && workers.every((worker) => has(worker, WORKER_FIELDS)));
   return isWhole ? (event as unknown as TimedEvent) : null;

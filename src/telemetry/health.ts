@@ -2,10 +2,8 @@
  * Answers to a supervisor over HTTP: `/livez`, whether the process's heartbeat loop turns, and `/readyz`, whether it does what it is there for.
  * 200 with `ok`, or 503 with the reason in one line, as Kubernetes' probes and its own components have it. `/metrics` is for Prometheus.
  */
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
-import { httpAddress, listenAt } from "./http-address.js";
+import { httpAddress, serveAt, type HttpServer } from "./http-address.js";
 import type { Metrics } from "./metrics.js";
-import { boundingUnread } from "./unread.js";
 
 /** A loop that has not turned for so long hangs, in ms: longer than any pause of a garbage collector, or a checkpoint. */
 const HANGS_AFTER_MS = 30_000;
@@ -40,21 +38,15 @@ export class Health {
   }
 }
 
-export interface HealthServer {
-  /** `HOST:PORT` */
-  readonly address: string;
-  readonly close: () => void;
-}
-
 const FLAG = { name: "--health", example: "0.0.0.0:8080" };
 
 /**
  * @param address `HOST:PORT`; port 0: a free one
  * @throws UserError `ADDRESS_INVALID`, `PORT_IN_USE`
  */
-export async function serveHealth(address: string, health: Health, metrics: Metrics): Promise<HealthServer> {
+export async function serveHealth(address: string, health: Health, metrics: Metrics): Promise<HttpServer> {
   const at = httpAddress(address, FLAG);
-  const answer = ({ method, url, headers }: IncomingMessage, response: ServerResponse) => {
+  return serveAt(at, FLAG, ({ method, url, headers }, response) => {
     const say = (status: number, text: string, type = "text/plain") => {
       response.writeHead(status, { "content-type": type });
       response.end(text);
@@ -75,13 +67,5 @@ export async function serveHealth(address: string, health: Health, metrics: Metr
         },
       );
     else say(404, "there are /livez, /readyz and /metrics\n");
-  };
-  const server = createServer(boundingUnread(answer));
-  return {
-    address: await listenAt(server, at, FLAG),
-    close: () => {
-      server.close();
-      server.closeAllConnections();
-    },
-  };
+  });
 }

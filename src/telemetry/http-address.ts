@@ -1,8 +1,9 @@
 /** Where an HTTP server of ours listens: HOST:PORT, as a flag gives it. */
 import { once } from "node:events";
-import type { Server } from "node:http";
+import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { UserError } from "../protocol/errors.js";
+import { boundingUnread, type Answer } from "./unread.js";
 
 /** Who asks for it, and what its user may write. */
 export interface AddressFlag {
@@ -26,12 +27,18 @@ export function httpAddress(text: string, { name, example }: AddressFlag): HttpA
   return { host, port: Number(port) };
 }
 
+export interface HttpServer {
+  /** `HOST:PORT`, with the port that it has */
+  readonly address: string;
+  readonly close: () => void;
+}
+
 /**
  * Nobody stays for the server.
- * @returns `HOST:PORT`, with the port that it has
  * @throws UserError `PORT_IN_USE`, `ADDRESS_INVALID`
  */
-export async function listenAt(server: Server, { host, port }: HttpAddress, flag: AddressFlag): Promise<string> {
+export async function serveAt({ host, port }: HttpAddress, flag: AddressFlag, answer: Answer): Promise<HttpServer> {
+  const server = createServer(boundingUnread(answer));
   server.listen(port, host.replace(/^\[|\]$/g, ""));
   try {
     await once(server, "listening");
@@ -44,5 +51,11 @@ export async function listenAt(server: Server, { host, port }: HttpAddress, flag
     throw new UserError("ADDRESS_INVALID", `${asked}: ${message}; ${remedy}`, { cause });
   }
   server.unref();
-  return `${host}:${String((server.address() as AddressInfo).port)}`;
+  return {
+    address: `${host}:${String((server.address() as AddressInfo).port)}`,
+    close: () => {
+      server.close();
+      server.closeAllConnections();
+    },
+  };
 }

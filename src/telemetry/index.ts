@@ -13,8 +13,7 @@ export {
 } from "./events.js";
 export { Health, serveHealth } from "./health.js";
 export type { Metrics } from "./metrics.js";
-export { boundingUnread } from "./unread.js";
-export { httpAddress, listenAt, type AddressFlag, type HttpAddress } from "./http-address.js";
+export { httpAddress, serveAt, type AddressFlag, type HttpAddress } from "./http-address.js";
 export { openLogger, type Logger, type LoggerOptions } from "./logger.js";
 export { Progress, type ProgressStream } from "./progress.js";
 export { duration, progressLine, type StepProgress } from "./progress-line.js";

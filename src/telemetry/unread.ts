@@ -2,13 +2,13 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 
+export type Answer = (request: IncomingMessage, response: ServerResponse) => void;
+
 /** Requests of one connection whose answers it has not read. A browser has one, a client that pipelines a few. */
 const MOST_UNREAD = 8;
 
 /** A listener for requests; a connection whose answers pile up is closed: each would be kept in memory until it is read. */
-export function boundingUnread(
-  answer: (request: IncomingMessage, response: ServerResponse) => void,
-): (request: IncomingMessage, response: ServerResponse) => void {
+export function boundingUnread(answer: Answer): Answer {
   const unread = new WeakMap<Socket, number>();
   return (request, response) => {
     const { socket } = request;
